@@ -1,0 +1,100 @@
+"""Measuring on a shared machine: interleaved contestants, CPU time beside wall time, peak memory, the matmul rate.
+
+Wall times vary threefold when others use the machine, CPU times by a fifth: every claim here is a ratio of two
+contestants that took turns in one process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+Job = Callable[[], object]
+
+
+class Timing(NamedTuple):
+    """Medians over the repeats, in seconds; ``cpu`` is user + system time of all threads."""
+
+    wall: float
+    cpu: float
+
+
+def interleaved(jobs: dict[str, Job], repeats: int = 3, warmup: int = 1) -> dict[str, Timing]:
+    """Run the jobs in turn (a, b, a, b, …) and return each one's median times."""
+    for _ in range(warmup):
+        for job in jobs.values():
+            job()
+    seen: dict[str, list[Timing]] = {name: [] for name in jobs}
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            gc.collect()
+            _synchronize()
+            wall, cpu = time.perf_counter(), time.process_time()
+            job()
+            _synchronize()
+            seen[name].append(Timing(time.perf_counter() - wall, time.process_time() - cpu))
+    return {
+        name: Timing(statistics.median(t.wall for t in ts), statistics.median(t.cpu for t in ts))
+        for name, ts in seen.items()
+    }
+
+
+def peak_above(job: Job) -> int:
+    """Bytes of memory that ``job`` needs beyond what the process holds before it (the model, the inputs).
+
+    CUDA: torch's own counter. Otherwise the kernel's high-water mark of resident memory (Linux only).
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        job()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise freed arenas count as "before"
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to the present VmRSS
+    before = _status_bytes("VmRSS")
+    job()
+    return _status_bytes("VmHWM") - before
+
+
+def matmul_rate(dtype: torch.dtype = torch.float32, size: int = 1536, repeats: int = 5) -> float:
+    """The best rate of a square matmul of this machine now, in GFLOP per CPU-second (per second on CUDA)."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    times = []
+    for _ in range(repeats + 1):
+        _synchronize()
+        start = time.perf_counter() if device == "cuda" else time.process_time()
+        a @ b
+        _synchronize()
+        end = time.perf_counter() if device == "cuda" else time.process_time()
+        times.append(end - start)
+    return 2 * size**3 / min(times[1:]) / 1e9
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; floats get three significant digits."""
+    cells = [[f"{c:.3g}" if isinstance(c, float) else str(c) for c in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _status_bytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
