@@ -1,0 +1,50 @@
+# make demo    set up, then score real human mitochondrial variants (about two minutes after set-up)
+# make test    set up, then run the tests
+# make check   ruff, mypy, import-linter, tests: what CI runs
+#
+# PYTHON=python3.12      the interpreter to build .venv with (3.10 or later)
+# CONSTRAINTS=           let pip choose every version; the default pins torch
+# CONSTRAINTS=my.txt     your own pins (for instance another CUDA build of torch)
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints-ci.txt
+WORKERS ?= 2
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e
+
+.PHONY: demo test check lint setup clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.ready-run
+	$(BIN)/python -m nexvar.evals.demo
+
+test: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+setup: $(VENV)/.ready-dev
+
+clean:
+	rm -rf $(VENV) demo_out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "nexvar needs Python 3.10 or later; $(PYTHON) is older: make PYTHON=python3.12 …"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp per set of extras: a second `make` skips pip until what it installed from has changed.
+$(VENV)/.ready-run: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP_INSTALL) '.[plots]'
+	@touch $@
+
+$(VENV)/.ready-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP_INSTALL) '.[dev]'
+	@touch $@ $(VENV)/.ready-run

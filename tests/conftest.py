@@ -1,0 +1,78 @@
+"""Shared by every test: one thread, a fixed hypothesis profile, no network, the golden folder."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import torch
+
+torch.set_num_threads(1)  # tests run in parallel processes; oversubscribed threads are several times slower
+
+hypothesis.settings.register_profile(
+    "nexvar",
+    deadline=None,
+    max_examples=25,
+    derandomize=bool(os.environ.get("CI")),  # the same examples in every CI run: a red run is the change's fault
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("nexvar")
+
+GOLDEN = Path(__file__).parent / "golden"
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """``tests/golden``: one folder per reference model, made with the original code (see their READMEs)."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """``tests/data``: small real inputs (``docs/data.md`` credits them)."""
+    return DATA
+
+
+def _is_loopback(address: Any) -> bool:
+    if not isinstance(address, tuple):
+        return True  # a Unix socket's path
+    host = address[0]
+    if host in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection that would leave this machine: no test may need the network."""
+
+    def guarded(name: str) -> Any:
+        original = getattr(socket.socket, name)
+
+        def connect(self: socket.socket, address: Any) -> Any:
+            if not _is_loopback(address):
+                raise OSError(f"a test tried to reach {address!r}; tests run without a network")
+            return original(self, address)
+
+        return connect
+
+    monkeypatch.setattr(socket.socket, "connect", guarded("connect"))
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded("connect_ex"))
+
+    original_lookup = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host not in (None, "", "localhost") and not _is_loopback((host,)):
+            raise OSError(f"a test tried to look up {host!r}; tests run without a network")
+        return original_lookup(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
