@@ -1,7 +1,7 @@
-"""Measuring on a shared machine: interleaved contestants, CPU time beside wall time, peak memory, the matmul rate.
+"""Measuring on a shared machine: interleaved contestants, CPU time, peak memory, this machine's matmul rate.
 
-Wall times vary threefold when others use the machine, CPU times by a fifth: every claim here is a ratio of two
-contestants that took turns in one process.
+Wall times vary threefold when others use the machine, CPU times by a fifth: every claim here is a ratio of
+two contestants that took turns in one process.
 """
 
 from __future__ import annotations
