@@ -18,7 +18,7 @@ hypothesis.settings.register_profile(
     "nexvar",
     deadline=None,
     max_examples=25,
-    derandomize=bool(os.environ.get("CI")),  # the same examples in every CI run: a red run is the change's fault
+    derandomize=bool(os.environ.get("CI")),  # a red CI run is then the change's fault
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
 )
 hypothesis.settings.load_profile("nexvar")

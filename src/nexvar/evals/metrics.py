@@ -1,0 +1,311 @@
+"""How well scores separate two classes, each number with its uncertainty. numpy alone.
+
+Conventions: ``labels`` are 0/1 (1 = the class to be found), ``scores`` are higher for class 1,
+finite; both (N,).
+A class with fewer than ``FEW`` members gives ``TooFew``: an AUROC of nine variants is not a measurement.
+
+Every metric is a function of the weighted counts of each class at each distinct score, from the highest score
+down. Sorting happens once; a bootstrap draw only changes the weights, so a draw costs O(N).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nexvar.errors import NexVarError
+
+FEW = 10
+DRAWS = 1000
+
+# Class 1 and class 0 at each distinct score, the highest score first: (U,) each.
+Counts = tuple[np.ndarray, np.ndarray]
+
+
+class TooFew(NexVarError):
+    """A class has fewer than ``FEW`` members."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}-{self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Model a minus model b: the difference with its 95 % interval, and the two-sided p-value."""
+
+    difference: Estimate
+    p: float
+
+
+# --- metrics of counts ---
+
+
+def auroc_of(counts: Counts) -> float:
+    """P(a random member of class 1 scores above a random member of class 0), ties counting half."""
+    pos_U, neg_U = counts
+    above_U = np.cumsum(pos_U) - pos_U / 2
+    return float(neg_U @ above_U / (pos_U.sum() * neg_U.sum()))
+
+
+def auprc_of(counts: Counts) -> float:
+    """Average precision: the mean over class 1 of the precision at its score (no interpolation)."""
+    pos_U, neg_U = counts
+    hits_U = np.cumsum(pos_U)
+    called_U = hits_U + np.cumsum(neg_U)
+    precision_U = np.divide(hits_U, called_U, out=np.zeros_like(hits_U), where=called_U > 0)
+    return float(pos_U @ precision_U / hits_U[-1])
+
+
+def confusion_at_youden(counts: Counts) -> tuple[int, float, float, float, float]:
+    """(index, TP, FP, FN, TN) where sensitivity + specificity is largest; of equals the highest."""
+    pos_U, neg_U = counts
+    tp_U, fp_U = np.cumsum(pos_U), np.cumsum(neg_U)
+    best = int(np.argmax(tp_U / tp_U[-1] - fp_U / fp_U[-1]))
+    tp, fp = float(tp_U[best]), float(fp_U[best])
+    return best, tp, fp, float(tp_U[-1]) - tp, float(fp_U[-1]) - fp
+
+
+def f1_of(counts: Counts) -> float:
+    """F1 at Youden's threshold."""
+    _, tp, fp, fn, _ = confusion_at_youden(counts)
+    return 2 * tp / (2 * tp + fp + fn)
+
+
+def mcc_of(counts: Counts) -> float:
+    """Matthews correlation coefficient at Youden's threshold; 0 where it is undefined."""
+    _, tp, fp, fn, tn = confusion_at_youden(counts)
+    root = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    return (tp * tn - fp * fn) / root if root else 0.0
+
+
+METRICS: dict[str, Callable[[Counts], float]] = {
+    "auroc": auroc_of,
+    "auprc": auprc_of,
+    "mcc": mcc_of,
+    "f1": f1_of,
+}
+
+
+# --- metrics of samples ---
+
+
+class Ranking:
+    """Samples sorted once by score; ``counts(weights)`` then serves every metric and every bootstrap draw."""
+
+    def __init__(self, labels: np.ndarray, scores: np.ndarray) -> None:
+        self.labels, self.scores = checked(labels, scores)
+        negated, self.group_N = np.unique(-self.scores, return_inverse=True)
+        self.thresholds = -negated  # (U,) distinct scores, highest first
+
+    def counts(self, weights_N: np.ndarray | None = None) -> Counts:
+        weights_N = np.ones(len(self.labels)) if weights_N is None else weights_N
+        size = len(self.thresholds)
+        pos_U = np.bincount(self.group_N, weights_N * self.labels, size)
+        return pos_U, np.bincount(self.group_N, weights_N, size) - pos_U
+
+
+def checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(labels as bool, scores as float64); NexVarError for unequal lengths, other labels, NaN, or too few."""
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    if labels.ndim != 1 or labels.shape != scores.shape:
+        raise NexVarError(f"{labels.shape} labels but {scores.shape} scores", fix="one label per score")
+    if not np.isin(labels, (0, 1)).all():
+        odd = labels[~np.isin(labels, (0, 1))][0]
+        raise NexVarError(f"label {odd}", where="labels", fix="labels are 0 or 1")
+    if not np.isfinite(scores).all():
+        bad = int((~np.isfinite(scores)).sum())
+        raise NexVarError(f"{bad} scores are not finite", where="scores", fix="drop variants without a score")
+    labels = labels.astype(bool)
+    for name, size in (("1", int(labels.sum())), ("0", int((~labels).sum()))):
+        if size < FEW:
+            raise TooFew(f"class {name} has {size} members", fix=f"at least {FEW} are needed")
+    return labels, scores
+
+
+def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve."""
+    return auroc_of(Ranking(labels, scores).counts())
+
+
+def auprc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the precision-recall curve, as average precision."""
+    return auprc_of(Ranking(labels, scores).counts())
+
+
+def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The score t for which "score >= t" has the largest sensitivity + specificity."""
+    ranking = Ranking(labels, scores)
+    return float(ranking.thresholds[confusion_at_youden(ranking.counts())[0]])
+
+
+def roc_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(false positive rate, true positive rate), (U+1,) each, from (0, 0) to (1, 1)."""
+    pos_U, neg_U = Ranking(labels, scores).counts()
+    fpr, tpr = np.cumsum(neg_U) / neg_U.sum(), np.cumsum(pos_U) / pos_U.sum()
+    return np.concatenate(([0.0], fpr)), np.concatenate(([0.0], tpr))
+
+
+def pr_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(recall, precision), (U,) each, from the highest threshold down."""
+    pos_U, neg_U = Ranking(labels, scores).counts()
+    hits_U = np.cumsum(pos_U)
+    return hits_U / hits_U[-1], hits_U / (hits_U + np.cumsum(neg_U))
+
+
+def midranks(x: np.ndarray) -> np.ndarray:
+    """Ranks from 1, ties sharing the mean of their ranks: (N,) float64."""
+    _, group, sizes = np.unique(x, return_inverse=True, return_counts=True)
+    return (np.cumsum(sizes) - (sizes - 1) / 2)[group]
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's rank correlation; NaN if either side is constant."""
+    rank_x, rank_y = midranks(x), midranks(y)
+    rank_x, rank_y = rank_x - rank_x.mean(), rank_y - rank_y.mean()
+    root = math.sqrt(float(rank_x @ rank_x) * float(rank_y @ rank_y))
+    return float(rank_x @ rank_y) / root if root else math.nan
+
+
+# --- intervals ---
+
+
+def draw_weights(labels: np.ndarray, rng: np.random.Generator, owner: np.ndarray | None = None) -> np.ndarray:
+    """How often one bootstrap draw takes each sample: (N,).
+
+    Stratified without ``owner``: each class is resampled to its own size. With ``owner`` (N,) int, the cluster of
+    each sample, whole clusters are resampled, since variants of one gene are not independent.
+    """
+    if owner is not None:
+        size = int(owner.max()) + 1
+        return np.bincount(rng.integers(size, size=size), minlength=size)[owner].astype(np.float64)
+    weights = np.empty(len(labels))
+    for members in (np.flatnonzero(labels), np.flatnonzero(~labels)):
+        weights[members] = np.bincount(rng.integers(len(members), size=len(members)), minlength=len(members))
+    return weights
+
+
+def _draws(labels: np.ndarray, draws: int, seed: int, clusters: np.ndarray | None) -> Iterator[np.ndarray]:
+    """``draws`` weight vectors that hold both classes (a cluster draw may lose one: it is drawn again)."""
+    rng = np.random.default_rng(seed)
+    owner = None
+    if clusters is not None:
+        owner = np.unique(np.asarray(clusters), return_inverse=True)[1]
+        if min(len(np.unique(owner[labels])), len(np.unique(owner[~labels]))) < 2:
+            raise TooFew("a class lies in a single cluster", fix="cluster by something finer, or not at all")
+    done = 0
+    while done < draws:
+        weights = draw_weights(labels, rng, owner)
+        if weights[labels].any() and weights[~labels].any():
+            done += 1
+            yield weights
+
+
+def percentile_interval(value: float, samples: np.ndarray) -> Estimate:
+    low, high = np.nanpercentile(samples, [2.5, 97.5])
+    return Estimate(value, float(low), float(high))
+
+
+def bootstrap(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    metrics: tuple[str, ...] = tuple(METRICS),
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    clusters: np.ndarray | None = None,
+) -> dict[str, Estimate]:
+    """Each metric with its percentile interval. MCC and F1 choose their threshold anew in every draw, so that
+    their intervals include that choice. Same seed, same interval."""
+    ranking = Ranking(labels, scores)
+    sampled = np.empty((draws, len(metrics)))
+    for row, weights in zip(sampled, _draws(ranking.labels, draws, seed, clusters), strict=True):
+        counts = ranking.counts(weights)
+        row[:] = [METRICS[name](counts) for name in metrics]
+    whole = ranking.counts()
+    return {
+        name: percentile_interval(METRICS[name](whole), column)
+        for name, column in zip(metrics, sampled.T, strict=True)
+    }
+
+
+def bootstrap_spearman(
+    x: np.ndarray, y: np.ndarray, *, draws: int = DRAWS, seed: int = 0, clusters: np.ndarray | None = None
+) -> Estimate:
+    """Spearman's correlation with its percentile interval (samples, or whole clusters, resampled)."""
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if len(x) < FEW:
+        raise TooFew(f"{len(x)} values", fix=f"at least {FEW} are needed")
+    rng = np.random.default_rng(seed)
+    owner = np.arange(len(x)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    sampled = np.empty(draws)
+    for i in range(draws):
+        weights = draw_weights(np.ones(len(x), dtype=bool), rng, owner).astype(np.int64)
+        sampled[i] = spearman(np.repeat(x, weights), np.repeat(y, weights))
+    return percentile_interval(spearman(x, y), sampled)
+
+
+def paired_bootstrap(
+    labels: np.ndarray,
+    scores_a: np.ndarray,
+    scores_b: np.ndarray,
+    metric: str = "auroc",
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    clusters: np.ndarray | None = None,
+) -> Comparison:
+    """Model a minus model b on the same variants, both scored on the same draws.
+
+    p is twice the share of draws on the other side of zero, never below 2 / (draws + 1).
+    """
+    a, b = Ranking(labels, scores_a), Ranking(labels, scores_b)
+    score = METRICS[metric]
+    drawn = _draws(a.labels, draws, seed, clusters)
+    sampled = np.fromiter((score(a.counts(w)) - score(b.counts(w)) for w in drawn), np.float64, draws)
+    tail = min(int((sampled <= 0).sum()), int((sampled >= 0).sum()))
+    p = min(1.0, 2 * (tail + 1) / (draws + 1))
+    return Comparison(percentile_interval(score(a.counts()) - score(b.counts()), sampled), p)
+
+
+def delong(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray) -> Comparison:
+    """DeLong's test that two models have the same AUROC on the same variants (DeLong et al. 1988; midrank
+    algorithm of Sun & Xu 2014)."""
+    parts = [_placements(labels, scores) for scores in (scores_a, scores_b)]
+    (auc_a, pos_a, neg_a), (auc_b, pos_b, neg_b) = parts
+    variance = np.var(pos_a - pos_b, ddof=1) / len(pos_a) + np.var(neg_a - neg_b, ddof=1) / len(neg_a)
+    return _normal_comparison(auc_a - auc_b, math.sqrt(float(variance)))
+
+
+def delong_interval(labels: np.ndarray, scores: np.ndarray) -> Estimate:
+    """AUROC with DeLong's 95 % interval."""
+    auc, pos, neg = _placements(labels, scores)
+    error = math.sqrt(float(np.var(pos, ddof=1) / len(pos) + np.var(neg, ddof=1) / len(neg)))
+    return Estimate(auc, max(0.0, auc - 1.959964 * error), min(1.0, auc + 1.959964 * error))
+
+
+def _placements(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """(AUROC, for each of class 1 the share of class 0 below it, for each of class 0 the share of 1 above it)."""
+    labels, scores = checked(labels, scores)
+    rank_N = midranks(scores)
+    n_pos, n_neg = int(labels.sum()), int((~labels).sum())
+    below = (rank_N[labels] - midranks(scores[labels])) / n_neg
+    above = 1 - (rank_N[~labels] - midranks(scores[~labels])) / n_pos
+    return float(below.mean()), below, above
+
+
+def _normal_comparison(difference: float, error: float) -> Comparison:
+    half = 1.959964 * error
+    p = math.erfc(abs(difference) / error / math.sqrt(2)) if error else float(difference == 0)
+    return Comparison(Estimate(difference, difference - half, difference + half), p)
