@@ -1,0 +1,183 @@
+"""Text files that people hand us, line by line: plain, gzip or bgzip, never trusted.
+
+Everything that reads VCF, TSV, BED or a synonym table goes through ``Lines``; it turns every way in which a file
+can be broken below the level of its format (missing, truncated, binary, wrong encoding, endless line) into a
+``NexVarError`` with the file and the line.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import stat
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from nexvar.errors import NexVarError
+
+MAX_LINE = 1 << 28  # biobank VCFs have lines of tens of megabytes; a gzip bomb has longer ones
+BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+
+FOREIGN = {  # first bytes of what people pass by mistake
+    b"PK\x03\x04": ("a zip archive", "unpack it first"),
+    b"\xfd7zXZ": ("an xz file", "unpack it with `xz -d`"),
+    b"BZh": ("a bzip2 file", "unpack it with `bunzip2`"),
+    b"(\xb5/\xfd": ("a zstd file", "unpack it with `zstd -d`"),
+    b"\xff\xfe": ("UTF-16 text", "convert it with `iconv -f utf16 -t utf8`"),
+    b"\xfe\xff": ("UTF-16 text", "convert it with `iconv -f utf16 -t utf8`"),
+    b"\xef\xbb\xbf": ("text with a byte-order mark", "save it as UTF-8 without BOM"),
+    b"CRAM": ("a CRAM file", "reads are not input here"),
+    b"BAM\x01": ("a BAM file", "reads are not input here"),
+    b"\x43\x27\x41\x1a": ("a 2bit file", "convert it with `twoBitToFa`"),
+    b"PAR1": ("a Parquet file", "give the original text file"),
+}
+
+
+def check_regular(path: str | Path) -> Path:
+    """``path`` if it is a readable, non-empty, regular file (or a named pipe's target); NexVarError otherwise."""
+    if "\0" in str(path):
+        raise NexVarError("the path holds a NUL byte", where=repr(str(path)), fix="give a file name")
+    path = Path(path)
+    try:
+        info = path.stat()
+        if stat.S_ISDIR(info.st_mode):
+            raise NexVarError("is a directory", where=path, fix="give the file inside it")
+        if not stat.S_ISREG(info.st_mode):
+            raise NexVarError("is not a regular file", where=path, fix="write it to a file first, or use - for stdin")
+        if info.st_size == 0:
+            raise NexVarError("the file is empty", where=path, fix="was it written or downloaded completely?")
+        with path.open("rb"):
+            pass
+    except FileNotFoundError:
+        raise NexVarError("no such file", where=path, fix="check the path") from None
+    except OSError as error:
+        raise NexVarError(f"cannot be read ({error.strerror})", where=path, fix="check the path and its rights") from None
+    return path
+
+
+def refuse_foreign(head: bytes, where: object) -> None:
+    """Raise NexVarError if ``head`` starts like another kind of file."""
+    for magic, (what, fix) in FOREIGN.items():
+        if head.startswith(magic):
+            raise NexVarError(f"this is {what}", where=where, fix=fix)
+
+
+def is_bgzf(head: bytes) -> bool:
+    """Whether ``head`` (18 bytes or more) starts a block-gzip file."""
+    return head[:4] == b"\x1f\x8b\x08\x04" and head[12:14] == b"BC"
+
+
+def check_bgzf_end(path: Path, name: object) -> None:
+    """A bgzip file ends with an empty block; without it, it was cut, and gzip would not notice."""
+    with path.open("rb") as file:
+        if is_bgzf(file.read(18)):
+            file.seek(-min(len(BGZF_EOF), path.stat().st_size), io.SEEK_END)
+            if file.read() != BGZF_EOF:
+                raise NexVarError("the bgzip end marker is missing: the file was cut short", where=name,
+                                  fix="copy or download it again")
+
+
+def spool(stream: IO[bytes]) -> Path:
+    """Standard input as a temporary file, since it is read twice (checked, then scored). The caller deletes it."""
+    with tempfile.NamedTemporaryFile(prefix="nexvar-stdin-", delete=False) as file:
+        shutil.copyfileobj(stream, file)
+        return Path(file.name)
+
+
+class Lines:
+    """The lines of a text file: ``for number, line in Lines(path)``, 1-based, without the newline.
+
+    ``name`` is what errors call the file. Iterating again starts again. "-" reads standard input (spooled to a
+    temporary file, deleted with this object).
+    """
+
+    def __init__(self, path: str | Path, *, binary_ok: Callable[[bytes], bool] = lambda head: False) -> None:
+        self._spooled: Path | None = None
+        self._checked = False
+        if str(path) == "-":
+            self._spooled = spool(sys.stdin.buffer)
+            self.path, self.name = self._spooled, "<stdin>"
+            if self._spooled.stat().st_size == 0:
+                self.close()
+                raise NexVarError("standard input is empty", where=self.name, fix="pipe a file into it")
+        else:
+            self.path = check_regular(path)
+            self.name = str(path)
+        with self.path.open("rb") as file:
+            self.head = file.read(64)
+        refuse_foreign(self.head, self.name)
+        self.is_gzip = self.head.startswith(b"\x1f\x8b")
+        if self.is_gzip:
+            check_bgzf_end(self.path, self.name)
+        with self._guard(lambda: 1), self.open() as stream:
+            start = stream.read(64)
+        if not start:
+            raise NexVarError("the file is empty", where=self.name, fix="was it written or downloaded completely?")
+        self.is_binary = binary_ok(start)
+        if not self.is_binary:
+            refuse_foreign(start, self.name)
+
+    def close(self) -> None:
+        """Delete the spooled copy of standard input, if there is one."""
+        if self._spooled is not None:
+            self._spooled.unlink(missing_ok=True)
+            self._spooled = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_spooled", None) is not None:
+            self.close()
+
+    def open(self) -> IO[bytes]:
+        """The decompressed bytes."""
+        if self.is_gzip:
+            return io.BufferedReader(gzip.GzipFile(self.path, "rb"), 1 << 20)
+        return self.path.open("rb")
+
+    @contextmanager
+    def _guard(self, line_no: Callable[[], int]) -> Iterator[None]:
+        try:
+            yield
+        except EOFError:
+            raise NexVarError("the gzip data ends too early", where=f"{self.name}:{line_no()}",
+                              fix="the file was cut short: copy or download it again") from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise NexVarError(f"the gzip data is damaged ({error})", where=f"{self.name}:{line_no()}",
+                              fix="copy or download it again") from None
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        number = 0
+        with self._guard(lambda: number + 1), self.open() as file:
+            while raw := file.readline(MAX_LINE):
+                number += 1
+                yield number, self._text(raw, number)
+
+    def checked(self, check: Callable[[Lines], None]) -> None:
+        """Run ``check`` on this file, once; errors of the compression become NexVarError."""
+        if not self._checked:
+            with self._guard(lambda: 1):
+                check(self)
+            self._checked = True
+
+    def _text(self, raw: bytes, number: int) -> str:
+        where = f"{self.name}:{number}"
+        if raw.endswith(b"\n"):
+            raw = raw[:-1]
+        elif len(raw) >= MAX_LINE:
+            raise NexVarError(f"a line longer than {MAX_LINE:,} bytes", where=where, fix="is this the right file?")
+        if b"\0" in raw:
+            raise NexVarError(f"a NUL byte in column {raw.index(0) + 1}", where=where,
+                              fix="the file is binary or damaged: copy or download it again")
+        if b"\r" in raw:
+            raise NexVarError("a carriage return (Windows line end)", where=where,
+                              fix=f"`tr -d '\\r' < {self.name} > fixed` removes them")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise NexVarError(f"byte {raw[error.start]:#04x} in column {error.start + 1} is not UTF-8", where=where,
+                              fix="convert the file with `iconv -f latin1 -t utf8`") from None
