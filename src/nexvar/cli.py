@@ -1,0 +1,129 @@
+"""The command line: verbs -> functions. No logic here; heavy imports happen inside the verbs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nexvar.errors import EXIT_BAD_INPUT, NexVarError
+
+RESEARCH_ONLY = "Scores are research output, not a diagnosis."
+
+app = typer.Typer(
+    help=f"Genomic foundation models in plain PyTorch. {RESEARCH_ONLY}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[str | None, typer.Option(help="A model's name, alias or folder; `nexvar models` lists them.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
+Dtype = Annotated[str, typer.Option(help="auto (the card's), float32, bfloat16, float16")]
+
+
+@app.command()
+def score(
+    vcf: Annotated[Path, typer.Option(help="VCF, plain, gzipped or bgzipped; - for standard input")],
+    fasta: Annotated[Path, typer.Option(help="the reference the VCF was called on")],
+    output: Annotated[Path, typer.Option("-o", "--output", help=".vcf, .vcf.gz, .tsv or .parquet")],
+    model: Model = None,
+    window: Annotated[int | None, typer.Option(help="bases around a variant; default: the model's")] = None,
+    strand: Annotated[str, typer.Option(help="both (averaged, each kept) or forward")] = "both",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_tokens: Annotated[int | None, typer.Option(help="tokens in one forward; default: by device")] = None,
+    circular: Annotated[list[str] | None, typer.Option(help="a circular contig (repeatable); chrM is one")] = None,
+    explain: Annotated[bool, typer.Option(help="say how many tokens were computed and how many were shared")] = False,
+) -> None:
+    """Score every allele of a VCF with a genomic language model."""
+    from nexvar import score as scoring
+
+    options = scoring.Options(window=window, strand=strand, batch_tokens=batch_tokens)
+    summary = scoring.score_file(
+        vcf,
+        fasta,
+        output,
+        model=model,
+        device=device,
+        dtype=dtype,
+        options=options,
+        circular=tuple(circular or ()),
+        command=shlex.join(["nexvar", *sys.argv[1:]]),
+    )
+    for line in summary.lines(explain=explain):
+        typer.echo(line, err=True)
+    typer.echo(RESEARCH_ONLY, err=True)
+
+
+@app.command()
+def models(
+    fits: Annotated[bool, typer.Option("--fits", help="only those whose weights fit this machine")] = False,
+) -> None:
+    """List every checkpoint: parameters, context, licence, and what was verified."""
+    from nexvar import machine
+    from nexvar.cards import all_cards
+
+    fitting = {card.name for card in machine.fitting()} if fits else None
+    rows = [("name", "parameters", "context", "weights", "objective", "licence", "parity")]
+    for card in all_cards().values():
+        if fitting is None or card.name in fitting or card.repo is None:
+            size = machine.human_bytes(machine.weight_bytes(card))
+            numbers = (f"{card.parameters:,}", f"{card.context:,}", size)
+            rows.append((card.name, *numbers, card.objective, card.licence, card.parity))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@app.command()
+def generate(
+    prompt: Annotated[list[str], typer.Option(help="the beginning (repeatable)")],
+    n_tokens: Annotated[int, typer.Option(help="new tokens")] = 500,
+    temperature: float = 1.0,
+    top_k: Annotated[int, typer.Option(help="1 is greedy, 0 keeps all")] = 4,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    model: Model = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Continue DNA prompts; FASTA on standard output."""
+    from nexvar.nexvar import NexVar
+
+    loaded = NexVar(model or "nexvar_mito", device=device, dtype=dtype)
+    result = loaded.generate(
+        prompt, n_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, progress=True
+    )
+    for i, (sequence, logprob) in enumerate(zip(result.sequences, result.logprobs_mean, strict=True), start=1):
+        typer.echo(f">generated_{i} model={loaded.card.name} mean_log_prob={logprob:.4f}\n{sequence}")
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(help="a recipe.toml (see recipes/)")],
+) -> None:
+    """Train a model from scratch, or resume: the recipe says all."""
+    from nexvar.train import pretrain as run
+
+    run(recipe)
+
+
+def main() -> None:
+    """Entry point: every NexVarError is one line on standard error and exit code 2."""
+    try:
+        app()
+    except NexVarError as error:
+        typer.echo(f"nexvar: {error}", err=True)
+        raise SystemExit(EXIT_BAD_INPUT) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""What this machine has, and which checkpoints fit it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nexvar.cards import Card, all_cards
+
+OVERHEAD = 1.25  # activations and the runtime beside the weights
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def weight_bytes(card: Card) -> int:
+    """Bytes of the weights in the card's dtype."""
+    return card.parameters * BYTES[card.dtype]
+
+
+def free_memory() -> int:
+    """Bytes a model may take here: the largest GPU's free memory if there is one, else available RAM."""
+    import torch
+
+    if torch.cuda.is_available():
+        return max(torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count()))
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _page_cache()
+    except (ValueError, OSError):  # macOS has no SC_AVPHYS_PAGES
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _page_cache() -> int:
+    """Bytes the kernel would give back: MemAvailable minus MemFree, on Linux."""
+    try:
+        text = Path("/proc/meminfo").read_text()
+        lines = dict(line.split(":", 1) for line in text.splitlines())
+        return 1024 * (int(lines["MemAvailable"].split()[0]) - int(lines["MemFree"].split()[0]))
+    except (OSError, KeyError, ValueError):
+        return 0
+
+
+def fitting(objective: str | None = None) -> list[Card]:
+    """Cards whose weights fit the free memory, largest last; models of one part of biology are left out."""
+    budget = free_memory()
+    cards = [
+        card
+        for card in all_cards().values()
+        if card.species is None
+        and objective in (None, card.objective)
+        and weight_bytes(card) * OVERHEAD <= budget
+    ]
+    return sorted(cards, key=weight_bytes)
+
+
+def human_bytes(count: float) -> str:
+    """12 345 678 -> "12 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit != "GB" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,146 @@
+"""class NexVar: one loaded model (module, tokenizer, card) and what a user does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from nexvar import generate as generation
+from nexvar import score
+from nexvar.errors import NexVarError
+from nexvar.load import load
+from nexvar.models import Output
+
+if TYPE_CHECKING:
+    from nexvar.genome import Fasta, Variant
+    from nexvar.table import ScoredAllele
+
+
+class NexVar:
+    """A genomic foundation model, ready to use.
+
+    source: a model's name or alias (``nexvar models`` lists them; ``"nexvar_mito"`` is built in and needs no
+    network), or a folder with config.json and weights in the official layout.
+    architecture: for a folder whose config.json does not tell.
+    device: "auto" (CUDA, else MPS, else CPU) or any torch device. dtype: "auto" (the card's), "float32", "bfloat16".
+
+    Raises NexVarError: unknown name, a checkpoint that is damaged, hostile or of another architecture.
+
+    >>> model = NexVar("nexvar_mito")
+    >>> input_ids = torch.tensor(model.tokenizer.tokenize("ACGT"), dtype=torch.int).unsqueeze(0)
+    >>> outputs, embeddings = model(input_ids, return_embeddings=True, layer_names=["blocks.2.mlp.l3"])
+    >>> outputs[0].shape[:2], embeddings["blocks.2.mlp.l3"].shape[:2]
+    (torch.Size([1, 4]), torch.Size([1, 4]))
+    """
+
+    def __init__(
+        self,
+        source: str | Path = "nexvar_mito",
+        *,
+        architecture: str | None = None,
+        revision: str | None = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+    ) -> None:
+        self.loaded = load(source, architecture=architecture, revision=revision, device=device, dtype=dtype)
+        self.model = self.loaded.module
+        self.tokenizer = self.loaded.tokenizer
+        self.card = self.loaded.card
+        self.device = self.loaded.device
+
+    def __call__(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        return_embeddings: bool = False,
+        layer_names: Sequence[str] | None = None,
+    ) -> tuple[Output, dict[str, Tensor] | None]:
+        """Forward without gradients.
+
+        input_ids: (B, L) integers on any device. attention_mask: (B, L), non-zero for real tokens.
+        layer_names: official module names, needed with ``return_embeddings``.
+
+        Returns ``(outputs, embeddings)``: ``outputs[0]`` is the logits (B, L, V), ``embeddings[name]`` (B, L, D) or
+        None. For gradients call ``.model`` (an ordinary ``torch.nn.Module``).
+        """
+        if return_embeddings and not layer_names:
+            raise NexVarError(
+                "return_embeddings without layer_names",
+                where="layer_names",
+                fix=f"name layers, such as {self.model.last_hidden!r}",
+            )
+        if input_ids.ndim != 2:
+            raise NexVarError(f"input_ids has shape {tuple(input_ids.shape)}", where="input_ids", fix="use (B, L)")
+        mask = None if attention_mask is None else attention_mask.to(self.device).bool()
+        taps = tuple(layer_names or ()) if return_embeddings else ()
+        with torch.no_grad():
+            outputs = self.model(input_ids.to(self.device).long(), mask_BL=mask, taps=taps)
+        return outputs, (outputs.taps if return_embeddings else None)
+
+    def score_sequences(
+        self,
+        seqs: Sequence[str],
+        batch_size: int | None = None,
+        prepend_bos: bool | None = None,
+        reduce_method: str = "mean",
+        average_reverse_complement: bool = False,
+    ) -> list[float]:
+        """Log-likelihood of each sequence under a causal model, natural log: per token ("mean") or in all ("sum").
+
+        The first token is not predicted (no begin-of-sequence token) unless ``prepend_bos``; None follows the
+        model's official protocol. average_reverse_complement: mean over both strands.
+        A score does not depend on ``batch_size`` or on the other sequences.
+        """
+        return score.score_sequences(
+            self.loaded,
+            seqs,
+            batch_size=batch_size,
+            prepend_bos=prepend_bos,
+            reduce_method=reduce_method,
+            average_reverse_complement=average_reverse_complement,
+        )
+
+    def score_variants(
+        self, variants: str | Path | Iterable[Variant], genome: str | Path | Fasta, **options: Any
+    ) -> Iterator[ScoredAllele]:
+        """Stream one row per alternative allele, in input order; nothing is dropped (see each row's ``status``).
+
+        variants: a VCF path, or ``Variant`` objects (0-based). genome: FASTA path or open ``Fasta``.
+        options: the fields of ``score.Options`` (window, strand, batch_tokens, …).
+        """
+        return score.score_variants(self.loaded, variants, genome, score.Options(**options))
+
+    def generate(
+        self,
+        prompt_seqs: Sequence[str],
+        n_tokens: int = 500,
+        temperature: float = 1.0,
+        top_k: int = 4,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        *,
+        return_logits: bool = False,
+        cached_generation: bool = True,
+        progress: bool = False,
+    ) -> generation.Generation:
+        """``n_tokens`` new tokens after each prompt; prompts of any lengths. See ``generate.generate``."""
+        return generation.generate(
+            self.loaded,
+            prompt_seqs,
+            n_tokens=n_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            cached=cached_generation,
+            return_logits=return_logits,
+            progress=progress,
+        )
+
+    def __repr__(self) -> str:
+        return f"NexVar({self.card.name!r}, device={str(self.device)!r}, dtype={str(self.loaded.dtype)!r})"

@@ -1,0 +1,89 @@
+"""What to read off a model's output: likelihoods, ratios, pooled embeddings, distances. Pure functions of tensors.
+
+B batch, L length, V vocabulary, D width, N items. Log-probabilities are natural logarithms, computed in float32
+whatever the logits' dtype (a bfloat16 log-softmax costs about 1e-3 a token, more than a typical variant effect).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nexvar.errors import NexVarError
+
+
+def next_token_log_probs(logits_BLV: Tensor, targets_BL: Tensor) -> Tensor:
+    """(B, L) float32: log p(targets[t]) under logits[t]. Shift the targets yourself: token t is predicted at t - 1."""
+    logits = logits_BLV.float()
+    chosen = logits.gather(-1, targets_BL.unsqueeze(-1)).squeeze(-1)
+    return chosen - logits.logsumexp(-1)
+
+
+def sequence_log_likelihood(logits_BLV: Tensor, ids_BL: Tensor, lengths_B: Tensor) -> Tensor:
+    """(B,) float64: sum of log p(token t | tokens before) for t = 1 .. length - 1; padding never enters.
+
+    NOTE: evo2/scoring.py averages one padding token into every shorter row of a batch; this does not.
+    """
+    log_probs = next_token_log_probs(logits_BLV[:, :-1], ids_BL[:, 1:]).double()
+    position = torch.arange(1, ids_BL.shape[1], device=ids_BL.device)
+    return log_probs.masked_fill(position >= lengths_B[:, None], 0.0).sum(-1)
+
+
+def reduce_log_likelihood(total: float, predictions: int, method: str) -> float:
+    """A summed log-likelihood as it is ("sum") or per predicted token ("mean")."""
+    if method == "sum":
+        return total
+    if method == "mean":
+        return total / max(predictions, 1)
+    raise NexVarError(f"no reduce_method {method!r}", where="reduce_method", fix="'mean' or 'sum'")
+
+
+def restrict_to(logits_BLV: Tensor, token_ids: list[int]) -> Tensor:
+    """Logits with every token but ``token_ids`` at -inf: likelihoods over the nucleotides alone."""
+    kept = torch.full_like(logits_BLV, float("-inf"))
+    kept[..., token_ids] = logits_BLV[..., token_ids]
+    return kept
+
+
+def site_log_ratio(logits_NV: Tensor, ref_ids_N: Tensor, alt_ids_N: Tensor) -> Tensor:
+    """(N,) float32: log p(alt) - log p(ref) at one site; the softmax's denominator cancels."""
+    logits = logits_NV.float()
+    rows = torch.arange(len(logits), device=logits.device)
+    return logits[rows, alt_ids_N] - logits[rows, ref_ids_N]
+
+
+def pool(hidden_BLD: Tensor, real_BL: Tensor, method: str) -> Tensor:
+    """(B, D) float32 over the tokens where ``real_BL`` is True: "mean", "max" or "last".
+
+    Special tokens and padding are False in ``real_BL``, so that they never enter.
+    """
+    hidden, keep = hidden_BLD.float(), real_BL.unsqueeze(-1)
+    if method == "mean":
+        return hidden.masked_fill(~keep, 0.0).sum(1) / keep.sum(1).clamp(min=1)
+    if method == "max":
+        return hidden.masked_fill(~keep, float("-inf")).amax(1)
+    if method == "last":
+        position = torch.arange(hidden.shape[1], device=hidden.device)
+        last = position.masked_fill(~real_BL, -1).amax(1).clamp(min=0)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    raise NexVarError(f"no pooling {method!r}", where="pool", fix="'mean', 'max', 'last', 'cls' or 'none'")
+
+
+DISTANCES = ("cosine", "l1", "l2", "dot")
+
+
+def distance(ref_ND: Tensor, alt_ND: Tensor, kind: str) -> Tensor:
+    """(N,) float64 between two embeddings: "cosine" is 1 - cos, "l1", "l2"; "dot" is the inner product.
+
+    In float64, since ref and alt embeddings agree to three digits and more.
+    """
+    ref, alt = ref_ND.double(), alt_ND.double()
+    if kind == "cosine":
+        return 1.0 - torch.cosine_similarity(ref, alt, dim=-1)
+    if kind == "l1":
+        return (ref - alt).abs().sum(-1)
+    if kind == "l2":
+        return (ref - alt).square().sum(-1).sqrt()
+    if kind == "dot":
+        return (ref * alt).sum(-1)
+    raise NexVarError(f"no distance {kind!r}", where="readout", fix=f"one of {', '.join(DISTANCES)}")

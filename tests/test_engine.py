@@ -1,0 +1,82 @@
+"""The engine gives every sequence its own value, whatever it shares or stands beside."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexvar import engine
+from nexvar.engine import Tally, log_likelihoods
+from tiny import tiny_loaded
+
+LOADED = tiny_loaded()
+
+
+def alone(ids: list[int], only: list[int] | None = None) -> float:
+    """The definition, one sequence, no cache, no batch."""
+    with torch.no_grad():
+        logits = LOADED.module(torch.tensor([ids])).logits[0].double()
+    if only is not None:
+        outside = torch.ones(logits.shape[-1], dtype=torch.bool)
+        outside[only] = False
+        logits[:, outside] = float("-inf")
+    log_probs = logits.log_softmax(-1)
+    return sum(float(log_probs[t - 1, ids[t]]) for t in range(1, len(ids)))
+
+
+sequence = st.lists(st.sampled_from([65, 67, 71, 84]), min_size=1, max_size=40)
+
+
+@given(st.lists(st.lists(sequence, min_size=1, max_size=4), min_size=1, max_size=4), st.integers(1, 200))
+def test_any_families_any_batch(families, batch_tokens):
+    values = log_likelihoods(LOADED, families, batch_tokens=batch_tokens)
+    for family, got in zip(families, values, strict=True):
+        assert got == pytest.approx([alone(ids) for ids in family], abs=2e-4)
+
+
+@given(st.integers(64, 150), st.lists(sequence, min_size=2, max_size=5), st.integers(1, 2000))
+def test_shared_prefix_is_exact(prefix_length, rests, batch_tokens):
+    prefix = [65, 67, 71, 84, 84, 65, 67] * 30
+    family = [prefix[:prefix_length] + rest for rest in rests]
+    shared = log_likelihoods(LOADED, [family], batch_tokens=batch_tokens)
+    naive = log_likelihoods(LOADED, [family], batch_tokens=batch_tokens, share=False)
+    assert shared[0] == pytest.approx(naive[0], rel=1e-5)
+
+
+def test_shared_prefix_is_computed_once():
+    prefix = [65, 67, 71, 84] * 256
+    family = [prefix + [base] * 1024 for base in (65, 67, 71, 84)]
+    tally = Tally()
+    log_likelihoods(LOADED, [family], batch_tokens=10_000, tally=tally)
+    assert tally.naive == 4 * 2048
+    assert tally.computed == 1024 + 4 * 1024
+
+
+def test_long_sequences_run_in_pieces(monkeypatch):
+    ids = [65, 67, 71, 84, 71] * 40
+    whole = log_likelihoods(LOADED, [[ids]], batch_tokens=1000)
+    monkeypatch.setattr(engine, "CHUNK", 33)
+    assert log_likelihoods(LOADED, [[ids]], batch_tokens=1000)[0] == pytest.approx(whole[0], rel=1e-6)
+
+
+def test_only_nucleotides():
+    ids, bases = [65, 84, 67, 71, 71], [65, 67, 71, 84]
+    value = log_likelihoods(LOADED, [[ids]], batch_tokens=100, only_tokens=bases)[0][0]
+    assert value == pytest.approx(alone(ids, bases), abs=1e-4)
+
+
+def test_out_of_memory_halves_the_batch(monkeypatch):
+    families = [[[65, 67, 71] * n] for n in range(1, 9)]
+    expected = log_likelihoods(LOADED, families, batch_tokens=10_000)
+    forward = LOADED.module.forward
+
+    def small_memory(ids_BL, **options):
+        if ids_BL.numel() > 30:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(ids_BL, **options)
+
+    monkeypatch.setattr(LOADED.module, "forward", small_memory)
+    values = log_likelihoods(LOADED, families, batch_tokens=10_000)
+    assert values == [pytest.approx(row, rel=1e-6) for row in expected]
