@@ -1,4 +1,4 @@
-"""Cards: one TOML per released checkpoint. ``get(name)`` finds one by its name, an alias or its hub repository."""
+"""Cards: one TOML per released checkpoint. ``get`` finds one by its name, an alias or its hub repository."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class File:
 class Card:
     """Everything NexVar knows about one checkpoint without opening it.
 
-    config: the architecture's own values (``models/<architecture>.py: Config`` fields), never read from the hub.
+    weights: a file of ``nexvar/weights`` that ships with the package (the module's own names); no network.
+    fp8: "any" if the checkpoint needs FP8 input projections and float32 accumulation serves it, "hopper" if only
+        the accumulator of Hopper GPUs gives its numbers; None where it needs no FP8.
+    config: the architecture's own values (``models/<architecture>.py: Config``), never read from the hub.
     context: the longest input in bases.
     parity: what was verified, in a word (``parity_note`` says how).
     oracles: values recorded from the real checkpoint, for ``nexvar verify``.
@@ -50,7 +53,9 @@ class Card:
     repo: str | None = None
     revision: str | None = None
     files: tuple[File, ...] = ()
+    weights: str | None = None
     dtype: str = "float32"
+    fp8: str | None = None  # None | any | hopper
     readout: str = "llr"
     species: str | None = None  # set when the model knows only part of biology, e.g. "mitochondria"
     notes: str = ""
@@ -73,13 +78,23 @@ def all_cards() -> dict[str, Card]:
     return {card.name: card for card in sorted(cards, key=lambda c: c.name)}
 
 
-def get(name: str) -> Card:
-    """The card called ``name`` (a name, an alias or a hub repository, in any case); NexVarError if there is none."""
-    wanted = name.lower()
-    known: dict[str, Card] = {}
+@cache
+def _names() -> dict[str, Card]:
+    names: dict[str, Card] = {}
     for card in all_cards().values():
         for key in (card.name, *card.aliases, *((card.repo,) if card.repo else ())):
-            known.setdefault(key.lower(), card)
+            names.setdefault(key.lower(), card)
+    return names
+
+
+def is_known(name: str) -> bool:
+    """Whether ``get(name)`` finds a card."""
+    return name.lower() in _names()
+
+
+def get(name: str) -> Card:
+    """The card called ``name`` (name, alias or hub repository, in any case); NexVarError if there is none."""
+    wanted, known = name.lower(), _names()
     if wanted not in known:
         near = ", ".join(difflib.get_close_matches(wanted, known, n=3, cutoff=0.4))
         hint = f"did you mean {near}? " if near else ""

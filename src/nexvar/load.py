@@ -1,0 +1,393 @@
+"""The only door for bytes: card or folder -> files -> tensors -> convert -> strict assign -> buffers.
+
+    load("nexvar_7b")     card: config values from the card, files from the hub at a pinned revision
+    load("path/to/dir")   folder: config.json + weights + tokenizer files; nothing in it is executed
+
+The model is built on the meta device, every key and shape is accounted for before a byte is copied, and every
+non-persistent buffer is recomputed afterwards (in float32): no tensor is ever left uninitialised.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nexvar import cards, checkpoint, models, tokenizers
+from nexvar.cards import Card
+from nexvar.checkpoint import safetensors
+from nexvar.errors import NexVarError
+
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+CONFIG_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError)
+MAX_LAYERS = 10_000
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One model in memory. dtype is that of its activations; ``KEEP_FLOAT32`` parameters stay float32."""
+
+    module: nn.Module
+    tokenizer: tokenizers.Tokenizer
+    card: Card
+    device: torch.device
+    dtype: torch.dtype
+
+
+def load(
+    source: str | Path,
+    *,
+    architecture: str | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    allow_wrong_fp8: bool = False,
+) -> Loaded:
+    """A model from a card's name, alias or hub repository, or from a folder.
+
+    architecture: for folders whose config.json does not tell it; a file name in ``nexvar/models``.
+    device: "auto" is the first of cuda, mps, cpu that exists.
+    dtype: "auto" is the checkpoint's own.
+    revision: a hub revision instead of the card's pinned one.
+    allow_wrong_fp8: load 20B/40B where their FP8 numbers cannot be had (or NEXVAR_ALLOW_WRONG_FP8=1).
+    Raises NexVarError for anything wrong with the source: one line, nothing executed, nothing deleted.
+    """
+    where_to = pick_device(device)
+    folder = _as_folder(source)
+    if folder is not None:
+        opened = _open_folder(folder, architecture)
+    else:
+        named = cards.get(str(source))
+        _refuse_wrong_fp8(named, where_to, allow_wrong_fp8)
+        opened = _open_card(named, revision)
+    card, where = opened.card, folder or opened.card.name
+    wanted = _pick_dtype(dtype, card)
+    module = build(card.architecture, opened.config, where)
+    arch = models.get(card.architecture)
+    state = opened.state if opened.native else convert(arch, opened.state, opened.config, where)
+    assign(module, state, device=where_to, dtype=wanted, keep=arch.KEEP_FLOAT32, where=where)
+    tokenizer = tokenizers.make(card.tokenizer, opened.folder)
+    return Loaded(module, tokenizer, card, where_to, wanted)
+
+
+# -- sources
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A source before its model is built. native: the tensors have the module's own names (we wrote them)."""
+
+    card: Card
+    config: Any
+    state: dict[str, Tensor]
+    native: bool
+    folder: Path | None
+
+
+def _as_folder(source: str | Path) -> Path | None:
+    path = Path(source)
+    looks_like_path = isinstance(source, Path) or path.is_absolute() or str(source).startswith((".", "~"))
+    path = path.expanduser()
+    if looks_like_path or (path.is_dir() and not cards.is_known(str(source))):
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise NexVarError("this is a file", where=path, fix="give the folder that holds it and its config.json")
+        raise NexVarError("no such folder", where=path)
+    return None
+
+
+def _open_folder(folder: Path, architecture: str | None) -> _Opened:
+    """A folder that ``save`` or an official repository wrote."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise NexVarError("no config.json in this folder", where=folder)
+    values = checkpoint.read_json(path)
+    own = values.get("nexvar")
+    if isinstance(own, dict):  # written by save()
+        name = architecture or own.get("architecture")
+        config = make_config(name, values.get("config"), path)
+        described = own.get("card", {})
+    else:
+        name = architecture or models.infer(values)
+        if name is None:
+            raise NexVarError(
+                "config.json is of none of the known architectures",
+                where=path,
+                fix=f'give architecture="…", one of {", ".join(models.ARCHITECTURES)}',
+            )
+        config = official_config(name, values, path)
+        described = {}
+    state = checkpoint.read_folder(folder)
+    card = _folder_card(folder, str(name), config, values, described, state)
+    return _Opened(card, config, state, isinstance(own, dict), folder)
+
+
+def _folder_card(
+    folder: Path,
+    architecture: str,
+    config: Any,
+    values: dict[str, Any],
+    described: Any,
+    state: dict[str, Tensor],
+) -> Card:
+    """A card for a folder: what it says of itself, else what the architecture's released checkpoints say."""
+    family = next((c for c in cards.all_cards().values() if c.architecture == architecture), None)
+    known: dict[str, Any] = {
+        "tokenizer": family.tokenizer if family else "byte",
+        "objective": family.objective if family else "causal",
+        "readout": family.readout if family else "llr",
+        "context": getattr(config, "context", None) or (family.context if family else 8192),
+        "licence": "as the folder says",
+        "citation": "",
+        "parity": "none",
+        "parity_note": "a folder, not a released checkpoint",
+        "dtype": values.get("torch_dtype") or values.get("dtype") or _common_dtype(state),
+    }
+    fields = {f.name for f in dataclasses.fields(Card)} - {"config", "files", "repo", "revision", "weights"}
+    if not isinstance(described, dict) or not set(described) <= fields:
+        raise NexVarError("the card in config.json has unknown fields", where=folder / "config.json")
+    known |= {"name": folder.resolve().name, "architecture": architecture, **described}
+    if known["dtype"] not in DTYPES:
+        known["dtype"] = "float32"
+    known["aliases"] = tuple(known.get("aliases", ()))
+    known.setdefault("parameters", sum(t.numel() for t in state.values() if t.is_floating_point()))
+    return Card(config=dataclasses.asdict(config), **known)
+
+
+def _common_dtype(state: dict[str, Tensor]) -> str:
+    count: dict[str, int] = {}
+    for tensor in state.values():
+        name = str(tensor.dtype).removeprefix("torch.")
+        count[name] = count.get(name, 0) + (tensor.numel() if name in DTYPES else 0)
+    return max(count, key=lambda name: count[name], default="float32")
+
+
+def _open_card(card: Card, revision: str | None) -> _Opened:
+    config = make_config(card.architecture, card.config, f"card {card.name}")
+    if card.weights is not None:
+        path = Path(str(resources.files("nexvar"))) / "weights" / card.weights
+        return _Opened(card, config, checkpoint.read([path]), True, path.parent)
+    from nexvar import hub
+
+    folder = hub.fetch(card, revision)
+    compare_config(card, config, folder / "config.json")
+    return _Opened(card, config, hub.read_weights(card, folder), False, folder)
+
+
+def compare_config(card: Card, config: Any, path: Path) -> None:
+    """The downloaded config.json must agree with the card; it is compared, never used."""
+    if not path.is_file():
+        return
+    values = checkpoint.read_json(path)
+    name = models.infer(values)
+    if name is None:  # some repositories hold a place-holder config.json
+        return
+    theirs = official_config(name, values, path) if name == card.architecture else None
+    fields = [f.name for f in dataclasses.fields(config)] if theirs is not None else []
+    different = [f for f in fields if getattr(theirs, f) != getattr(config, f)]
+    if theirs is None or different:
+        detail = f"architecture is {name}, the card says {card.architecture}"
+        if different:
+            detail = "; ".join(
+                f"{f} is {getattr(theirs, f)!r}, the card says {getattr(config, f)!r}" for f in different[:3]
+            )
+        raise NexVarError(
+            f"not the checkpoint the card {card.name} describes: {detail}"[:600],
+            where=path,
+            fix=f"another revision? load the folder itself: NexVar({str(path.parent)!r})",
+        )
+
+
+# -- building
+
+
+def make_config(architecture: str | None, values: Any, where: object) -> Any:
+    """``models/<architecture>.py: Config`` from its own field values (lists become tuples)."""
+    if not isinstance(architecture, str) or not isinstance(values, dict):
+        raise NexVarError("architecture and config values are missing", where=where)
+    arch = models.get(architecture)
+    try:
+        return _bounded(arch.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}), where)
+    except CONFIG_ERRORS as error:
+        raise NexVarError(f"the values are not a {architecture} config ({error})", where=where) from error
+
+
+def official_config(architecture: str, values: dict[str, Any], where: object) -> Any:
+    """``Config.from_official`` of a config.json, whatever it holds."""
+    arch = models.get(architecture)
+    try:
+        return _bounded(arch.Config.from_official(values), where)
+    except CONFIG_ERRORS as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise NexVarError(f"not a {architecture} config ({what})", where=where) from error
+
+
+def _bounded(config: Any, where: object) -> Any:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if "layer" in field.name and isinstance(value, int) and value > MAX_LAYERS:
+            raise NexVarError(f"{field.name} is {value}", where=where, fix=f"at most {MAX_LAYERS} make sense")
+    return config
+
+
+def build(architecture: str, config: Any, where: object = None) -> nn.Module:
+    """``Model(config)`` on the meta device: names and shapes, no memory."""
+    try:
+        with torch.device("meta"):
+            module: nn.Module = models.get(architecture).Model(config)
+    except CONFIG_ERRORS as error:
+        raise NexVarError(f"no {architecture} model has this config ({error})", where=where) from error
+    return module
+
+
+def convert(arch: Any, official: dict[str, Tensor], config: Any, where: object) -> dict[str, Tensor]:
+    """Official names and layouts -> the module's; a tensor it misses is one clear line."""
+    try:
+        state: dict[str, Tensor] = arch.convert(official, config)
+    except KeyError as error:
+        raise NexVarError(f"the checkpoint has no tensor {error}", where=where) from error
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise NexVarError(f"a tensor has the wrong shape ({error})", where=where) from error
+    return state
+
+
+def assign(
+    module: nn.Module,
+    state: dict[str, Tensor],
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    keep: Iterable[str] = (),
+    where: object = None,
+) -> nn.Module:
+    """Give a meta module its tensors: same keys, same shapes, finite; then recompute its buffers.
+
+    Floating tensors become ``dtype``, except those that match a pattern of ``keep``: these become float32.
+    The module comes back in eval mode; its parameters require gradients as in any module.
+    """
+    expected = module.state_dict()
+    _account("misses", [k for k in expected if k not in state], where)
+    _account("has unknown", [k for k in state if k not in expected], where)
+    shapes = [k for k in expected if state[k].shape != expected[k].shape]
+    if shapes:
+        k = shapes[0]
+        raise NexVarError(
+            f"{len(shapes)} tensors have the wrong shape: {k} is {tuple(state[k].shape)}, "
+            f"the config needs {tuple(expected[k].shape)}",
+            where=where,
+            fix="weights and config are not of the same model",
+        )
+    kept = tuple(keep)
+    ready = {}
+    for name in expected:
+        tensor = state.pop(name)
+        if tensor.is_floating_point() != expected[name].is_floating_point() or tensor.is_complex():
+            raise NexVarError(f"{name} has dtype {tensor.dtype}", where=where, fix="not a weight of this model")
+        if tensor.is_floating_point():
+            if not all_finite(tensor):
+                raise NexVarError(f"{name} holds NaN or infinite values", where=where, fix="damaged checkpoint")
+            exact = any(fnmatch.fnmatch(name, pattern) for pattern in kept)
+            tensor = tensor.to(device=device, dtype=torch.float32 if exact else dtype)
+        else:
+            tensor = tensor.to(device=device, dtype=expected[name].dtype)
+        ready[name] = tensor.contiguous()
+    module.load_state_dict(ready, strict=True, assign=True)
+    try:
+        module.reset_buffers()  # type: ignore[operator]
+    except (RuntimeError, MemoryError) as error:
+        raise NexVarError(f"the config's sizes do not work ({error})", where=where) from error
+    left = [n for n, t in (*module.named_parameters(), *module.named_buffers()) if t.is_meta]
+    if left:
+        raise NexVarError(f"{left[0]} was never given a value", where=where, fix="a defect of this architecture's file")
+    return module.eval()
+
+
+def _account(verb: str, names: list[str], where: object) -> None:
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise NexVarError(
+            f"the checkpoint {verb} {len(names)} tensor(s): {', '.join(names[:3])}{more}",
+            where=where,
+            fix="weights and config are not of the same model",
+        )
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinite. One pass: a sum shows them; one that overflows is looked at again."""
+    if tensor.dtype.itemsize == 1 or torch.isfinite(tensor.detach().sum(dtype=torch.float32)):
+        return True
+    return all(bool(torch.isfinite(piece).all()) for piece in tensor.detach().reshape(-1).split(1 << 24))
+
+
+# -- choices
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """ "auto" -> the first of cuda, mps, cpu that exists; NexVarError for one that does not."""
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        what = str(error).splitlines()[0]
+        raise NexVarError(f"no device {str(device)!r} here ({what})", where="device", fix='"auto" picks one') from error
+
+
+def _pick_dtype(dtype: str | torch.dtype, card: Card) -> torch.dtype:
+    name = card.dtype if dtype == "auto" else str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise NexVarError(f"no dtype {name!r}", where="dtype", fix="auto, float32, bfloat16 or float16")
+    return DTYPES[name]
+
+
+def _refuse_wrong_fp8(card: Card, device: torch.device, allow: bool) -> None:
+    hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) == (9, 0)
+    allow = allow or os.environ.get("NEXVAR_ALLOW_WRONG_FP8") == "1"
+    if card.fp8 == "hopper" and not hopper and not allow:
+        raise NexVarError(
+            f"{card.name} gives wrong numbers on {device}: it was trained with the FP8 accumulator of "
+            "Hopper GPUs (H100, H200), which nothing else reproduces at speed",
+            where="device",
+            fix="use such a GPU, or nexvar_7b; allow_wrong_fp8=True or NEXVAR_ALLOW_WRONG_FP8=1 loads it anyway",
+        )
+
+
+# -- saving
+
+
+def save(folder: str | Path, module: nn.Module, *, architecture: str, config: Any, card: dict[str, Any]) -> Path:
+    """Write a folder that ``load`` reads: config.json and model.safetensors, each replaced atomically.
+
+    card: what the folder says of itself, ``Card`` fields such as tokenizer, objective, context, species.
+    Tensors keep the module's names and dtypes; such a folder is loaded without ``convert``.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    safetensors.write(module.state_dict(), folder / "model.safetensors")
+    text = json.dumps(
+        {"nexvar": {"architecture": architecture, "card": card}, "config": dataclasses.asdict(config)},
+        indent=1,
+    )
+    temporary = folder / "config.json.tmp"
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(folder / "config.json")
+    return folder
