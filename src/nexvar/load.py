@@ -119,11 +119,11 @@ def _open_folder(folder: Path, architecture: str | None) -> _Opened:
     if not path.is_file():
         raise NexVarError("no config.json in this folder", where=folder)
     values = checkpoint.read_json(path)
-    own = values.get("nexvar")
-    if isinstance(own, dict):  # written by save()
-        name = architecture or own.get("architecture")
-        config = make_config(name, values.get("config"), path)
-        described = own.get("card", {})
+    native = isinstance(values.get("architecture"), str)
+    if native:  # ours: architecture, Config fields, and a card if it was saved with one
+        described = values.pop("card", {})
+        name = values.pop("architecture")
+        config = make_config(name, values, path)
     else:
         name = architecture or models.infer(values)
         if name is None:
@@ -136,7 +136,7 @@ def _open_folder(folder: Path, architecture: str | None) -> _Opened:
         described = {}
     state = checkpoint.read_folder(folder)
     card = _folder_card(folder, str(name), config, values, described, state)
-    return _Opened(card, config, state, isinstance(own, dict), folder)
+    return _Opened(card, config, state, native, folder)
 
 
 def _folder_card(
@@ -383,11 +383,8 @@ def save(folder: str | Path, module: nn.Module, *, architecture: str, config: An
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     safetensors.write(module.state_dict(), folder / "model.safetensors")
-    text = json.dumps(
-        {"nexvar": {"architecture": architecture, "card": card}, "config": dataclasses.asdict(config)},
-        indent=1,
-    )
+    values = {"architecture": architecture, **dataclasses.asdict(config), "card": card}
     temporary = folder / "config.json.tmp"
-    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     temporary.replace(folder / "config.json")
     return folder
