@@ -21,16 +21,28 @@ def check_container(lines: Lines) -> None:
         head = file.read(9)
         length = int.from_bytes(head[5:9], "little")
         text = file.read(min(length, 1 << 28))
-        if len(head) < 9 or len(text) < length or not text.startswith(b"##fileformat=VCF") or b"#CHROM" not in text:
-            raise NexVarError("the BCF header is damaged", where=f"{lines.name}:1", fix="write it again with `bcftools view`")
+        if (
+            len(head) < 9
+            or len(text) < length
+            or not text.startswith(b"##fileformat=VCF")
+            or b"#CHROM" not in text
+        ):
+            raise NexVarError(
+                "the BCF header is damaged",
+                where=f"{lines.name}:1",
+                fix="write it again with `bcftools view`",
+            )
         number = text.count(b"\n")
         while prefix := file.read(8):
             number += 1
             shared, samples = int.from_bytes(prefix[:4], "little"), int.from_bytes(prefix[4:], "little")
             body = file.read(shared + samples) if 24 <= shared < 1 << 28 and samples < 1 << 28 else b""
             if len(prefix) < 8 or len(body) < shared + samples or not body:
-                raise NexVarError("a BCF record is cut short or damaged", where=f"{lines.name}:{number}",
-                                  fix="write it again with `bcftools view`")
+                raise NexVarError(
+                    "a BCF record is cut short or damaged",
+                    where=f"{lines.name}:{number}",
+                    fix="write it again with `bcftools view`",
+                )
 
 
 def bcf_lines(lines: Lines) -> Iterator[tuple[int, str]]:
@@ -49,7 +61,10 @@ def bcf_lines(lines: Lines) -> Iterator[tuple[int, str]]:
                 number += 1
                 yield number, str(record).rstrip("\n")
     except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise NexVarError(f"the BCF cannot be read ({error})", where=f"{lines.name}:{number + 1}",
-                          fix="write it again with `bcftools view`") from None
+        raise NexVarError(
+            f"the BCF cannot be read ({error})",
+            where=f"{lines.name}:{number + 1}",
+            fix="write it again with `bcftools view`",
+        ) from None
     finally:
         pysam.set_verbosity(verbosity)

@@ -24,7 +24,7 @@ from nexvar.errors import NexVarError
 from nexvar.textio import check_bgzf_end, check_regular, is_bgzf, refuse_foreign
 
 CHUNK = 1 << 22
-STEP = 1 << 16  # bytes between checkpoints of the index: what a fetch may have to skip
+STEP = 1 << 14  # bytes between checkpoints of the index: what a fetch may have to skip
 TRUST_FAI_ABOVE = 1 << 28  # below this, scanning takes under a second and is the safer way
 MAX_PLAIN_GZIP = 1 << 29  # decompressed bytes held in memory: gzip (unlike bgzip) has no random access
 MAX_HEADER = 1 << 16
@@ -104,8 +104,11 @@ class BgzfSource:
         return {**self.__dict__, "cache": OrderedDict()}
 
     def _damaged(self, offset: int) -> NexVarError:
-        return NexVarError(f"the bgzip block at byte {offset} is damaged", where=self.path,
-                           fix="copy or download the file again")
+        return NexVarError(
+            f"the bgzip block at byte {offset} is damaged",
+            where=self.path,
+            fix="copy or download the file again",
+        )
 
     def _block(self, index: int) -> bytes:
         if index in self.cache:
@@ -154,11 +157,17 @@ def open_source(path: str | Path) -> Source:
             while chunk := stream.read(CHUNK):
                 data += chunk
                 if len(data) > MAX_PLAIN_GZIP:
-                    raise NexVarError(f"gzip data of over {MAX_PLAIN_GZIP >> 20} MB", where=path,
-                                      fix=f"gzip has no random access: `gunzip {path}` or recompress it with bgzip")
+                    raise NexVarError(
+                        f"gzip data of over {MAX_PLAIN_GZIP >> 20} MB",
+                        where=path,
+                        fix=f"gzip has no random access: `gunzip {path}` or recompress it with bgzip",
+                    )
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise NexVarError(f"the gzip data is cut short or damaged ({error})", where=path,
-                          fix="copy or download the file again") from None
+        raise NexVarError(
+            f"the gzip data is cut short or damaged ({error})",
+            where=path,
+            fix="copy or download the file again",
+        ) from None
     if not data:
         raise NexVarError("the file is empty", where=path, fix="was it written or downloaded completely?")
     return MemorySource(bytes(data), len(data))
@@ -212,8 +221,9 @@ class _Scan:
                 offset += 1
             else:
                 kind = "a FASTQ file?" if head == b"@" else "a VCF?" if head == b"#" else "not a FASTA file?"
-                raise self._error(self.lines, f"text before the first '>': {kind}",
-                                  "a FASTA starts with '>name'")
+                raise self._error(
+                    self.lines, f"text before the first '>': {kind}", "a FASTA starts with '>name'"
+                )
         if not self.entries:
             raise self._error(1, "no FASTA record in the file", "a FASTA starts with '>name'")
         return self.entries
@@ -228,14 +238,23 @@ class _Scan:
         stop = raw.find(b"\n")
         if stop < 0:
             if len(raw) == MAX_HEADER:
-                raise self._error(self.lines, f"a header line longer than {MAX_HEADER} bytes", "is this a FASTA file?")
+                raise self._error(
+                    self.lines, f"a header line longer than {MAX_HEADER} bytes", "is this a FASTA file?"
+                )
             if b"\r" in raw:
-                raise self._error(self.lines, "line ends are bare carriage returns (old Mac)",
-                                  f"`tr '\\r' '\\n' < {self.path} > fixed.fa`")
-            raise self._empty(raw[1:].split()[0].decode("utf-8", "replace") if raw[1:].split() else "", self.lines)
+                raise self._error(
+                    self.lines,
+                    "line ends are bare carriage returns (old Mac)",
+                    f"`tr '\\r' '\\n' < {self.path} > fixed.fa`",
+                )
+            raise self._empty(
+                raw[1:].split()[0].decode("utf-8", "replace") if raw[1:].split() else "", self.lines
+            )
         header = raw[1:stop].removesuffix(b"\r")
         if b"\0" in header or b"\r" in header:
-            raise self._error(self.lines, "a control character in the header", "the file is binary or damaged")
+            raise self._error(
+                self.lines, "a control character in the header", "the file is binary or damaged"
+            )
         words = header.split()
         if not words or header[:1].isspace():
             raise self._error(self.lines, "a header without a name", "write '>name' with no space after '>'")
@@ -244,8 +263,11 @@ class _Scan:
         except UnicodeDecodeError:
             raise self._error(self.lines, f"the name {words[0]!r} is not UTF-8", "use ASCII names") from None
         if name in self.first_line:
-            raise self._error(self.lines, f"contig {name!r} was already on line {self.first_line[name]}",
-                              "names must be unique: rename or remove one")
+            raise self._error(
+                self.lines,
+                f"contig {name!r} was already on line {self.first_line[name]}",
+                "names must be unique: rename or remove one",
+            )
         self.first_line[name] = self.lines
         self.entries.append(Entry(name, self.lines, offset + stop + 1))
         self.lines += 1
@@ -262,7 +284,9 @@ class _Scan:
             chunk = self.source.read(offset, size)
             size = min(size * 4, CHUNK)
             if not chunk:
-                raise self._error(self.lines, "the file ends before its size", "was it changed while being read?")
+                raise self._error(
+                    self.lines, "the file ends before its size", "was it changed while being read?"
+                )
             stop = 0 if at_line_start and chunk[:1] == b">" else chunk.find(b"\n>") + 1
             found = stop > 0 or (at_line_start and chunk[:1] == b">")
             if found:
@@ -285,8 +309,11 @@ class _Scan:
         if entry.length == 0:
             raise self._empty(entry.name, entry.line_no)
         if entry.length >= 20 and ambiguous * 2 > entry.length:
-            raise self._error(entry.line_no, f"record {entry.name!r} is mostly not A, C, G, T or N: a protein?",
-                              "give the genome's nucleotide FASTA")
+            raise self._error(
+                entry.line_no,
+                f"record {entry.name!r} is mostly not A, C, G, T or N: a protein?",
+                "give the genome's nucleotide FASTA",
+            )
         return offset
 
     def _validate(self, chunk: bytes, unusual: bytes) -> None:
@@ -295,18 +322,26 @@ class _Scan:
             line = self.lines + chunk.count(b"\n", 0, chunk.index(bad[:1]))
             letter = bad[:1].decode("latin-1")
             if letter in "EFILPQJOXZefilpqjoxz*":
-                raise self._error(line, f"{letter!r} is not a nucleotide: a protein FASTA?",
-                                  "give the genome's nucleotide FASTA")
+                raise self._error(
+                    line,
+                    f"{letter!r} is not a nucleotide: a protein FASTA?",
+                    "give the genome's nucleotide FASTA",
+                )
             if letter in "Uu":
                 raise self._error(line, f"{letter!r} is RNA", "write T for U")
             if letter == ">":
                 raise self._error(line, "'>' inside a sequence line", "start records on a new line")
-            raise self._error(line, f"{letter!r} is not a nucleotide", "sequence lines hold IUPAC letters only")
+            raise self._error(
+                line, f"{letter!r} is not a nucleotide", "sequence lines hold IUPAC letters only"
+            )
         if b"\r" in chunk and chunk.count(b"\r") != chunk.count(b"\r\n"):
             stray = next(i for i in range(len(chunk)) if chunk[i] == 13 and chunk[i + 1 : i + 2] != b"\n")
             if stray + 1 < len(chunk):  # the file's last byte may be one
-                raise self._error(self.lines + chunk.count(b"\n", 0, stray), "a carriage return inside a line",
-                                  f"`tr -d '\\r' < {self.path} > fixed.fa`")
+                raise self._error(
+                    self.lines + chunk.count(b"\n", 0, stray),
+                    "a carriage return inside a line",
+                    f"`tr -d '\\r' < {self.path} > fixed.fa`",
+                )
 
 
 def scan(source: Source, path: Path) -> list[Entry]:
@@ -323,11 +358,17 @@ def _fai_rows(path: Path) -> Iterator[tuple[int, Entry]]:
         fields = text.split("\t")
         try:
             length, offset, bases, width = (int(f) for f in fields[1:5])
-            if len(fields) != 5 or not fields[0] or min(length, offset, bases) <= 0 or not bases < width <= bases + 2:
+            if (
+                len(fields) != 5
+                or not fields[0]
+                or min(length, offset, bases) <= 0
+                or not bases < width <= bases + 2
+            ):
                 raise ValueError
         except ValueError:
-            raise NexVarError("not a .fai line", where=f"{path}:{number}",
-                              fix="delete it or run `samtools faidx` again") from None
+            raise NexVarError(
+                "not a .fai line", where=f"{path}:{number}", fix="delete it or run `samtools faidx` again"
+            ) from None
         line = (bases, width)
         end = offset + (length - 1) // bases * width + (length - 1) % bases + 1
         yield number, Entry(fields[0], number, offset, end, length, line)
@@ -346,8 +387,11 @@ def compare_fai(fai: Path, entries: list[Entry]) -> None:
 
 
 def _stale(fai: Path, number: int, name: str) -> NexVarError:
-    return NexVarError(f"stale index: the FASTA has changed, {name!r} does not fit", where=f"{fai}:{number}",
-                       fix=f"run `samtools faidx {str(fai).removesuffix('.fai')}` again or delete the .fai")
+    return NexVarError(
+        f"stale index: the FASTA has changed, {name!r} does not fit",
+        where=f"{fai}:{number}",
+        fix=f"run `samtools faidx {str(fai).removesuffix('.fai')}` again or delete the .fai",
+    )
 
 
 def entries_from_fai(source: Source, fai: Path) -> list[Entry]:
@@ -356,7 +400,9 @@ def entries_from_fai(source: Source, fai: Path) -> list[Entry]:
     entries: list[Entry] = []
     position = 0  # where the next header must start
     for number, entry in _fai_rows(fai):
-        head = source.read(position, entry.start - position) if 0 < entry.start - position < MAX_HEADER else b""
+        head = (
+            source.read(position, entry.start - position) if 0 < entry.start - position < MAX_HEADER else b""
+        )
         text = head.lstrip(NEWLINES)
         words = text[1:].split()
         assert entry.line is not None
@@ -378,7 +424,9 @@ def entries_from_fai(source: Source, fai: Path) -> list[Entry]:
     if not entries or source.read(position, 1 << 16).strip(NEWLINES):
         raise _stale(fai, len(entries) or 1, entries[-1].name if entries else "")
     if len({entry.name for entry in entries}) != len(entries):
-        raise NexVarError("a contig is listed twice", where=fai, fix="names must be unique: rename one in the FASTA")
+        raise NexVarError(
+            "a contig is listed twice", where=fai, fix="names must be unique: rename one in the FASTA"
+        )
     return entries
 
 

@@ -38,8 +38,10 @@ class Interval:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
-            raise NexVarError(f"interval {self.chrom}:{self.start}-{self.end} is empty or negative",
-                              fix="start must be below end, 0-based half-open")
+            raise NexVarError(
+                f"interval {self.chrom}:{self.start}-{self.end} is empty or negative",
+                fix="start must be below end, 0-based half-open",
+            )
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -83,7 +85,11 @@ class Fasta:
     """
 
     def __init__(
-        self, path: str | Path, *, synonyms: Mapping[str, str] | str | Path | None = None, circular: Iterable[str] = ()
+        self,
+        path: str | Path,
+        *,
+        synonyms: Mapping[str, str] | str | Path | None = None,
+        circular: Iterable[str] = (),
     ) -> None:
         self.path = Path(path)
         self.source = open_source(self.path)
@@ -109,8 +115,11 @@ class Fasta:
         """Treat a contig as circular from now on; returns its name in the FASTA."""
         resolved = self.resolve(name)
         if resolved is None or resolved.contig in self._slices:
-            raise NexVarError(f"circular contig {name!r} is not in the FASTA", where=self.path,
-                              fix=f"it has {self._some_names()}")
+            raise NexVarError(
+                f"circular contig {name!r} is not in the FASTA",
+                where=self.path,
+                fix=f"it has {self._some_names()}",
+            )
         self.circular.add(resolved.contig)
         return resolved.contig
 
@@ -165,8 +174,11 @@ class Fasta:
         raw = self._entries[name].fetch(self.source, start - offset, end - offset)
         text = raw.decode("ascii", "replace")
         if len(raw) != end - start or not (text.isascii() and text.isalpha()):
-            raise NexVarError(f"bases {start + 1}-{end} of {contig} are not where the index says", where=self.path,
-                              fix="the file changed, or its .fai is stale: delete the .fai and start again")
+            raise NexVarError(
+                f"bases {start + 1}-{end} of {contig} are not where the index says",
+                where=self.path,
+                fix="the file changed, or its .fai is stale: delete the .fai and start again",
+            )
         return text.upper() if upper else text
 
 
@@ -213,13 +225,21 @@ def read_synonyms(path: str | Path | None) -> dict[str, str]:
             continue
         fields = line.split("\t")
         if len(fields) != 2 or not all(f.strip() for f in fields):
-            raise NexVarError(f"{len(fields)} columns", where=f"{lines.name}:{number}",
-                              fix="write two names, separated by one tab")
+            raise NexVarError(
+                f"{len(fields)} columns",
+                where=f"{lines.name}:{number}",
+                fix="write two names, separated by one tab",
+            )
         name, target = (f.strip() for f in fields)
         if table.get(name, target) != target:
-            raise NexVarError(f"{name!r} has two targets, {table[name]!r} and {target!r}",
-                              where=f"{lines.name}:{number}", fix="keep one")
+            raise NexVarError(
+                f"{name!r} has two targets, {table[name]!r} and {target!r}",
+                where=f"{lines.name}:{number}",
+                fix="keep one",
+            )
         table[name] = target
     if not table:
-        raise NexVarError("no synonyms in the table", where=lines.name, fix="write two names, separated by one tab")
+        raise NexVarError(
+            "no synonyms in the table", where=lines.name, fix="write two names, separated by one tab"
+        )
     return table

@@ -49,7 +49,9 @@ def check_regular(path: str | Path) -> Path:
         if stat.S_ISDIR(info.st_mode):
             raise NexVarError("is a directory", where=path, fix="give the file inside it")
         if not stat.S_ISREG(info.st_mode):
-            raise NexVarError("is not a regular file", where=path, fix="write it to a file first, or use - for stdin")
+            raise NexVarError(
+                "is not a regular file", where=path, fix="write it to a file first, or use - for stdin"
+            )
         if info.st_size == 0:
             raise NexVarError("the file is empty", where=path, fix="was it written or downloaded completely?")
         with path.open("rb"):
@@ -57,7 +59,9 @@ def check_regular(path: str | Path) -> Path:
     except FileNotFoundError:
         raise NexVarError("no such file", where=path, fix="check the path") from None
     except OSError as error:
-        raise NexVarError(f"cannot be read ({error.strerror})", where=path, fix="check the path and its rights") from None
+        raise NexVarError(
+            f"cannot be read ({error.strerror})", where=path, fix="check the path and its rights"
+        ) from None
     return path
 
 
@@ -79,8 +83,11 @@ def check_bgzf_end(path: Path, name: object) -> None:
         if is_bgzf(file.read(18)):
             file.seek(-min(len(BGZF_EOF), path.stat().st_size), io.SEEK_END)
             if file.read() != BGZF_EOF:
-                raise NexVarError("the bgzip end marker is missing: the file was cut short", where=name,
-                                  fix="copy or download it again")
+                raise NexVarError(
+                    "the bgzip end marker is missing: the file was cut short",
+                    where=name,
+                    fix="copy or download it again",
+                )
 
 
 def spool(stream: IO[bytes]) -> Path:
@@ -118,7 +125,9 @@ class Lines:
         with self._guard(lambda: 1), self.open() as stream:
             start = stream.read(64)
         if not start:
-            raise NexVarError("the file is empty", where=self.name, fix="was it written or downloaded completely?")
+            raise NexVarError(
+                "the file is empty", where=self.name, fix="was it written or downloaded completely?"
+            )
         self.is_binary = binary_ok(start)
         if not self.is_binary:
             refuse_foreign(start, self.name)
@@ -144,11 +153,17 @@ class Lines:
         try:
             yield
         except EOFError:
-            raise NexVarError("the gzip data ends too early", where=f"{self.name}:{line_no()}",
-                              fix="the file was cut short: copy or download it again") from None
+            raise NexVarError(
+                "the gzip data ends too early",
+                where=f"{self.name}:{line_no()}",
+                fix="the file was cut short: copy or download it again",
+            ) from None
         except (gzip.BadGzipFile, zlib.error) as error:
-            raise NexVarError(f"the gzip data is damaged ({error})", where=f"{self.name}:{line_no()}",
-                              fix="copy or download it again") from None
+            raise NexVarError(
+                f"the gzip data is damaged ({error})",
+                where=f"{self.name}:{line_no()}",
+                fix="copy or download it again",
+            ) from None
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         number = 0
@@ -169,15 +184,26 @@ class Lines:
         if raw.endswith(b"\n"):
             raw = raw[:-1]
         elif len(raw) >= MAX_LINE:
-            raise NexVarError(f"a line longer than {MAX_LINE:,} bytes", where=where, fix="is this the right file?")
+            raise NexVarError(
+                f"a line longer than {MAX_LINE:,} bytes", where=where, fix="is this the right file?"
+            )
         if b"\0" in raw:
-            raise NexVarError(f"a NUL byte in column {raw.index(0) + 1}", where=where,
-                              fix="the file is binary or damaged: copy or download it again")
+            raise NexVarError(
+                f"a NUL byte in column {raw.index(0) + 1}",
+                where=where,
+                fix="the file is binary or damaged: copy or download it again",
+            )
         if b"\r" in raw:
-            raise NexVarError("a carriage return (Windows line end)", where=where,
-                              fix=f"`tr -d '\\r' < {self.name} > fixed` removes them")
+            raise NexVarError(
+                "a carriage return (Windows line end)",
+                where=where,
+                fix=f"`tr -d '\\r' < {self.name} > fixed` removes them",
+            )
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
-            raise NexVarError(f"byte {raw[error.start]:#04x} in column {error.start + 1} is not UTF-8", where=where,
-                              fix="convert the file with `iconv -f latin1 -t utf8`") from None
+            raise NexVarError(
+                f"byte {raw[error.start]:#04x} in column {error.start + 1} is not UTF-8",
+                where=where,
+                fix="convert the file with `iconv -f latin1 -t utf8`",
+            ) from None

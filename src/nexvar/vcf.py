@@ -111,15 +111,26 @@ class VcfReader:
                 self._columns(number, line)
                 return
             else:
-                raise self._error(number, "no #CHROM line before the records", f"add it: {' '.join(COLUMNS)} (tabs)")
+                raise self._error(
+                    number, "no #CHROM line before the records", f"add it: {' '.join(COLUMNS)} (tabs)"
+                )
         raise self._error(number, "the header ends without a #CHROM line", "was the file cut short?")
 
     def _not_vcf(self, line: str) -> NexVarError:
         if line.startswith("##fileformat=VCF"):
             return self._error(1, f"version {line[17:40]!r} is not 4.x", "convert it to VCF 4.2 or later")
-        kind = "a FASTA file?" if line.startswith(">") else "a table? name it .tsv" if "\t" in line else "not a VCF?"
-        return self._error(1, f"{line[:40]!r} where '##fileformat=VCFv4.x' belongs: {kind}",
-                           "a VCF starts with its fileformat line")
+        kind = (
+            "a FASTA file?"
+            if line.startswith(">")
+            else "a table? name it .tsv"
+            if "\t" in line
+            else "not a VCF?"
+        )
+        return self._error(
+            1,
+            f"{line[:40]!r} where '##fileformat=VCFv4.x' belongs: {kind}",
+            "a VCF starts with its fileformat line",
+        )
 
     def _meta(self, number: int, line: str) -> None:
         if "=" not in line:
@@ -134,7 +145,9 @@ class VcfReader:
         if body.count('"') - body.count('\\"') & 1 and match[1] in ("INFO", "FORMAT"):
             raise self._error(number, f"a quote is not closed in ##{match[1]}", 'write Description="…"')
         if match[1] in ("INFO", "FORMAT") and not ("Number=" in body and "Type=" in body):
-            raise self._error(number, f"##{match[1]} {name[1]!r} lacks Number or Type", "write <ID=,Number=,Type=,…>")
+            raise self._error(
+                number, f"##{match[1]} {name[1]!r} lacks Number or Type", "write <ID=,Number=,Type=,…>"
+            )
         if match[1] == "contig":
             self._contig(number, name[1], body)
 
@@ -145,20 +158,29 @@ class VcfReader:
         if length and not re.fullmatch(r"[0-9]{1,12}", length[1]):
             raise self._error(number, f"contig {name!r} has length {length[1]!r}", "write a number of bases")
         self.contigs[name] = int(length[1]) if length else None
-        if re.search(r"[<,](?:circular=(?:true|yes|1)|topology=\"?circular\"?|circular)[,>]", body, re.IGNORECASE):
+        if re.search(
+            r"[<,](?:circular=(?:true|yes|1)|topology=\"?circular\"?|circular)[,>]", body, re.IGNORECASE
+        ):
             self.circular.add(name)
 
     def _columns(self, number: int, line: str) -> None:
         fields = line.split("\t")
         if tuple(fields[:8]) != COLUMNS:
             if tuple(line.split()[:8]) == COLUMNS:
-                raise self._error(number, "spaces where tabs belong in the #CHROM line", "separate columns by tabs")
+                raise self._error(
+                    number, "spaces where tabs belong in the #CHROM line", "separate columns by tabs"
+                )
             wrong = next((i for i, name in enumerate(COLUMNS) if fields[i : i + 1] != [name]), 0)
             found = fields[wrong] if wrong < len(fields) else ""
-            raise self._error(number, f"column {wrong + 1} is {found[:40]!r}, not {COLUMNS[wrong]!r}",
-                              f"the columns are {' '.join(COLUMNS)}")
+            raise self._error(
+                number,
+                f"column {wrong + 1} is {found[:40]!r}, not {COLUMNS[wrong]!r}",
+                f"the columns are {' '.join(COLUMNS)}",
+            )
         if len(fields) > 8 and fields[8] != "FORMAT":
-            raise self._error(number, f"column 9 is {fields[8][:40]!r}, not 'FORMAT'", "samples follow FORMAT")
+            raise self._error(
+                number, f"column 9 is {fields[8][:40]!r}, not 'FORMAT'", "samples follow FORMAT"
+            )
         self.samples = fields[9:]
         if len(set(self.samples)) != len(self.samples):
             twice = next(s for s in self.samples if self.samples.count(s) > 1)
@@ -202,8 +224,11 @@ class VcfReader:
         if not _CHROM.fullmatch(chrom):
             raise self._error(number, f"CHROM is {chrom[:40]!r}", "write a contig name without blanks")
         if self.contigs and chrom not in self.contigs:
-            raise self._error(number, f"contig {chrom!r} is not among the header's ##contig lines",
-                              "add its line: `bcftools reheader --fai ref.fa.fai`")
+            raise self._error(
+                number,
+                f"contig {chrom!r} is not among the header's ##contig lines",
+                "add its line: `bcftools reheader --fai ref.fa.fai`",
+            )
         if not (pos.isascii() and pos.isdigit()):
             raise self._error(number, f"POS is {pos[:40]!r}", "write a whole number, 1 or more")
         if len(pos) > 10 or not 1 <= int(pos) <= MAX_POS:
@@ -223,13 +248,19 @@ class VcfReader:
 
     def _wrong_width(self, number: int, line: str) -> NexVarError:
         if line.startswith("#"):
-            return self._error(number, f"a header line after the records: {line[:40]!r}",
-                               "two files glued together? join them with `bcftools concat`")
+            return self._error(
+                number,
+                f"a header line after the records: {line[:40]!r}",
+                "two files glued together? join them with `bcftools concat`",
+            )
         found = line.count("\t") + 1
         if found < 8 and len(line.split()) >= 8:
             return self._error(number, "spaces where tabs belong", "separate columns by tabs")
-        return self._error(number, f"{found} columns, the header has {self._width}",
-                           "every record needs all columns; was the file cut short?")
+        return self._error(
+            number,
+            f"{found} columns, the header has {self._width}",
+            "every record needs all columns; was the file cut short?",
+        )
 
     def _check_alleles(self, number: int, ref: str, alt: str) -> None:
         if not _REF.fullmatch(ref):
@@ -241,14 +272,18 @@ class VcfReader:
         for allele in alt.split(","):
             if not _ALT.fullmatch(allele):
                 shown = allele[:40] if allele else "an empty allele"
-                raise self._error(number, f"ALT {shown!r} is not bases, <ID>, *, . or a breakend",
-                                  "check the ALT column")
+                raise self._error(
+                    number, f"ALT {shown!r} is not bases, <ID>, *, . or a breakend", "check the ALT column"
+                )
             if len(allele) > MAX_ALLELE:
                 raise self._too_long(number, "ALT", len(allele))
 
     def _too_long(self, number: int, column: str, length: int) -> NexVarError:
-        return self._error(number, f"{column} of {length:,} bases, more than {MAX_ALLELE:,}",
-                           "write it as <DEL>, <DUP> or <INS>, or remove it with `bcftools view`")
+        return self._error(
+            number,
+            f"{column} of {length:,} bases, more than {MAX_ALLELE:,}",
+            "write it as <DEL>, <DUP> or <INS>, or remove it with `bcftools view`",
+        )
 
     def _end(self, number: int, pos: int, info: str) -> int | None:
         """END (or POS + SVLEN) as the 0-based exclusive end; None when there is none or it precedes POS."""
