@@ -1,6 +1,7 @@
-"""Attention for every family: causal or not, grouped queries, key masks, additive biases such as ALiBi.
+"""Attention for every family: causal or not, grouped queries, key masks, additive biases, ALiBi.
 
-The (L, M) score matrix exists only in ``attention_naive`` and where a caller asks for attention maps.
+The (L, M) score matrix exists only in ``attention_naive`` and where a caller asks for attention maps: torch's fused
+kernels handle the plain cases, and what they would need a full (L, M) bias for runs over blocks of queries.
 """
 
 from __future__ import annotations
@@ -8,6 +9,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# The largest bias or mask held at once, over all heads and rows of the batch: 64 MB of float32 where memory is
+# shared with everything else, 16 times that where launches cost more than memory.
+BIAS_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 28}
 
 
 def attention_naive(
@@ -18,21 +23,31 @@ def attention_naive(
     causal: bool = False,
     mask_BM: Tensor | None = None,
     bias_HLM: Tensor | None = None,
+    alibi_H: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The definition: softmax(q k^T / sqrt(d) + bias) v in float32. Returns output (B, L, H, d) and maps (B, H, L, M)."""
+    """The definition: softmax(q k^T / sqrt(d) + bias) v in float32. Returns output (B, L, H, d) and maps (B, H, L, M).
+
+    A row whose keys are all masked is zero, in the maps and in the output.
+    """
     groups = q_BLHd.shape[2] // k_BMKd.shape[2]
     q, k, v = (x.float().transpose(1, 2) for x in (q_BLHd, k_BMKd, v_BMKd))
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    L, M = scores.shape[-2:]
     if bias_HLM is not None:
         scores = scores + bias_HLM.float()
-    L, M = scores.shape[-2:]
+    if alibi_H is not None:
+        scores = scores + alibi_bias(alibi_H, M - L, L, M)
     if causal:
         future = torch.ones(L, M, dtype=torch.bool, device=q.device).triu(M - L + 1)
         scores = scores.masked_fill(future, float("-inf"))
     if mask_BM is not None:
         scores = scores.masked_fill(~mask_BM[:, None, None], float("-inf"))
-    maps = scores.softmax(-1)
+        empty = ~mask_BM.any(-1)[:, None, None, None]
+        scores = scores.masked_fill(empty, 0.0)
+        maps = scores.softmax(-1).masked_fill(empty, 0.0)
+    else:
+        maps = scores.softmax(-1)
     return (maps @ v).transpose(1, 2).to(q_BLHd.dtype), maps
 
 
@@ -44,29 +59,78 @@ def attention(
     causal: bool = False,
     mask_BM: Tensor | None = None,
     bias_HLM: Tensor | None = None,
+    alibi_H: Tensor | None = None,
 ) -> Tensor:
     """softmax(q k^T / sqrt(d) + bias) v -> (B, L, H, d), through torch's fused kernels.
 
     q (B, L, H, d); k, v (B, M, K, d) with K dividing H (grouped queries).
     causal: query i sees keys up to M - L + i, so a cached step passes all M keys so far.
     mask_BM: True where a key is a real token. bias_HLM: added to the scores, broadcastable to (H, L, M).
+    alibi_H: slopes; adds -slope * |distance| (see ``alibi_bias``), built for one block of queries at a time.
     """
     q, k, v = (x.transpose(1, 2) for x in (q_BLHd, k_BMKd, v_BMKd))
     L, M = q.shape[2], k.shape[2]
-    plain_causal = causal and L == M and mask_BM is None and bias_HLM is None
-    bias = None if bias_HLM is None else bias_HLM.to(q.dtype)
+    causal = causal and L > 1
+    grouped = q.shape[1] != k.shape[1]
+    if bias_HLM is None and alibi_H is None and (not causal or (L == M and mask_BM is None)):
+        visible = None if mask_BM is None else mask_BM[:, None, None]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal, enable_gqa=grouped)
+        return out.transpose(1, 2)
+
+    heads = 1 if bias_HLM is None and alibi_H is None else q.shape[1]
+    rows = 1 if mask_BM is None else q.shape[0]
+    step = max(1, BIAS_ELEMENTS.get(q.device.type, 1 << 24) // (heads * rows * M))
+    outs = []
+    for start in range(0, L, step):
+        stop = min(start + step, L)
+        seen = M - L + stop if causal else M  # keys that any query of this block may see
+        bias = _block_bias(q, start, stop, L, M, seen, causal, mask_BM, bias_HLM, alibi_H)
+        outs.append(
+            F.scaled_dot_product_attention(
+                q[:, :, start:stop], k[:, :, :seen], v[:, :, :seen], attn_mask=bias, enable_gqa=grouped
+            )
+        )
+    return torch.cat(outs, 2).transpose(1, 2)
+
+
+def alibi_bias(slopes_H: Tensor, start: int, length: int, keys: int) -> Tensor:
+    """(H, length, keys) float32: -slope * |i - j| for queries ``start .. start + length`` and keys ``0 .. keys``.
+
+    Press et al. 2022, arXiv:2108.12409; the symmetric form of bidirectional encoders.
+    """
+    queries = torch.arange(start, start + length, dtype=torch.float32, device=slopes_H.device)
+    distance = (queries[:, None] - torch.arange(keys, dtype=torch.float32, device=slopes_H.device)).abs()
+    return -slopes_H.float()[:, None, None] * distance
+
+
+def _block_bias(
+    q: Tensor,
+    start: int,
+    stop: int,
+    L: int,
+    M: int,
+    seen: int,
+    causal: bool,
+    mask_BM: Tensor | None,
+    bias_HLM: Tensor | None,
+    alibi_H: Tensor | None,
+) -> Tensor:
+    """What is added to the scores of queries ``start .. stop`` and keys ``0 .. seen``: boolean if only masks."""
+    visible: Tensor | None = None
+    if causal:
+        rows = torch.arange(M - L + start, M - L + stop, device=q.device)
+        visible = torch.arange(seen, device=q.device) <= rows[:, None]
     if mask_BM is not None:
-        bias = _hide(bias, mask_BM[:, None, None], q.dtype)
-    if causal and not plain_causal and L > 1:
-        visible = torch.ones(L, M, dtype=torch.bool, device=q.device).tril(M - L)
-        bias = _hide(bias, visible, q.dtype)
-    out = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=bias, is_causal=plain_causal, enable_gqa=q.shape[1] != k.shape[1]
-    )
-    return out.transpose(1, 2)
-
-
-def _hide(bias: Tensor | None, visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """bias with -inf wherever ``visible`` is False."""
-    hidden = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, float("-inf"))
-    return hidden if bias is None else bias + hidden
+        real = mask_BM[:, None, None, :seen]
+        visible = real if visible is None else visible & real
+    bias: Tensor | None = None
+    if bias_HLM is not None:
+        bias = bias_HLM[..., :seen] if bias_HLM.shape[-2] == 1 else bias_HLM[..., start:stop, :seen]
+    if alibi_H is not None:
+        slopes = alibi_bias(alibi_H, M - L + start, stop - start, seen)
+        bias = slopes if bias is None else bias + slopes
+    if bias is None:
+        assert visible is not None  # otherwise the caller took the fused path
+        return visible
+    bias = bias.to(q.dtype)
+    return bias if visible is None else bias.masked_fill(~visible, float("-inf"))
