@@ -155,8 +155,8 @@ def test_bad_input_is_refused_in_one_line() -> None:
             metrics.auroc(bad_labels, bad_scores)
 
 
-# AUROC / AUPRC of the BRCA1 saturation genome editing variants (Findlay et al. 2018), loss of function against
-# the rest, computed independently of this package from recorded Evo 2 1B scores and phyloP.
+# AUROC / AUPRC of the BRCA1 saturation genome editing variants (Findlay et al. 2018), loss of function
+# against the rest, computed independently of this package from recorded Evo 2 1B scores and phyloP.
 BRCA1 = {
     "all": (3893, 823, 0.729, 0.518, 0.781, 0.432),
     "without INT": (3644, 823, 0.737, 0.564, 0.793, 0.471),

@@ -184,8 +184,8 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 def draw_weights(labels: np.ndarray, rng: np.random.Generator, owner: np.ndarray | None = None) -> np.ndarray:
     """How often one bootstrap draw takes each sample: (N,).
 
-    Stratified without ``owner``: each class is resampled to its own size. With ``owner`` (N,) int, the cluster of
-    each sample, whole clusters are resampled, since variants of one gene are not independent.
+    Stratified without ``owner``: each class is resampled to its own size. With ``owner`` (N,) int, the
+    cluster of each sample, whole clusters are resampled, since variants of one gene are not independent.
     """
     if owner is not None:
         size = int(owner.max()) + 1
@@ -235,8 +235,7 @@ def bootstrap(
         row[:] = [METRICS[name](counts) for name in metrics]
     whole = ranking.counts()
     return {
-        name: percentile_interval(METRICS[name](whole), column)
-        for name, column in zip(metrics, sampled.T, strict=True)
+        name: percentile_interval(METRICS[name](whole), column) for name, column in zip(metrics, sampled.T, strict=True)
     }
 
 
@@ -296,7 +295,7 @@ def delong_interval(labels: np.ndarray, scores: np.ndarray) -> Estimate:
 
 
 def _placements(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """(AUROC, for each of class 1 the share of class 0 below it, for each of class 0 the share of 1 above it)."""
+    """(AUROC, for each of class 1 the share of class 0 below it, for each of class 0 that of 1 above it)."""
     labels, scores = checked(labels, scores)
     rank_N = midranks(scores)
     n_pos, n_neg = int(labels.sum()), int((~labels).sum())

@@ -1,0 +1,377 @@
+"""``nexvar eval variants``: how well scores separate labelled variants, overall and by group.
+
+    scores (VCF, TSV, Parquet) + labels (VCF INFO, TSV, Parquet) -> joined by (chrom, pos, ref, alt)
+        -> Rows: one per group, every metric with its 95 % interval -> table, metrics.tsv, metrics.png
+
+Two classes give AUROC, AUPRC, and MCC and F1 at Youden's threshold; continuous labels give Spearman.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nexvar.errors import NexVarError
+from nexvar.evals import metrics
+from nexvar.evals.metrics import Comparison, Estimate
+from nexvar.textio import Lines
+
+KEY = ("chrom", "pos", "ref", "alt")
+MISSING = frozenset({"", ".", "NA", "NaN", "nan", "None"})
+Key = tuple[str, int, str, str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One group. ``estimates`` is empty where ``note`` says why; ``negatives`` is 0 for continuous labels."""
+
+    group: str
+    positives: int
+    negatives: int
+    estimates: dict[str, Estimate]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``run`` found: the rows, the samples behind them, and lines for the reader."""
+
+    rows: list[Row]
+    labels: np.ndarray  # (N,) bool, or float for continuous labels
+    badness: np.ndarray  # (N,) higher = more likely class 1
+    groups: np.ndarray  # (N,) str
+    against: np.ndarray | None  # (N,) the other model's badness
+    score_name: str
+    against_name: str
+    notes: list[str]
+
+
+def evaluate(
+    badness: np.ndarray,
+    labels: np.ndarray,
+    by: Sequence[str] | None = None,
+    *,
+    clusters: np.ndarray | None = None,
+    draws: int = metrics.DRAWS,
+    seed: int = 0,
+) -> list[Row]:
+    """A Row for all variants, then one for each group of ``by``, in the order they appear.
+
+    badness: (N,) finite, higher = more likely class 1. labels: (N,) bool, or float for a correlation.
+    clusters: (N,) what to resample whole (genes). A group with too few of a class gets a note, not numbers.
+    """
+    groups = np.asarray(by if by is not None else [], dtype=object)
+    named = [("all", np.full(len(labels), True))]
+    named += [(str(group), groups == group) for group in dict.fromkeys(groups)]
+    rows = []
+    for group, chosen in named:
+        some = None if clusters is None else np.asarray(clusters)[chosen]
+        of_labels, of_badness = labels[chosen], badness[chosen]
+        binary = of_labels.dtype == bool
+        estimates: dict[str, Estimate] = {}
+        note = ""
+        try:
+            if binary:
+                estimates = metrics.bootstrap(of_labels, of_badness, draws=draws, seed=seed, clusters=some)
+            else:
+                correlation = metrics.bootstrap_spearman(of_labels, of_badness, draws=draws, seed=seed, clusters=some)
+                estimates = {"spearman": correlation}
+        except metrics.TooFew as error:
+            note = f"too few: {error.what}"
+        positives = int(of_labels.sum()) if binary else len(of_labels)
+        rows.append(Row(group, positives, len(of_labels) - positives, estimates, note))
+    return rows
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The rows as lines of aligned text."""
+    names = next((list(row.estimates) for row in rows if row.estimates), ["auroc"])
+    cells = [["", "class 1", "class 0", *(_title(name) for name in names)]]
+    for row in rows:
+        values = [str(row.estimates[name]) for name in names] if row.estimates else [row.note]
+        cells.append([row.group, f"{row.positives:,}", f"{row.negatives:,}", *values])
+    widths = [max(len(r[i]) for r in cells if len(r) == len(cells[0])) for i in range(len(cells[0]))]
+    lines = []
+    for r in cells:
+        aligned = [c.rjust(w) if i in (1, 2) else c.ljust(w) for i, (c, w) in enumerate(zip(r, widths, strict=False))]
+        lines.append("  ".join(aligned).rstrip())
+    return lines
+
+
+def _title(name: str) -> str:
+    return {"auroc": "AUROC", "auprc": "AUPRC", "mcc": "MCC", "f1": "F1", "spearman": "Spearman"}[name]
+
+
+def compare(report: Report, *, draws: int = metrics.DRAWS, seed: int = 0) -> list[str]:
+    """Lines that set the scores against the other model's, on the same variants."""
+    if report.against is None:
+        return []
+    tests: list[tuple[str, Comparison]] = [
+        ("DeLong", metrics.delong(report.labels, report.badness, report.against)),
+        ("paired bootstrap", metrics.paired_bootstrap(
+            report.labels, report.badness, report.against, draws=draws, seed=seed)),
+    ]  # fmt: skip
+    other = metrics.auroc(report.labels, report.against)
+    lines = [f"AUROC of {report.score_name} minus that of {report.against_name} ({other:.3f}):"]
+    for name, result in tests:
+        d = result.difference
+        lines.append(f"  {name}: {d.value:+.3f} [{d.low:+.3f} to {d.high:+.3f}], p = {result.p:.2g}")
+    return lines
+
+
+# --- reading ---
+
+
+def read_table(path: str | Path) -> dict[str, list[Any]]:
+    """Columns of a VCF (fixed columns and INFO, a row per ALT), a TSV with a header, or a Parquet file.
+
+    The four key columns come back as chrom, pos, ref, alt (where the file has them); missing values as None.
+    """
+    name = str(path)
+    if name.endswith(".parquet"):
+        return _read_parquet(name)
+    lines = Lines(name)
+    first = next((line for _, line in lines), "")
+    return _read_vcf(lines) if first.startswith("##fileformat=VCF") else _read_tsv(lines)
+
+
+def _canonical(names: Iterable[str]) -> list[str]:
+    lowered = [(name, name.lower().lstrip("#")) for name in names]
+    return [low if low in KEY else name.lstrip("#") for name, low in lowered]
+
+
+def _read_parquet(path: str) -> dict[str, list[Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        data = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise NexVarError(f"not readable as Parquet ({error})", where=path, fix="check the file") from None
+    return dict(zip(_canonical(data.column_names), (column.to_pylist() for column in data.columns), strict=True))
+
+
+def _read_tsv(lines: Lines) -> dict[str, list[Any]]:
+    rows = ((number, line.split("\t")) for number, line in lines if not line.startswith("##"))
+    number, header = next(rows, (1, [""]))
+    if len(header) < 2:
+        raise NexVarError("no tab-separated header", where=f"{lines.name}:{number}", fix="name the columns in line 1")
+    names = _canonical(header)
+    columns: list[list[Any]] = [[] for _ in names]
+    for number, fields in rows:
+        if len(fields) != len(names):
+            raise NexVarError(
+                f"{len(fields)} columns", where=f"{lines.name}:{number}", fix=f"the header has {len(names)}"
+            )
+        for column, field in zip(columns, fields, strict=True):
+            column.append(None if field in MISSING else field)
+    return dict(zip(names, columns, strict=True))
+
+
+def _read_vcf(lines: Lines) -> dict[str, list[Any]]:
+    by_allele: set[str] = set()
+    records: list[tuple[str, str, str, str, dict[str, Any]]] = []
+    for number, line in lines:
+        if line.startswith("#"):
+            if match := re.match(r"##INFO=<ID=([^,>]+),Number=A[,>]", line):
+                by_allele.add(match[1])
+            continue
+        fields = line.split("\t")
+        if len(fields) < 8:
+            raise NexVarError(f"{len(fields)} columns", where=f"{lines.name}:{number}", fix="a VCF has 8 or more")
+        info = dict(part.partition("=")[::2] for part in fields[7].split(";") if part != ".")
+        alts = fields[4].split(",")
+        for i, alt in enumerate(alts):
+            values: dict[str, Any] = {}
+            for key, value in info.items():
+                if key in by_allele:
+                    split = value.split(",")
+                    value = split[i] if i < len(split) else ""
+                values[key] = None if value in MISSING else value
+            records.append((fields[0], fields[1], fields[3], alt, values))
+    keys = list(dict.fromkeys(key for record in records for key in record[4]))
+    columns: dict[str, list[Any]] = {name: [record[i] for record in records] for i, name in enumerate(KEY)}
+    return columns | {key: [record[4].get(key) for record in records] for key in keys}
+
+
+def _column(columns: dict[str, list[Any]], name: str, where: object) -> list[Any]:
+    if name not in columns:
+        have = ", ".join(columns) or "nothing"
+        raise NexVarError(f"no column or INFO key {name!r}", where=where, fix=f"it has {have}")
+    return columns[name]
+
+
+def _numbers(values: list[Any], name: str, where: object) -> np.ndarray:
+    """float64, NaN for None."""
+    try:
+        return np.array([np.nan if value is None else float(value) for value in values])
+    except (TypeError, ValueError) as error:
+        raise NexVarError(f"{name} is not a number ({error})", where=where, fix="name another column") from None
+
+
+def _keys(columns: dict[str, list[Any]], where: object) -> list[Key]:
+    chrom, pos, ref, alt = (_column(columns, name, where) for name in KEY)
+    try:
+        positions = [int(p) for p in pos]
+    except (TypeError, ValueError) as error:
+        raise NexVarError(
+            f"a position is not a number ({error})", where=where, fix="POS is a 1-based integer"
+        ) from None
+    return [
+        (_short(str(c)), p, str(r).upper(), str(a).upper())
+        for c, p, r, a in zip(chrom, positions, ref, alt, strict=True)
+    ]
+
+
+def _short(chrom: str) -> str:
+    """chr17 and 17, chrM and MT are the same."""
+    short = chrom.removeprefix("chr")
+    return "M" if short == "MT" else short
+
+
+# --- the command ---
+
+
+def run(
+    scores: str | Path,
+    labels: str | Path | None = None,
+    *,
+    score: str = "NEXVAR_LLR",
+    label: str = "LABEL",
+    positive: str | None = None,
+    by: str | None = None,
+    cluster: str | None = None,
+    higher: bool = False,
+    against: str | None = None,
+    against_higher: bool = False,
+    draws: int = metrics.DRAWS,
+    seed: int = 0,
+) -> Report:
+    """Join, check and evaluate.
+
+    scores, labels: files ``read_table`` reads; without ``labels`` one file holds both.
+    score, label, by, cluster: column names or INFO keys. positive: the label that is class 1 (all others are
+    class 0); without it labels are 0/1, or numbers to correlate with.
+    higher: class 1 scores higher (distances, conservation); by default lower (log-likelihood ratios).
+    against: another column, or FILE:COLUMN, to compare with; against_higher is its direction.
+    """
+    scored, labelled = read_table(scores), read_table(scores if labels is None else labels)
+    where = scores if labels is None else labels
+    notes = []
+
+    truth = _column(labelled, label, where)
+    if positive is not None and positive not in truth:
+        raise NexVarError(f"no {label} is {positive!r}", where=where, fix=f"it has {_some(truth)}")
+    values = (
+        np.array([np.nan if v is None else float(v == positive) for v in truth])
+        if positive is not None
+        else _numbers(truth, label, where)
+    )
+    sign = 1.0 if higher else -1.0
+    badness = sign * _joined(scored, score, scores, labelled, where, same_file=labels is None)
+    other = None
+    if against is not None:
+        file, _, name = against.rpartition(":")
+        table_b = read_table(file) if file else (labelled if against in labelled else scored)
+        same = not file and (labels is None or against in labelled)
+        other = _joined(table_b, name, file or scores, labelled, where, same_file=same)
+        other = other * (1.0 if against_higher else -1.0)
+
+    usable = np.isfinite(values) & np.isfinite(badness)
+    notes.append(f"{len(values):,} variants, {int(np.isfinite(values).sum()):,} labelled, {int(usable.sum()):,} used")
+    if missing := int((np.isfinite(values) & ~np.isfinite(badness)).sum()):
+        notes.append(f"{missing:,} labelled variants have no score and are left out")
+    if other is not None:
+        if unpaired := int((usable & ~np.isfinite(other)).sum()):
+            notes.append(f"{unpaired:,} more lack the other score and are left out")
+        usable &= np.isfinite(other)
+    if not usable.any():
+        raise NexVarError("no variant has both a score and a label", where=where, fix="are the files of one assembly?")
+
+    def column(name: str) -> np.ndarray:
+        return np.array([str(v) for v in _column(labelled, name, where)], dtype=object)[usable]
+
+    values = values[usable]
+    binary = np.isin(values, (0, 1)).all()
+    clusters = None if cluster is None else column(cluster)
+    report = Report(
+        rows=evaluate(
+            badness[usable],
+            values.astype(bool) if binary else values,
+            None if by is None else list(column(by)),
+            clusters=clusters,
+            draws=draws,
+            seed=seed,
+        ),
+        labels=values.astype(bool) if binary else values,
+        badness=badness[usable],
+        groups=column(by) if by is not None else np.full(int(usable.sum()), "all", dtype=object),
+        against=None if other is None else other[usable],
+        score_name=score,
+        against_name="" if against is None else against.rpartition(":")[2],
+        notes=notes,
+    )
+    direction = "higher" if higher else "lower"
+    notes.append(f"{score}: {direction} = more likely class 1")
+    whole = report.rows[0].estimates.get("auroc")
+    if whole is not None and whole.high < 0.5:
+        notes.append(f"AUROC is below chance: is {direction} the right direction?")
+    return report
+
+
+def _some(values: Iterable[Any]) -> str:
+    seen = list(dict.fromkeys(str(v) for v in values))
+    return ", ".join(seen[:6]) + (" …" if len(seen) > 6 else "")
+
+
+def _joined(
+    source: dict[str, list[Any]],
+    name: str,
+    where: object,
+    target: dict[str, list[Any]],
+    target_where: object,
+    *,
+    same_file: bool,
+) -> np.ndarray:
+    """Column ``name`` of ``source`` for each row of ``target``, NaN where there is none."""
+    values = _numbers(_column(source, name, where), name, where)
+    if same_file:
+        return values
+    found: dict[Key, float] = {}
+    for key, value in zip(_keys(source, where), values, strict=True):
+        if found.setdefault(key, value) != value and not np.isnan(value):
+            if not np.isnan(found[key]):
+                chrom, pos, ref, alt = key
+                raise NexVarError(
+                    f"{chrom}:{pos}{ref}>{alt} has two values of {name}", where=where, fix="keep one of them"
+                )
+            found[key] = value
+    return np.array([found.get(key, np.nan) for key in _keys(target, target_where)])
+
+
+def write(report: Report, folder: str | Path, *, title: str = "") -> list[Path]:
+    """metrics.tsv and metrics.png in ``folder`` (made if need be); returns their paths."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tsv = folder / "metrics.tsv"
+    names = next((list(row.estimates) for row in report.rows if row.estimates), [])
+    with tsv.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        bounds = [f"{name}{suffix}" for name in names for suffix in ("", "_low", "_high")]
+        writer.writerow(["group", "class_1", "class_0", *bounds, "note"])
+        for row in report.rows:
+            numbers = [
+                f"{x:.6g}" for e in (row.estimates.get(n) for n in names) if e for x in (e.value, e.low, e.high)
+            ] or [""] * len(bounds)
+            writer.writerow([row.group, row.positives, row.negatives, *numbers, row.note])
+    if report.labels.dtype != bool or not report.rows[0].estimates:
+        return [tsv]
+    from nexvar.evals import plots
+
+    return [tsv, plots.report(report, folder / "metrics.png", title=title)]
