@@ -57,6 +57,8 @@ class Card:
     dtype: str = "float32"
     fp8: str | None = None  # None | any | hopper
     readout: str = "llr"
+    window: int = 8192  # bases around a variant, unless the user says otherwise
+    bos_id: int | None = None  # the token that the official scoring puts before a sequence, if any
     species: str | None = None  # set when the model knows only part of biology, e.g. "mitochondria"
     notes: str = ""
     oracles: dict[str, Any] = field(default_factory=dict)
