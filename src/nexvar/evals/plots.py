@@ -71,6 +71,8 @@ def strip(ax: Axes, badness: np.ndarray, labels: np.ndarray, groups: Sequence[st
             height = i + shift + rng.uniform(-0.13, 0.13, len(values))
             alpha = float(np.clip(30 / np.sqrt(len(values)) / 2, 0.25, 0.85))
             ax.scatter(values, height, s=13, color=colour, alpha=alpha, linewidth=0, zorder=2)
+            if len(values) < 3:
+                continue
             middle = float(np.median(values))
             ax.plot([middle, middle], [i + shift - 0.18, i + shift + 0.18], color=INK, lw=2, zorder=3)
     ax.set_yticks(range(len(order)), order)
@@ -82,7 +84,7 @@ def strip(ax: Axes, badness: np.ndarray, labels: np.ndarray, groups: Sequence[st
         ax.text(x, 1.01, "● " + name, color=colour, fontsize=10, ha="right", va="bottom", transform=ax.transAxes)
 
 
-def auroc_bars(ax: Axes, rows: Sequence[Row]) -> None:
+def auroc_bars(ax: Axes, rows: Sequence[Row], names: tuple[str, str] = ("class 0", "class 1")) -> None:
     """AUROC with its interval by group, from the line of chance; groups too small are named, not drawn."""
     estimates = [row.estimates.get("auroc") for row in rows]
     left = min(0.45, min((e.low for e in estimates if e), default=0.5) - 0.03)
@@ -99,7 +101,7 @@ def auroc_bars(ax: Axes, rows: Sequence[Row]) -> None:
                 weight=weight)  # fmt: skip
     ax.axvline(0.5, color=INK, lw=1, zorder=4)
     ax.text(0.5, -0.72, "chance", fontsize=9, color=MUTED, ha="center", va="bottom")
-    ax.text(1.16, -0.72, "class 1 / class 0", fontsize=9, color=MUTED, ha="right", va="bottom")
+    ax.text(1.16, -0.72, f"{names[1]} / {names[0]}", fontsize=9, color=MUTED, ha="right", va="bottom")
     ax.set_xlim(left, 1.16)
     ax.set_ylim(len(rows) - 0.5, -0.7)
     ax.set_xticks([x for x in np.arange(0, 1.01, 0.1) if x >= left])
@@ -162,8 +164,8 @@ def genome_ring(
             degrees = -np.degrees(angle)
             flip = 180 if np.pi / 2 < angle % (2 * np.pi) < 3 * np.pi / 2 else 0
             ax.text(
-                angle, radius - 0.055, name, rotation=degrees + flip, ha="center", va="center",
-                fontsize=8.5, color=INK, rotation_mode="anchor",
+                angle, radius - 0.06, name, rotation=degrees + flip, ha="center", va="center",
+                fontsize=9.5, color=INK, rotation_mode="anchor",
             )  # fmt: skip
 
 
