@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nexvar.errors import NexVarError
-from nexvar.vcf import Record, VcfReader
+from nexvar.variants import VariantSource
+from nexvar.vcf import Record
 from nexvar.windows import Status
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def check_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
 
 
 @contextmanager
-def open_writer(path: str | Path, reader: VcfReader, provenance: Provenance) -> Iterator[Writer]:
+def open_writer(path: str | Path, reader: VariantSource, provenance: Provenance) -> Iterator[Writer]:
     """The writer for ``path`` by its ending ("-": VCF on standard output). Nothing is left behind after an error."""
     check_output(path)
     if str(path) == "-":
@@ -237,7 +238,7 @@ def _scores(row: ScoredAllele, names: Iterable[str]) -> list[float | None]:
 class VcfWriter:
     """The input's records with NEXVAR_* added to INFO, Number=A; see ``open_writer``."""
 
-    def __init__(self, sink: _Sink, reader: VcfReader, provenance: Provenance) -> None:
+    def __init__(self, sink: _Sink, reader: VariantSource, provenance: Provenance) -> None:
         self.sink, self.extra = sink, tuple(provenance.extra)
         self.keys = [PREFIX + name for name in provenance.descriptions()]
         self.highest = 0

@@ -7,7 +7,7 @@ see windows.py) are different things: a typo in a column stops the run, a REF th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +70,29 @@ class Summary:
     alleles: int = 0  # one per ALT, and one for a record without ALT
     contigs: dict[str, int] = field(default_factory=dict)  # records by CHROM, in order of appearance
 
+    def add(self, record: Record) -> None:
+        """Count one more record."""
+        self.records += 1
+        self.alleles += record.alt.count(",") + 1
+        self.contigs[record.chrom] = self.contigs.get(record.chrom, 0) + 1
+
+
+def check_sorted(records: Iterable[Record], name: str) -> Iterator[Record]:
+    """``records``, as long as contigs stay together and positions ascend; NexVarError at the first that does not."""
+    seen: set[str] = set()
+    chrom, last = "", -1
+    for record in records:
+        if record.chrom != chrom:
+            what = f"{record.chrom} appears again after other contigs" if record.chrom in seen else ""
+            seen.add(record.chrom)
+            chrom = record.chrom
+        else:
+            what = f"position {record.pos0 + 1} follows {last + 1} on {chrom}" if record.pos0 < last else ""
+        if what:
+            raise NexVarError(f"not sorted: {what}", where=f"{name}:{record.line_no}", fix="`bcftools sort` it first")
+        last = record.pos0
+        yield record
+
 
 class VcfReader:
     """The header, then ``for record in reader``, as often as wanted; every record is validated.
@@ -111,21 +134,13 @@ class VcfReader:
                 self._columns(number, line)
                 return
             else:
-                raise self._error(
-                    number, "no #CHROM line before the records", f"add it: {' '.join(COLUMNS)} (tabs)"
-                )
+                raise self._error(number, "no #CHROM line before the records", f"add it: {' '.join(COLUMNS)} (tabs)")
         raise self._error(number, "the header ends without a #CHROM line", "was the file cut short?")
 
     def _not_vcf(self, line: str) -> NexVarError:
         if line.startswith("##fileformat=VCF"):
             return self._error(1, f"version {line[17:40]!r} is not 4.x", "convert it to VCF 4.2 or later")
-        kind = (
-            "a FASTA file?"
-            if line.startswith(">")
-            else "a table? name it .tsv"
-            if "\t" in line
-            else "not a VCF?"
-        )
+        kind = "a FASTA file?" if line.startswith(">") else "a table? name it .tsv" if "\t" in line else "not a VCF?"
         return self._error(
             1,
             f"{line[:40]!r} where '##fileformat=VCFv4.x' belongs: {kind}",
@@ -145,9 +160,7 @@ class VcfReader:
         if body.count('"') - body.count('\\"') & 1 and match[1] in ("INFO", "FORMAT"):
             raise self._error(number, f"a quote is not closed in ##{match[1]}", 'write Description="…"')
         if match[1] in ("INFO", "FORMAT") and not ("Number=" in body and "Type=" in body):
-            raise self._error(
-                number, f"##{match[1]} {name[1]!r} lacks Number or Type", "write <ID=,Number=,Type=,…>"
-            )
+            raise self._error(number, f"##{match[1]} {name[1]!r} lacks Number or Type", "write <ID=,Number=,Type=,…>")
         if match[1] == "contig":
             self._contig(number, name[1], body)
 
@@ -158,18 +171,14 @@ class VcfReader:
         if length and not re.fullmatch(r"[0-9]{1,12}", length[1]):
             raise self._error(number, f"contig {name!r} has length {length[1]!r}", "write a number of bases")
         self.contigs[name] = int(length[1]) if length else None
-        if re.search(
-            r"[<,](?:circular=(?:true|yes|1)|topology=\"?circular\"?|circular)[,>]", body, re.IGNORECASE
-        ):
+        if re.search(r"[<,](?:circular=(?:true|yes|1)|topology=\"?circular\"?|circular)[,>]", body, re.IGNORECASE):
             self.circular.add(name)
 
     def _columns(self, number: int, line: str) -> None:
         fields = line.split("\t")
         if tuple(fields[:8]) != COLUMNS:
             if tuple(line.split()[:8]) == COLUMNS:
-                raise self._error(
-                    number, "spaces where tabs belong in the #CHROM line", "separate columns by tabs"
-                )
+                raise self._error(number, "spaces where tabs belong in the #CHROM line", "separate columns by tabs")
             wrong = next((i for i, name in enumerate(COLUMNS) if fields[i : i + 1] != [name]), 0)
             found = fields[wrong] if wrong < len(fields) else ""
             raise self._error(
@@ -178,9 +187,7 @@ class VcfReader:
                 f"the columns are {' '.join(COLUMNS)}",
             )
         if len(fields) > 8 and fields[8] != "FORMAT":
-            raise self._error(
-                number, f"column 9 is {fields[8][:40]!r}, not 'FORMAT'", "samples follow FORMAT"
-            )
+            raise self._error(number, f"column 9 is {fields[8][:40]!r}, not 'FORMAT'", "samples follow FORMAT")
         self.samples = fields[9:]
         if len(set(self.samples)) != len(self.samples):
             twice = next(s for s in self.samples if self.samples.count(s) > 1)
@@ -190,31 +197,21 @@ class VcfReader:
         self._width = len(fields)
 
     def __iter__(self) -> Iterator[Record]:
-        finished: set[str] = set()
-        chrom, last, blank = "", -1, 0
+        records = self._records()
+        return check_sorted(records, self.name) if self.require_sorted else records
+
+    def _records(self) -> Iterator[Record]:
+        blank = 0
         first = len(self.header) + 2
         for number, line in self._open():
             if number < first:
                 continue
-            if blank and line:
-                raise self._error(blank, "an empty line between records", "remove it")
             if not line:
                 blank = blank or number
                 continue
-            record = self._record(number, line)
-            if self.require_sorted:
-                if record.chrom != chrom:
-                    if record.chrom in finished:
-                        raise self._unsorted(number, f"{record.chrom} appears again after other contigs")
-                    finished.add(chrom)
-                    chrom = record.chrom
-                elif record.pos0 < last:
-                    raise self._unsorted(number, f"position {record.pos0 + 1} follows {last + 1} on {chrom}")
-                last = record.pos0
-            yield record
-
-    def _unsorted(self, number: int, what: str) -> NexVarError:
-        return self._error(number, f"not sorted: {what}", f"`bcftools sort {self.name}`")
+            if blank:
+                raise self._error(blank, "an empty line between records", "remove it")
+            yield self._record(number, line)
 
     def _record(self, number: int, line: str) -> Record:
         fields = line.split("\t", 8)
@@ -302,9 +299,7 @@ class VcfReader:
         """Read and check the whole file: fails early, before a model is loaded; NexVarError if there is no record."""
         summary = Summary()
         for record in self:
-            summary.records += 1
-            summary.alleles += record.alt.count(",") + 1
-            summary.contigs[record.chrom] = summary.contigs.get(record.chrom, 0) + 1
+            summary.add(record)
         if not summary.records:
             raise self._error(len(self.header) + 1, "a header but no records", "give a VCF with variants")
         return summary

@@ -38,6 +38,7 @@ class Status(str, Enum):
     N_AT_SITE = "N_AT_SITE"  # N or an IUPAC code in the genome or an allele, at the site itself
     UNKNOWN_CONTIG = "UNKNOWN_CONTIG"  # not in the FASTA under any name we know
     OUT_OF_RANGE = "OUT_OF_RANGE"  # beyond the contig's end
+    OUTSIDE_REGIONS = "OUTSIDE_REGIONS"  # not in the regions that were asked for
     TOO_LONG = "TOO_LONG"  # an allele longer than half the window
 
     def __str__(self) -> str:
@@ -91,14 +92,10 @@ class Windows:
                        (size - r1, size - r0), (size - a1, size - a0), self.detail)  # fmt: skip
 
 
-def make_windows(
-    fasta: Fasta, variant: Variant, window: int = WINDOW, *, left: int | None = None
-) -> list[Windows]:
+def make_windows(fasta: Fasta, variant: Variant, window: int = WINDOW, *, left: int | None = None) -> list[Windows]:
     """One ``Windows`` per ALT, in order. ``left``: bases before the variant (default ``window // 2``)."""
     return [
-        allele_windows(
-            fasta, variant.chrom, variant.pos, variant.ref, alt, window, left=left, end=variant.end
-        )
+        allele_windows(fasta, variant.chrom, variant.pos, variant.ref, alt, window, left=left, end=variant.end)
         for alt in variant.alts
     ]
 
@@ -120,9 +117,7 @@ def allele_windows(
     """
     left = window // 2 if left is None else left
     if window < 2 or not 0 <= left < window:
-        raise NexVarError(
-            f"window {window} with {left} bases before the variant", fix="use a window of 2 or more"
-        )
+        raise NexVarError(f"window {window} with {left} bases before the variant", fix="use a window of 2 or more")
     if alt in ("*", "."):
         return Windows(Status.STAR if alt == "*" else Status.MISSING_ALT)
     symbolic = not alt.isalpha()
@@ -164,9 +159,7 @@ def _explicit(event: str, genome: str) -> tuple[str, str]:
     return genome, genome[0] + reverse_complement(genome[1:])
 
 
-def _build(
-    fasta: Fasta, contig: str, rule: str, pos: int, ref: str, alt: str, window: int, left: int
-) -> Windows:
+def _build(fasta: Fasta, contig: str, rule: str, pos: int, ref: str, alt: str, window: int, left: int) -> Windows:
     low, high = fasta.span(contig)
     circular = contig in fasta.circular
     delta = len(alt) - len(ref)
@@ -212,17 +205,13 @@ def join_edits(fasta: Fasta, chrom: str, edits: Iterable[tuple[int, str, str]]) 
     ordered = sorted((pos, ref.upper(), alt.upper()) for pos, ref, alt in edits)
     found = fasta.resolve(chrom)
     if found is None or not ordered:
-        raise NexVarError(
-            f"no contig {chrom!r}" if ordered else "a haplotype without variants", where=fasta.path
-        )
+        raise NexVarError(f"no contig {chrom!r}" if ordered else "a haplotype without variants", where=fasta.path)
     start, end = ordered[0][0], max(pos + len(ref) for pos, ref, _ in ordered)
     genome = fasta.fetch(found.contig, start, end)
     parts, at = [], start
     for pos, ref, alt in ordered:
         if pos < at:
-            raise NexVarError(
-                f"variants of one haplotype overlap at {chrom}:{pos + 1}", fix="keep one of them"
-            )
+            raise NexVarError(f"variants of one haplotype overlap at {chrom}:{pos + 1}", fix="keep one of them")
         parts += [genome[at - start : pos - start], alt]
         at = pos + len(ref)
         if genome[pos - start : at - start] != ref:
