@@ -28,7 +28,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np.n
     pq.write_table(
         pa.table({
             "CHROM": ["chr1"] * 100, "POS": (1000 + order), "REF": ["A"] * 100, "ALT": ["G"] * 100,
-            "NEXVAR_LLR": [None if i == 7 else llr[i] for i in order], "gene": [f"g{i % 30}" for i in order],
+            "LLR": [None if i == 7 else llr[i] for i in order], "gene": [f"g{i % 30}" for i in order],
         }),
         folder / "scores.parquet",
     )  # fmt: skip
@@ -103,7 +103,7 @@ def test_what_cannot_be_joined_is_said_in_one_line(labelled, tmp_path: Path) -> 
     fake = tmp_path / "fake.parquet"
     fake.write_text("not parquet")
     for path, options, words in [
-        (scores, {"score": "LLR"}, "no column or INFO key 'LLR'"),
+        (scores, {"score": "L2"}, "no column or INFO key 'L2'"),
         (scores, {"label": "REGION"}, "REGION is not a number"),
         (scores, {"label": "REGION", "positive": "rRNA"}, "no REGION is 'rRNA'.*coding, tRNA"),
         (twice, {}, "1:1000A>G has two values"),

@@ -38,12 +38,15 @@ def score(
     dtype: Dtype = "auto",
     batch_tokens: Annotated[int | None, typer.Option(help="tokens in one forward; default: by device")] = None,
     circular: Annotated[list[str] | None, typer.Option(help="a circular contig (repeatable); chrM is one")] = None,
+    max_ref_mismatch: Annotated[float, typer.Option(help="stop above this share of wrong REFs; 1: never")] = 0.05,
     explain: Annotated[bool, typer.Option(help="say how many tokens were computed and how many were shared")] = False,
 ) -> None:
     """Score every allele of a VCF with a genomic language model."""
     from nexvar import score as scoring
 
-    options = scoring.Options(window=window, strand=strand, batch_tokens=batch_tokens)
+    options = scoring.Options(
+        window=window, strand=strand, batch_tokens=batch_tokens, max_ref_mismatch=max_ref_mismatch
+    )
     summary = scoring.score_file(
         vcf,
         fasta,
@@ -121,7 +124,7 @@ app.add_typer(evaluation, name="eval")
 def eval_variants(
     scores: Annotated[Path, typer.Option(help="scored variants: VCF, TSV or Parquet")],
     labels: Annotated[Path | None, typer.Option(help="labelled variants; default: the scores file")] = None,
-    score_column: Annotated[str, typer.Option("--score", help="column or INFO key of the score")] = "NEXVAR_LLR",
+    score_column: Annotated[str, typer.Option("--score", help="column or INFO key of the score")] = "LLR",
     label: Annotated[str, typer.Option(help="column or INFO key of the label: 0/1, or numbers")] = "LABEL",
     positive: Annotated[str | None, typer.Option(help="the label that is class 1; all others are class 0")] = None,
     by: Annotated[str | None, typer.Option(help="column or INFO key to group by")] = None,

@@ -21,6 +21,7 @@ from nexvar.errors import NexVarError
 from nexvar.evals import metrics
 from nexvar.evals.metrics import Comparison, Estimate
 from nexvar.textio import Lines
+from nexvar.vcf import read_vcf
 
 KEY = ("chrom", "pos", "ref", "alt")
 MISSING = frozenset({"", ".", "NA", "NaN", "nan", "None"})
@@ -43,6 +44,7 @@ class Report:
     """What ``run`` found: the rows, the samples behind them, and lines for the reader."""
 
     rows: list[Row]
+    index: np.ndarray  # (N,) which rows of the labels file were used
     labels: np.ndarray  # (N,) bool, or float for continuous labels
     badness: np.ndarray  # (N,) higher = more likely class 1
     groups: np.ndarray  # (N,) str
@@ -136,9 +138,11 @@ def read_table(path: str | Path) -> dict[str, list[Any]]:
     name = str(path)
     if name.endswith(".parquet"):
         return _read_parquet(name)
+    if name.endswith(".bcf"):
+        return _read_vcf(name)
     lines = Lines(name)
     first = next((line for _, line in lines), "")
-    return _read_vcf(lines) if first.startswith("##fileformat=VCF") else _read_tsv(lines)
+    return _read_vcf(name) if first.startswith("##fileformat=VCF") else _read_tsv(lines)
 
 
 def _canonical(names: Iterable[str]) -> list[str]:
@@ -174,37 +178,33 @@ def _read_tsv(lines: Lines) -> dict[str, list[Any]]:
     return dict(zip(names, columns, strict=True))
 
 
-def _read_vcf(lines: Lines) -> dict[str, list[Any]]:
-    by_allele: set[str] = set()
-    records: list[tuple[str, str, str, str, dict[str, Any]]] = []
-    for number, line in lines:
-        if line.startswith("#"):
-            if match := re.match(r"##INFO=<ID=([^,>]+),Number=A[,>]", line):
-                by_allele.add(match[1])
-            continue
-        fields = line.split("\t")
-        if len(fields) < 8:
-            raise NexVarError(f"{len(fields)} columns", where=f"{lines.name}:{number}", fix="a VCF has 8 or more")
-        info = dict(part.partition("=")[::2] for part in fields[7].split(";") if part != ".")
-        alts = fields[4].split(",")
-        for i, alt in enumerate(alts):
-            values: dict[str, Any] = {}
-            for key, value in info.items():
-                if key in by_allele:
-                    split = value.split(",")
-                    value = split[i] if i < len(split) else ""
-                values[key] = None if value in MISSING else value
-            records.append((fields[0], fields[1], fields[3], alt, values))
-    keys = list(dict.fromkeys(key for record in records for key in record[4]))
-    columns: dict[str, list[Any]] = {name: [record[i] for record in records] for i, name in enumerate(KEY)}
-    return columns | {key: [record[4].get(key) for record in records] for key in keys}
+def _read_vcf(path: str) -> dict[str, list[Any]]:
+    reader = read_vcf(path, require_sorted=False)
+    matches = (re.match(r"##INFO=<ID=([^,>]+),Number=A[,>]", line) for line in reader.header)
+    by_allele = {match[1] for match in matches if match}
+    keys: list[Key] = []
+    infos: list[dict[str, str]] = []
+    for record in reader:
+        items = dict(item.partition("=")[::2] for item in record.info.split(";") if item != ".")
+        for i, alt in enumerate(record.alts):
+            keys.append((record.chrom, record.pos0 + 1, record.ref, alt))
+            infos.append({key: _allele(value, i) if key in by_allele else value for key, value in items.items()})
+    columns: dict[str, list[Any]] = {name: [key[i] for key in keys] for i, name in enumerate(KEY)}
+    for key in dict.fromkeys(key for info in infos for key in info):
+        columns[key] = [None if info.get(key, "") in MISSING else info[key] for info in infos]
+    return columns
+
+
+def _allele(values: str, index: int) -> str:
+    return dict(enumerate(values.split(","))).get(index, "")
 
 
 def _column(columns: dict[str, list[Any]], name: str, where: object) -> list[Any]:
-    if name not in columns:
-        have = ", ".join(columns) or "nothing"
-        raise NexVarError(f"no column or INFO key {name!r}", where=where, fix=f"it has {have}")
-    return columns[name]
+    for known in (name, f"NEXVAR_{name}"):  # what a table calls LLR, a VCF calls NEXVAR_LLR
+        if known in columns:
+            return columns[known]
+    have = ", ".join(columns) or "nothing"
+    raise NexVarError(f"no column or INFO key {name!r}", where=where, fix=f"it has {have}")
 
 
 def _numbers(values: list[Any], name: str, where: object) -> np.ndarray:
@@ -242,7 +242,7 @@ def run(
     scores: str | Path,
     labels: str | Path | None = None,
     *,
-    score: str = "NEXVAR_LLR",
+    score: str = "LLR",
     label: str = "LABEL",
     positive: str | None = None,
     by: str | None = None,
@@ -309,6 +309,7 @@ def run(
             draws=draws,
             seed=seed,
         ),
+        index=np.flatnonzero(usable),
         labels=values.astype(bool) if binary else values,
         badness=badness[usable],
         groups=column(by) if by is not None else np.full(int(usable.sum()), "all", dtype=object),
