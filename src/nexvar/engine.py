@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -160,14 +161,14 @@ def _compute(
 
 
 def _sums(
-    module: torch.nn.Module,
+    module: Any,
     ids_BL: Tensor,
     lengths_B: Tensor,
     cache: object | None,
     before_BV: Tensor | None,
     only: list[int] | None,
 ) -> tuple[Tensor, Tensor]:
-    """(B,) float64 summed log-probabilities of the tokens, and the logits after the last one.
+    """(B,) float64 summed log-probabilities of the tokens, and the logits (B, V) after the last one.
 
     before_BV: the logits that predict the first token; without them the first token is not counted.
     """
@@ -184,4 +185,5 @@ def _sums(
         log_probs = next_token_log_probs(predictors, targets).double()
         total += log_probs.masked_fill(position >= lengths_B[:, None], 0.0).sum(-1)
         before_BV = logits[:, -1]
+    assert before_BV is not None
     return total, before_BV

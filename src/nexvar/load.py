@@ -43,7 +43,7 @@ MAX_LAYERS = 10_000
 class Loaded:
     """One model in memory. dtype is that of its activations; ``KEEP_FLOAT32`` parameters stay float32."""
 
-    module: nn.Module
+    module: Any  # an nn.Module that follows models.GenomicModel
     tokenizer: tokenizers.Tokenizer
     card: Card
     device: torch.device

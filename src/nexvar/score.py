@@ -1,0 +1,425 @@
+"""Variants -> windows -> families -> log-likelihoods -> rows. Streams; nothing is dropped.
+
+A family is one reference window and the alternative windows of every allele that shares it: the reference is scored
+once, and what they share is computed once (``engine.py``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from nexvar import machine
+from nexvar.engine import Tally, log_likelihoods
+from nexvar.errors import NexVarError
+from nexvar.genome import MITO_ACCESSION, MITO_NAMES, Fasta, Variant, reverse_complement
+from nexvar.load import Loaded, load
+from nexvar.readout import reduce_log_likelihood
+from nexvar.table import Provenance, ScoredAllele, check_output, open_writer
+from nexvar.vcf import Record, VcfReader, read_vcf
+from nexvar.windows import Status, Windows, allele_windows
+
+STRANDS = ("both", "forward")
+BATCH_TOKENS = {"cpu": 16_384, "mps": 32_768, "cuda": 131_072}
+CHECKED_ALLELES = 20_000  # how many REFs are compared with the genome before anything is computed
+BUILT_IN, BUILT_IN_CONTIGS = "nexvar_mito", (*MITO_NAMES, MITO_ACCESSION)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How variants are scored.
+
+    window: bases around a variant (default: the card's, at most the model's context).
+    strand: "both" averages the forward and the reverse-complement strand and keeps each; "forward" is one pass.
+    reduce: "mean" per predicted token or "sum" over the window.
+    batch_tokens: tokens in one forward (default by device). share: compute common prefixes once.
+    max_ref_mismatch: stop when more than this share of the REFs (and at least three) is not what the genome has.
+    """
+
+    window: int | None = None
+    strand: str = "both"
+    reduce: str = "mean"
+    batch_tokens: int | None = None
+    share: bool = True
+    max_ref_mismatch: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.strand not in STRANDS:
+            raise NexVarError(f"no strand {self.strand!r}", where="--strand", fix=f"one of {', '.join(STRANDS)}")
+        if self.window is not None and self.window < 2:
+            raise NexVarError(f"window of {self.window}", where="--window", fix="2 bases or more")
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise NexVarError(f"batch of {self.batch_tokens} tokens", where="--batch-tokens", fix="1 or more")
+
+    def resolve(self, loaded: Loaded) -> Options:
+        """The same with every default decided for this model and device."""
+        card = loaded.card
+        window = self.window or min(card.window, card.context)
+        if window > card.context:
+            raise NexVarError(
+                f"window of {window:,} bases, but the context of {card.name} is {card.context:,}",
+                where="--window",
+                fix=f"at most {card.context:,}",
+            )
+        tokens = self.batch_tokens or BATCH_TOKENS.get(loaded.device.type, BATCH_TOKENS["cpu"])
+        return replace(self, window=window, batch_tokens=tokens)
+
+
+@dataclass
+class Summary:
+    """What happened to every allele: ``alleles == scored + sum(skipped.values())``."""
+
+    records: int = 0
+    alleles: int = 0
+    scored: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    rules: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    def add(self, chrom: str, windows: Windows) -> None:
+        """Count one allele."""
+        self.alleles += 1
+        if windows.status.scored:
+            self.scored += 1
+        else:
+            self.skipped[str(windows.status)] += 1
+        if windows.rule not in ("", "exact"):
+            self.rules[f"{chrom} read as {windows.contig} ({windows.rule})"] += 1
+
+    def lines(self, *, explain: bool = False) -> list[str]:
+        """For people: alleles in = scored + skipped by reason."""
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.most_common())
+        skipped = sum(self.skipped.values())
+        lines = [
+            f"{self.alleles:,} alleles in {self.records:,} records = {self.scored:,} scored + {skipped:,} skipped"
+            + (f" ({reasons})" if reasons else "")
+        ]
+        lines += [f"contig {rule}: {count:,} alleles" for rule, count in self.rules.items()]
+        if explain and self.tally.naive:
+            share = self.tally.computed / self.tally.naive
+            lines.append(
+                f"computed {self.tally.computed:,} tokens; one pass per window would need"
+                f" {self.tally.naive:,} ({share:.0%})"
+            )
+        return lines + self.notes
+
+
+# -- sequences ----------------------------------------------------------------------------------------------------
+
+
+def score_sequences(
+    loaded: Loaded,
+    seqs: Sequence[str],
+    *,
+    batch_size: int | None = None,
+    prepend_bos: bool | None = None,
+    reduce_method: str = "mean",
+    average_reverse_complement: bool = False,
+) -> list[float]:
+    """See ``NexVar.score_sequences``."""
+    _need_causal(loaded)
+    if isinstance(seqs, str):
+        raise NexVarError("seqs is one string", where="seqs", fix="give a list of strings")
+    if batch_size is not None and batch_size < 1:
+        raise NexVarError(f"batch_size is {batch_size}", where="batch_size", fix="1 or more")
+    reduce_log_likelihood(0.0, 1, reduce_method)
+    bos = (loaded.card.bos_id is not None) if prepend_bos is None else prepend_bos
+    shortest = 1 if bos else 2
+    for i, seq in enumerate(seqs):
+        if len(seq) < shortest:
+            raise NexVarError(f"{len(seq)} bases", where=f"seqs[{i}]", fix=f"at least {shortest} are needed")
+        if len(seq) > loaded.card.context:
+            raise NexVarError(
+                f"{len(seq):,} bases exceed the context of {loaded.card.name}, {loaded.card.context:,}",
+                where=f"seqs[{i}]",
+            )
+    strands = [list(seqs)] + ([[reverse_complement(s) for s in seqs]] if average_reverse_complement else [])
+    families = [[_ids(loaded, s, bos)] for strand in strands for s in strand]
+    longest = max((len(family[0]) for family in families), default=1)
+    default = BATCH_TOKENS.get(loaded.device.type, BATCH_TOKENS["cpu"])
+    sums = log_likelihoods(loaded, families, batch_tokens=batch_size * longest if batch_size else default)
+    values = [
+        reduce_log_likelihood(total[0], len(family[0]) - 1, reduce_method)
+        for total, family in zip(sums, families, strict=True)
+    ]
+    n = len(seqs)
+    return [sum(values[i::n]) / len(strands) for i in range(n)]
+
+
+def _ids(loaded: Loaded, sequence: str, bos: bool) -> list[int]:
+    ids = loaded.tokenizer.encode(sequence, special=False).ids
+    return [loaded.card.bos_id or 0, *ids] if bos else ids
+
+
+def _need_causal(loaded: Loaded) -> None:
+    if loaded.card.objective != "causal":
+        raise NexVarError(
+            f"{loaded.card.name} is a masked model: it has no left-to-right likelihood",
+            fix="use a causal model (`nexvar models`)",
+        )
+
+
+# -- variants -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AlleleScore:
+    """One allele: its windows (or why there are none) and alt minus ref log-likelihood, per strand."""
+
+    windows: Windows
+    forward: float | None = None
+    reverse: float | None = None
+
+    @property
+    def llr(self) -> float | None:
+        """The mean over the strands that were scored."""
+        values = [v for v in (self.forward, self.reverse) if v is not None]
+        return sum(values) / len(values) if values else None
+
+
+def score_alleles(
+    loaded: Loaded,
+    items: Iterable[tuple[T, Variant]],
+    fasta: Fasta,
+    options: Options,
+    summary: Summary,
+) -> Iterator[tuple[T, list[AlleleScore]]]:
+    """Score every ALT of every variant; what came with a variant comes back with its scores, in order."""
+    _need_causal(loaded)
+    options = options.resolve(loaded)
+    for part in _parts(items, fasta, options, summary):
+        scores = iter(_score_part(loaded, [w for _, windows in part for w in windows], options, summary))
+        for item, windows in part:
+            yield item, list(islice(scores, len(windows)))
+
+
+def _parts(
+    items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Options, summary: Summary
+) -> Iterator[list[tuple[T, list[Windows]]]]:
+    """Pieces of about four batches, cut between positions so that alleles of one window stay together."""
+    assert options.window and options.batch_tokens
+    enough = max(8, 4 * options.batch_tokens // options.window)
+    part: list[tuple[T, list[Windows]]] = []
+    alleles, last = 0, None
+    for item, variant in items:
+        here = variant.chrom, variant.pos
+        if alleles >= enough and here != last:
+            yield part
+            part, alleles = [], 0
+        windows = [
+            allele_windows(fasta, variant.chrom, variant.pos, variant.ref, alt, options.window, end=variant.end)
+            for alt in variant.alts
+        ]
+        for w in windows:
+            summary.add(variant.chrom, w)
+        summary.records += 1
+        part.append((item, windows))
+        alleles, last = alleles + len(windows), here
+    if part:
+        yield part
+
+
+def _score_part(loaded: Loaded, windows: list[Windows], options: Options, summary: Summary) -> list[AlleleScore]:
+    """Scores of these windows, in order. Reference windows and equal alternatives are computed once."""
+    bos = loaded.card.bos_id is not None
+    strands = ("forward", "reverse") if options.strand == "both" else ("forward",)
+    references: dict[tuple[str, int, int], int] = {}
+    families: dict[str, list[list[list[int]]]] = {strand: [] for strand in strands}
+    members: list[dict[str, int]] = []  # of each family: alternative sequence -> its index
+    place: list[tuple[int, int] | None] = []  # of each window: its family and member
+    for w in windows:
+        if not w.status.scored:
+            place.append(None)
+            continue
+        family = references.setdefault((w.contig, w.start, len(w.ref_seq)), len(references))
+        if family == len(members):
+            members.append({})
+            for strand in strands:
+                families[strand].append([_ids(loaded, _read(w.ref_seq, strand), bos)])
+        if w.alt_seq not in members[family]:
+            members[family][w.alt_seq] = len(members[family]) + 1
+            for strand in strands:
+                families[strand][family].append(_ids(loaded, _read(w.alt_seq, strand), bos))
+        place.append((family, members[family][w.alt_seq]))
+
+    work = [family for strand in strands for family in families[strand]]
+    assert options.batch_tokens
+    sums = log_likelihoods(
+        loaded, work, batch_tokens=options.batch_tokens, share=options.share, tally=summary.tally
+    )
+    values = [
+        [reduce_log_likelihood(s, len(ids) - 1, options.reduce) for s, ids in zip(totals, family, strict=True)]
+        for totals, family in zip(sums, work, strict=True)
+    ]
+    scores = []
+    for w, where in zip(windows, place, strict=True):
+        if where is None:
+            scores.append(AlleleScore(w))
+            continue
+        family, member = where
+        by_strand = [values[k * len(members) + family] for k in range(len(strands))]
+        ratios = [value[member] - value[0] for value in by_strand]
+        scores.append(AlleleScore(w, *ratios))
+    return scores
+
+
+def _read(sequence: str, strand: str) -> str:
+    return sequence if strand == "forward" else reverse_complement(sequence)
+
+
+def score_variants(
+    loaded: Loaded, variants: str | Path | Iterable[Variant], genome: str | Path | Fasta, options: Options
+) -> Iterator[ScoredAllele]:
+    """See ``NexVar.score_variants``."""
+    fasta = genome if isinstance(genome, Fasta) else Fasta(genome)
+    if isinstance(variants, (str, Path)):
+        reader = read_vcf(variants)
+        _make_circular(fasta, (), reader.circular)
+        records: Iterable[Record] = reader
+    else:
+        _make_circular(fasta, (), ())
+        records = map(_as_record, variants)
+    items = ((record, record.variant) for record in records)
+    scored = score_alleles(loaded, items, fasta, options, Summary())
+    for index, (record, scores) in enumerate(scored):
+        yield from rows(index, record, scores)
+
+
+def _as_record(variant: Variant) -> Record:
+    alt = ",".join(variant.alts)
+    return Record(0, variant.chrom, variant.pos, ".", variant.ref, alt, ".", ".", ".", "", "", variant.end)
+
+
+def rows(index: int, record: Record, scores: Sequence[AlleleScore]) -> list[ScoredAllele]:
+    """The output rows of one record, one per ALT; ``index`` is the record's place in the input, from 0."""
+    found = []
+    for allele, (alt, score) in enumerate(zip(record.alts, scores, strict=True)):
+        w = score.windows
+        row = ScoredAllele(
+            index, record.line_no, allele, record.chrom, record.pos0 + 1, record.id, record.ref, alt, w.status,
+            score.llr, score.forward, score.reverse, w.contig, w.rule, detail=w.detail,
+        )  # fmt: skip
+        if w.status.scored:
+            row.window_start, row.window_end, row.n_fraction = w.start, w.end, w.n_fraction
+        found.append(row)
+    return found
+
+
+DEFAULTS = Options()
+
+# -- files --------------------------------------------------------------------------------------------------------
+
+
+def score_file(
+    vcf: str | Path,
+    fasta_path: str | Path,
+    outputs: str | Path | Sequence[str | Path],
+    *,
+    model: str | Path | Loaded | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    options: Options = DEFAULTS,
+    circular: Sequence[str] = (),
+    command: str = "",
+    progress: bool = True,
+) -> Summary:
+    """VCF + FASTA -> one or more of .vcf, .vcf.gz (indexed), .tsv, .parquet, in one pass over the model.
+
+    model: name, folder or an already loaded one; None is the built-in model, for mitochondrial variants only.
+    Everything that can be wrong with the files is found before the model is loaded.
+    """
+    targets = [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
+    for path in targets:
+        check_output(path, inputs=(vcf, fasta_path))
+    fasta = Fasta(fasta_path)
+    reader = read_vcf(vcf)
+    summary = Summary()
+    found = reader.scan()
+    if model is None:
+        model = _default_model(found.contigs)
+    _make_circular(fasta, circular, reader.circular)
+    _check_references(reader, fasta, options.max_ref_mismatch)
+    loaded = model if isinstance(model, Loaded) else load(model, device=device, dtype=dtype)
+    options = options.resolve(loaded)
+    if loaded.card.species is not None:
+        other = [name for name in found.contigs if name not in BUILT_IN_CONTIGS]
+        if other:
+            summary.notes.append(
+                f"{loaded.card.name} knows {loaded.card.species} only: scores on {', '.join(other[:3])} mean little"
+            )
+    card = loaded.card
+    provenance = Provenance(
+        model=card.name,
+        revision=card.revision or ("built in" if card.weights else "local folder" if card.repo is None else "main"),
+        window=options.window or 0,
+        strand=options.strand,
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        readout=f"{options.reduce} log-likelihood of the alternative window minus that of the reference window",
+        command=command,
+    )
+    items = ((record, record.variant) for record in reader)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(open_writer(path, reader, provenance)) for path in targets]
+        bar = stack.enter_context(tqdm(total=found.alleles, unit="allele", disable=not progress, delay=2))
+        for index, (record, scores) in enumerate(score_alleles(loaded, items, fasta, options, summary)):
+            for writer in writers:
+                writer.write(record, rows(index, record, scores))
+            bar.update(len(scores))
+    return summary
+
+
+def _default_model(contigs: dict[str, Any]) -> str:
+    """The built-in model where it knows something; elsewhere an error that names what fits this machine."""
+    other = [name for name in contigs if name not in BUILT_IN_CONTIGS]
+    if not other:
+        return BUILT_IN
+    fitting = [
+        f"{card.name} ({machine.human_bytes(machine.weight_bytes(card))}, {card.licence})"
+        for card in reversed(machine.fitting("causal"))
+        if card.fp8 != "hopper"
+    ]
+    raise NexVarError(
+        f"the built-in model knows mitochondria only, and the VCF has {other[0]}",
+        where="--model",
+        fix=f"choose one that fits this machine: {'; '.join(fitting) or 'none does; use a larger one'}",
+    )
+
+
+def _make_circular(fasta: Fasta, named: Iterable[str], declared: Iterable[str]) -> None:
+    """Circular are: what the user names, what the VCF's header declares, and mitochondria."""
+    for name in named:
+        fasta.set_circular(name)
+    for name in (*declared, *BUILT_IN_CONTIGS):
+        found = fasta.resolve(name)
+        if found is not None and "region" not in found.rule:
+            fasta.set_circular(name)
+
+
+def _check_references(reader: VcfReader, fasta: Fasta, limit: float) -> None:
+    """Compare REFs with the genome before anything is computed: a wrong assembly is the commonest mistake."""
+    compared, wrong = 0, []
+    for record in islice(reader, CHECKED_ALLELES):
+        variant = record.variant
+        w = allele_windows(fasta, variant.chrom, variant.pos, variant.ref, "N", 2 * len(variant.ref) + 2)
+        compared += w.status is not Status.UNKNOWN_CONTIG
+        if w.status is Status.REF_MISMATCH:
+            wrong.append(f"{record.chrom}:{record.pos0 + 1} REF={variant.ref[:20]} but {w.detail}")
+    if len(wrong) >= 3 and len(wrong) > limit * compared:
+        raise NexVarError(
+            f"{len(wrong):,} of {compared:,} REF alleles are not what {fasta.path.name} has: "
+            + "; ".join(wrong[:3]),
+            where=reader.name,
+            fix="was the VCF called on another assembly? give its FASTA, or --max-ref-mismatch 1 to score the rest",
+        )
+
+
