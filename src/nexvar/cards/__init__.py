@@ -34,6 +34,7 @@ class Card:
         the accumulator of Hopper GPUs gives its numbers; None where it needs no FP8.
     config: the architecture's own values (``models/<architecture>.py: Config``), never read from the hub.
     context: the longest input in bases.
+    parameters: floating-point numbers of the checkpoint, tied ones counted once.
     parity: what was verified, in a word (``parity_note`` says how).
     oracles: values recorded from the real checkpoint, for ``nexvar verify``.
     """

@@ -63,9 +63,13 @@ class Bytes(io.RawIOBase):
             i += 1
         return joined, 0
 
-    def at(self, offset: int, count: int) -> bytes:
+    def view(self, offset: int, count: int) -> memoryview:
+        """``count`` bytes at ``offset``, not copied (but where they span parts)."""
         block, start = self.locate(offset, count)
-        return bytes(block[start : start + count])
+        return memoryview(block)[start : start + count]
+
+    def at(self, offset: int, count: int) -> bytes:
+        return bytes(self.view(offset, count))
 
     def tensor(self, offset: int, count: int, dtype: torch.dtype) -> Tensor:
         """``count`` elements of ``dtype`` at byte ``offset``, a view of the mapped file if aligned."""

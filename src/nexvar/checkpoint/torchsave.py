@@ -21,7 +21,6 @@ from nexvar.checkpoint import pickles
 from nexvar.checkpoint.mapped import Bytes
 from nexvar.errors import NexVarError
 
-MAX_PICKLE = 512 * 1024 * 1024
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 DTYPES = {
     "Double": torch.float64,
@@ -94,15 +93,13 @@ def _read_zip(file: Bytes) -> Any:
     if f"{prefix}byteorder" in records and file.at(*span(f"{prefix}byteorder")) != b"little":
         raise refuse("big-endian tensors")
     start, count = span(programs[0])
-    if count > MAX_PICKLE:
-        raise refuse(f"a pickle of {count} bytes")
-    value = pickles.Machine(file.at(start, count), file.where).run()
+    value = pickles.Machine(file.view(start, count), file.where).run()
     return _Resolver(file, lambda storage: span(f"{prefix}data/{storage.key}")).resolve(value)
 
 
 def _read_legacy(file: Bytes) -> Any:
     """torch.save before 1.6: pickles of magic, version, system, object, storage keys, then raw storages."""
-    head = file.at(0, min(file.size, MAX_PICKLE))
+    head = file.view(0, file.size)
     machine = pickles.Machine(head, file.where)
     parts = []
     for _ in range(5):
