@@ -1,0 +1,656 @@
+"""StripedHyena 2: NexVar / Evo 2 (Brixi et al. 2025; Ku et al. 2025, arXiv:2503.01868). Causal, one token a base.
+
+    ids ─ embedding_layer ─ x ┬────────────────────────────────┬─ x ┬─────────────────────────────────┬─ x … norm ─ E^T
+                              └ pre_norm ─ mixer (S, D, H or *) ┘    └ post_norm ─ l3(act(l1 ·) * l2 ·) ┘
+
+    Hyena mixer    x2, x1, v = fir3(projections(n));  out_filter_dense(x2 * filter(x1 * v))
+      S  hcs       filter = 7 taps, last tap = current token, no skip
+      D  hcm       filter = 128 taps, first tap = current token, + D * input
+      H  hcl       filter = sum of 16 real exponentials per channel (float32), + D * input
+    *  attention   rotary (NeoX halves), causal, all heads their own keys
+
+What is unusual
+- RMSNorm adds eps outside the root.
+- GELU in block 0 only; the other blocks multiply l1 and l2 without activation (``activation_everywhere`` is False).
+- ``inv_freq`` is read from the checkpoint: it holds bf16-rounded values, and exact ones give other logits.
+- Every layer has a state of fixed size but attention, so any input can be cut anywhere: the cached forward, decoding,
+  and the uncached forward (which walks each Hyena block in pieces of ``ROWS`` tokens) are the same code.
+- NOTE: official decoding applies the wrong taps to prompts shorter than a filter; ours starts from zeros instead.
+
+Legend: B batch, L length, D width, V vocabulary, H heads, d head width, S poles, G filter groups, K taps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nexvar.errors import NexVarError
+from nexvar.models import Output, check_taps
+from nexvar.ops.attention import attention
+from nexvar.ops.fir import BlockFilter, block_filter, block_fir, fir, last_inputs
+from nexvar.ops.iir import ModalFilter, modal_filter, modal_iir
+from nexvar.ops.norms import rms_norm
+from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
+
+KEEP_FLOAT32 = ("*.log_poles", "*.residues", "*.inv_freq", "*.fp8_scale")
+ROWS = 2048  # tokens of a batch that go through a block at once where no gradient is needed
+LONG_FILTER = 128  # the official code takes filters from here on as true convolutions with a skip D
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "silu": F.silu}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes and layouts. ``pattern`` has one letter a layer: S hcs, D hcm, H hcl, * attention.
+
+    The last four fields say how a checkpoint orders its rows; their defaults are this module's own order.
+    """
+
+    hidden_size: int
+    pattern: str
+    num_attention_heads: int
+    inner_mlp_size: int
+    vocab_size: int = 512
+    state_size: int = 16
+    short_filter_length: int = 3
+    hcs_filter_length: int = 7
+    hcs_filter_groups: int = 1
+    hcm_filter_length: int = 128
+    hcm_filter_groups: int = 1
+    eps: float = 1e-6
+    rotary_emb_base: float = 10000.0
+    rotary_interpolation: float = 1.0
+    max_seqlen: int = 8192
+    mlp_activation: str = "gelu"
+    activation_everywhere: bool = False
+    tie_embeddings: bool = True
+    qkv_proj_bias: bool = False
+    short_filter_bias: bool = False
+    hyena_out_proj_bias: bool = True
+    mha_out_proj_bias: bool = True
+    fp8_projections: bool = False
+    inv_freq_in_checkpoint: bool = True
+    interleave: bool = False  # projections: rows x2, x1, v of one channel are neighbours
+    column_split_hyena: bool = False  # projections: rows are ordered (head, x2|x1|v, d)
+    hyena_flip_x1x2: bool = False
+    column_split: bool = False  # Wqkv: rows are ordered (head, q|k|v, d)
+
+    def __post_init__(self) -> None:
+        odd = set(self.pattern) - set("SDH*")
+        if odd or not self.pattern:
+            raise NexVarError(f"layer letters {sorted(odd)}", where="pattern", fix="use S, D, H and *")
+        if self.hidden_size % self.num_attention_heads:
+            raise NexVarError(
+                f"{self.num_attention_heads} heads do not divide {self.hidden_size}", where="num_attention_heads"
+            )
+        for kind, groups in (("S", self.hcs_filter_groups), ("D", self.hcm_filter_groups)):
+            if kind in self.pattern and self.hidden_size % groups:
+                raise NexVarError(f"{groups} filter groups do not divide {self.hidden_size}", where="filter_groups")
+        if self.mlp_activation not in ACTIVATIONS:
+            raise NexVarError(f"activation {self.mlp_activation!r}", where="mlp_activation", fix="gelu or silu")
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @classmethod
+    def from_official(cls, c: dict[str, Any]) -> Config:
+        """From the keys of vortex' configs (and NexVar's renamed one), with vortex' defaults."""
+        if c.get("proj_groups", 1) != 1:
+            raise NexVarError(f"proj_groups {c['proj_groups']}", where="config", fix="only 1 is known")
+        letters = {}
+        for kind, letter in (("hcs", "S"), ("hcm", "D"), ("hcl", "H"), ("attn", "*")):
+            letters |= {index: letter for index in c[f"{kind}_layer_idxs"]}
+        layers = c["num_layers"]
+        if missing := set(range(layers)) - set(letters):
+            raise NexVarError(f"layers {sorted(missing)} are in no *_layer_idxs list", where="config")
+        D, multiple = c["hidden_size"], c.get("inner_size_multiple_of", 64)
+        evo2_style = c.get("nexvar_style_activations", c.get("evo2_style_activations", False))
+        return cls(
+            hidden_size=D,
+            pattern="".join(letters[i] for i in range(layers)),
+            num_attention_heads=c["num_attention_heads"],
+            inner_mlp_size=c.get("inner_mlp_size") or multiple * math.ceil(int(2 * D * 4 / 3) / multiple),
+            vocab_size=c["vocab_size"],
+            state_size=c["state_size"],
+            short_filter_length=c["short_filter_length"],
+            hcs_filter_length=c["hcs_filter_length"],
+            hcs_filter_groups=c["hcs_filter_groups"],
+            hcm_filter_length=c["hcm_filter_length"],
+            hcm_filter_groups=c["hcm_filter_groups"],
+            eps=c["eps"],
+            rotary_emb_base=c.get("rotary_emb_base", 1_000_000),
+            rotary_interpolation=(
+                c.get("rotary_emb_scaling_factor", 1.0) if c.get("use_interpolated_rotary_pos_emb") else 1.0
+            ),
+            max_seqlen=c.get("max_seqlen", 8192),
+            mlp_activation=c.get("mlp_activation", "gelu"),
+            activation_everywhere=not evo2_style,
+            tie_embeddings=c.get("tie_embeddings", True),
+            qkv_proj_bias=c.get("qkv_proj_bias", True),
+            short_filter_bias=c.get("short_filter_bias", False),
+            hyena_out_proj_bias=c.get("hyena_out_proj_bias", True),
+            mha_out_proj_bias=c.get("mha_out_proj_bias", True),
+            fp8_projections=c.get("use_fp8_input_projections", False),
+            interleave=c["interleave"],
+            column_split_hyena=c.get("column_split_hyena", True),
+            hyena_flip_x1x2=c.get("hyena_flip_x1x2", False),
+            column_split=c.get("column_split", True),
+        )
+
+
+def matches(official: dict[str, Any]) -> bool:
+    """Is this config.json one of StripedHyena 2's?"""
+    return "hcl_layer_idxs" in official and "hcm_layer_idxs" in official
+
+
+# ------------------------------------------------------------------------------------------------ checkpoint layout
+
+
+def hyena_rows(config: Any) -> Tensor:
+    """(3D,): row i of our ``projections`` (x2 | x1 | v) is row ``hyena_rows[i]`` of the checkpoint's."""
+    D = config.hidden_size
+    rows = torch.arange(3 * D)
+    if config.interleave:
+        rows = rows.view(D, 3).T.flatten()
+    if config.column_split_hyena:
+        rows = rows.view(config.num_attention_heads, 3, -1).transpose(0, 1).flatten()
+    x2, x1, v = rows.chunk(3)
+    return torch.cat([x1, x2, v]) if config.hyena_flip_x1x2 else torch.cat([x2, x1, v])
+
+
+def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Official names and layouts -> ours: rows are put in the order x2 | x1 | v and q | k | v, left-overs dropped."""
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if config.tie_embeddings:
+        state.pop("unembed.weight", None)
+    result = {}
+    rows = hyena_rows(config)
+    for key, value in state.items():
+        if key.endswith(("_extra_state", "filter.t")):
+            continue
+        if key.endswith(("projections.weight", "projections.bias", "short_filter_weight", "short_filter_bias")):
+            value = _reorder(key, value, rows)
+        elif ".Wqkv." in key and config.column_split:
+            qkv = torch.arange(3 * config.hidden_size).view(config.num_attention_heads, 3, -1)
+            value = _reorder(key, value, qkv.transpose(0, 1).flatten())
+        elif key.endswith("fp8_scale_fwd"):
+            if not config.fp8_projections:
+                continue
+            key, value = key.removesuffix("_fwd"), value[:2]
+        result[key] = value
+    for index in (i for i, letter in enumerate(config.pattern) if letter == "*"):
+        # Real checkpoints hold bf16-rounded values; a file without them can only have meant the same.
+        exact = inverse_frequencies(config.head_dim, config.rotary_emb_base)
+        result.setdefault(f"blocks.{index}.inner_mha_cls.rotary_emb.inv_freq", exact.bfloat16().float())
+    return result
+
+
+def _reorder(key: str, value: Tensor, rows: Tensor) -> Tensor:
+    if value.shape[0] != len(rows):
+        raise NexVarError(f"{value.shape[0]} rows, not {len(rows)}", where=key, fix="is this the right config.json?")
+    if torch.equal(rows, torch.arange(len(rows))):
+        return value
+    return value[rows.to(value.device)]
+
+
+# ------------------------------------------------------------------------------------------------------------ state
+
+
+@dataclass
+class HyenaState:
+    """What a Hyena layer remembers; None stands for zeros (nothing before)."""
+
+    filter: Any = None  # derived from the weights once, when the state is made
+    short: Tensor | None = None  # the last K - 1 projections, (B, K - 1, 3D)
+    inner: Tensor | None = None  # hcs, hcm: the last K - 1 filter inputs; hcl: the modal state (B, D, S) float32
+
+    def select(self, rows: Tensor) -> HyenaState:
+        short, inner = (None if x is None else x.index_select(0, rows) for x in (self.short, self.inner))
+        return HyenaState(self.filter, short, inner)
+
+
+@dataclass
+class AttentionState:
+    """Keys (after rotary) and values of the tokens so far, in buffers of the final length."""
+
+    capacity: int
+    length: int = 0
+    k: Tensor | None = None  # (B, capacity, H, d)
+    v: Tensor | None = None
+    mask: Tensor | None = None  # (B, length) bool, only if some row began with padding
+
+    def append(self, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Store the new keys and values; returns all of them so far and their mask."""
+        B, L = k.shape[:2]
+        end = self.length + L
+        if self.k is None or self.v is None:
+            self.k, self.v = (x.new_empty(B, self.capacity, *x.shape[2:]) for x in (k, v))
+        self.k[:, self.length : end], self.v[:, self.length : end] = k.detach(), v.detach()
+        if mask is not None or self.mask is not None:
+            old, new = (
+                torch.ones(B, n, dtype=torch.bool, device=k.device) if m is None else m
+                for n, m in ((self.length, self.mask), (L, mask))
+            )
+            self.mask = torch.cat([old, new], dim=1)
+        self.length = end
+        return self.k[:, :end], self.v[:, :end], self.mask
+
+    def select(self, rows: Tensor) -> AttentionState:
+        def pick(x: Tensor | None) -> Tensor | None:
+            if x is None:
+                return None
+            chosen = x.new_empty(len(rows), *x.shape[1:])
+            chosen[:, : self.length] = x[:, : self.length].index_select(0, rows)
+            return chosen
+
+        mask = None if self.mask is None else self.mask.index_select(0, rows)
+        return AttentionState(self.capacity, self.length, pick(self.k), pick(self.v), mask)
+
+
+@dataclass
+class Cache:
+    """The state of the whole model after ``length`` tokens."""
+
+    batch_size: int
+    max_length: int
+    layers: list[HyenaState | AttentionState]
+    length: int = 0
+
+    def select(self, rows: Tensor) -> Cache:
+        """A new cache whose batch rows are ``rows`` of this one (repeats allowed: branching)."""
+        return Cache(len(rows), self.max_length, [layer.select(rows) for layer in self.layers], self.length)
+
+
+@dataclass
+class Taps:
+    """Collects the hidden states that were asked for; long inputs arrive in pieces."""
+
+    wanted: frozenset[str]
+    pieces: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def __call__(self, name: str, x: Tensor) -> Tensor:
+        if name in self.wanted:
+            self.pieces.setdefault(name, []).append(x)
+        return x
+
+    def result(self, order: Sequence[str]) -> dict[str, Tensor]:
+        return {n: self.pieces[n][0] if len(self.pieces[n]) == 1 else torch.cat(self.pieces[n], 1) for n in order}
+
+
+# ----------------------------------------------------------------------------------------------------------- layers
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.scale = nn.Parameter(torch.ones(config.hidden_size))
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return rms_norm(x_BLD, self.scale, self.eps)
+
+
+class GatedMLP(nn.Module):
+    def __init__(self, config: Any, index: int) -> None:
+        super().__init__()
+        D, inner = config.hidden_size, config.inner_mlp_size
+        self.activation = index == 0 or config.activation_everywhere
+        self.act = ACTIVATIONS[config.mlp_activation]
+        self.l1 = nn.Linear(D, inner, bias=False)
+        self.l2 = nn.Linear(D, inner, bias=False)
+        self.l3 = nn.Linear(inner, D, bias=False)
+
+    def forward(self, x_BLD: Tensor, taps: Taps, name: str) -> Tensor:
+        gate, value = taps(f"{name}.l1", self.l1(x_BLD)), taps(f"{name}.l2", self.l2(x_BLD))
+        y = self.l3((self.act(gate) if self.activation else gate) * value)
+        return taps(name, taps(f"{name}.l3", y))
+
+
+class Projections(nn.Linear):
+    """The Hyena input projection, in FP8 where the checkpoint was trained so."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_proj_bias)
+        self.fp8 = config.fp8_projections
+        if self.fp8:
+            self.register_buffer("fp8_scale", torch.ones(2))  # of the input and of the weight
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        if not self.fp8:
+            return super().forward(x_BLD)
+        from nexvar.ops.fp8 import fp8_linear
+
+        return fp8_linear(x_BLD, self.weight, self.fp8_scale)
+
+
+class HyenaFilter(nn.Module):
+    """What all Hyena layers share: a short FIR over x2, x1 and v, then ``x2 * long(x1 * v)``."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        D, K = config.hidden_size, config.short_filter_length
+        self.short_filter_weight = nn.Parameter(torch.empty(3 * D, 1, K))
+        self.short_filter_bias = nn.Parameter(torch.empty(3 * D)) if config.short_filter_bias else None
+
+    def prepare(self) -> Any:
+        """What ``long`` needs of the weights, in the shape it needs it."""
+        raise NotImplementedError
+
+    def long(self, u_BLD: Tensor, filter: Any, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The layer's own causal filter over u and its state after u."""
+        raise NotImplementedError
+
+    def forward(self, z_BLE: Tensor, state: HyenaState, mask_BL1: Tensor | None) -> Tensor:
+        if state.filter is None:
+            state.filter = self.prepare()
+        K = self.short_filter_weight.shape[2]
+        y_BLE = fir(z_BLE, self.short_filter_weight[:, 0], state.short)
+        if self.short_filter_bias is not None:
+            y_BLE = y_BLE + self.short_filter_bias
+        state.short = last_inputs(state.short, z_BLE, K - 1)
+        x2, x1, v = y_BLE.chunk(3, dim=-1)
+        u_BLD = x1 * v if mask_BL1 is None else x1 * v * mask_BL1
+        y_BLD, state.inner = self.long(u_BLD, state.filter, state.inner)
+        return x2 * y_BLD
+
+
+class ShortFilter(HyenaFilter):
+    """S, hcs: a few taps per group of channels."""
+
+    def __init__(self, config: Config, groups: int, length: int) -> None:
+        super().__init__(config)
+        self.repeats = config.hidden_size // groups
+        self.h = nn.Parameter(torch.empty(groups, 1, length))
+
+    def prepare(self) -> Tensor:
+        return self.h[:, 0].repeat_interleave(self.repeats, 0)
+
+    def long(self, u_BLD: Tensor, filter: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        return fir(u_BLD, filter, state), last_inputs(state, u_BLD, filter.shape[1] - 1)
+
+
+class MediumFilter(HyenaFilter):
+    """D, hcm: a hundred taps per group of channels, and a skip."""
+
+    def __init__(self, config: Config, groups: int, length: int) -> None:
+        super().__init__(config)
+        self.h = nn.Parameter(torch.empty(groups, 1, length))
+        self.D = nn.Parameter(torch.empty(config.hidden_size))
+
+    def prepare(self) -> BlockFilter:
+        return block_filter(self.h[:, 0])
+
+    def long(self, u_BLD: Tensor, filter: BlockFilter, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        y_BLD = block_fir(u_BLD, filter, state) + u_BLD * self.D
+        return y_BLD, last_inputs(state, u_BLD, filter.taps_GK.shape[1] - 1)
+
+
+class LongFilter(HyenaFilter):
+    """H, hcl: a sum of real exponentials per channel, and a skip."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.log_poles = nn.Parameter(torch.empty(config.hidden_size, config.state_size, 1))
+        self.residues = nn.Parameter(torch.empty(config.hidden_size, config.state_size))
+        self.D = nn.Parameter(torch.empty(config.hidden_size))
+
+    def prepare(self) -> ModalFilter:
+        return modal_filter(self.log_poles[..., 0].float(), self.residues.float())
+
+    def long(self, u_BLD: Tensor, filter: ModalFilter, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        y_BLD, state = modal_iir(u_BLD, filter, state)
+        return y_BLD.to(u_BLD.dtype) + u_BLD * self.D, state.detach()
+
+
+def make_filter(config: Config, letter: str) -> HyenaFilter:
+    if letter == "H":
+        return LongFilter(config)
+    groups, length = (
+        (config.hcs_filter_groups, config.hcs_filter_length)
+        if letter == "S"
+        else (config.hcm_filter_groups, config.hcm_filter_length)
+    )
+    return (MediumFilter if length >= LONG_FILTER else ShortFilter)(config, groups, length)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        D = config.hidden_size
+        self.heads, self.interpolation = config.num_attention_heads, config.rotary_interpolation
+        self.Wqkv = nn.Linear(D, 3 * D, bias=config.qkv_proj_bias)
+        self.out_proj = nn.Linear(D, D, bias=config.mha_out_proj_bias)
+        self.rotary_emb = nn.Module()
+        inv_freq = inverse_frequencies(config.head_dim, config.rotary_emb_base)
+        self.rotary_emb.register_buffer("inv_freq", inv_freq, persistent=config.inv_freq_in_checkpoint)
+
+    def forward(
+        self, x_BLD: Tensor, state: AttentionState | None, mask_BL: Tensor | None, taps: Taps, name: str
+    ) -> Tensor:
+        start = 0 if state is None else state.length
+        q, k, v = taps(f"{name}.Wqkv", self.Wqkv(x_BLD)).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        cos, sin = rotary_tables(self.rotary_emb.inv_freq, start, x_BLD.shape[1], interpolation=self.interpolation)
+        cos, sin = cos.to(q.dtype), sin.to(q.dtype)  # NOTE: the official tables are rounded to bf16 too
+        q, k = apply_rotary(q, cos, sin), apply_rotary(k, cos, sin)
+        if state is not None:
+            k, v, mask_BL = state.append(k, v, mask_BL)
+        y_BLD = attention(q, k, v, causal=True, mask_BM=mask_BL).flatten(2)
+        return taps(name, taps(f"{name}.out_proj", self.out_proj(y_BLD)))
+
+
+class HyenaBlock(nn.Module):
+    def __init__(self, config: Any, index: int, filter: HyenaFilter) -> None:
+        super().__init__()
+        self.name = f"blocks.{index}"
+        self.pre_norm, self.post_norm = RMSNorm(config), RMSNorm(config)
+        self.projections = Projections(config)
+        self.filter = filter
+        self.out_filter_dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.hyena_out_proj_bias)
+        self.mlp = GatedMLP(config, index)
+        self.taps = ("pre_norm", "filter", "out_filter_dense", "post_norm", "mlp.l1", "mlp.l2", "mlp.l3", "mlp")
+
+    def new_state(self, capacity: int) -> HyenaState:
+        return HyenaState()
+
+    def forward(self, x_BLD: Tensor, state: HyenaState | None, pad: Padding, taps: Taps) -> Tensor:
+        state = HyenaState() if state is None else state
+
+        def piece(x_BLD: Tensor, rows: slice) -> Tensor:
+            mask_BL1 = None if pad.rows_BL1 is None else pad.rows_BL1[:, rows]
+            z_BLE = _hide(self.projections(taps(f"{self.name}.pre_norm", self.pre_norm(x_BLD))), mask_BL1)
+            y_BLD = taps(f"{self.name}.filter", self.filter(z_BLE, state, mask_BL1))
+            y_BLD = taps(f"{self.name}.out_filter_dense", self.out_filter_dense(y_BLD))
+            return _feed_forward(self, _hide(x_BLD + y_BLD, mask_BL1), taps)
+
+        return _in_pieces(piece, x_BLD)
+
+
+class AttentionBlock(nn.Module):
+    def __init__(self, config: Any, index: int) -> None:
+        super().__init__()
+        self.name = f"blocks.{index}"
+        self.pre_norm, self.post_norm = RMSNorm(config), RMSNorm(config)
+        self.inner_mha_cls = Attention(config)
+        self.mlp = GatedMLP(config, index)
+        mha = ("inner_mha_cls.Wqkv", "inner_mha_cls.out_proj", "inner_mha_cls")
+        self.taps = ("pre_norm", *mha, "post_norm", "mlp.l1", "mlp.l2", "mlp.l3", "mlp")
+
+    def new_state(self, capacity: int) -> AttentionState:
+        return AttentionState(capacity)
+
+    def forward(self, x_BLD: Tensor, state: AttentionState | None, pad: Padding, taps: Taps) -> Tensor:
+        n_BLD = taps(f"{self.name}.pre_norm", self.pre_norm(x_BLD))
+        y_BLD = self.inner_mha_cls(n_BLD, state, pad.keys_BL, taps, f"{self.name}.inner_mha_cls")
+        x_BLD = _hide(x_BLD + y_BLD, pad.rows_BL1)
+        return _in_pieces(lambda x_BLD, rows: _feed_forward(self, x_BLD, taps), x_BLD)
+
+
+def _feed_forward(block: HyenaBlock | AttentionBlock, x_BLD: Tensor, taps: Taps) -> Tensor:
+    n_BLD = taps(f"{block.name}.post_norm", block.post_norm(x_BLD))
+    return x_BLD + block.mlp(n_BLD, taps, f"{block.name}.mlp")
+
+
+def _in_pieces(function: Callable[[Tensor, slice], Tensor], x_BLD: Tensor) -> Tensor:
+    """function over about ``ROWS`` tokens at a time, in order, which bounds memory; all at once for training."""
+    B, L = x_BLD.shape[:2]
+    step = max(ROWS // B // 64, 1) * 64
+    if torch.is_grad_enabled() or step >= L:
+        return function(x_BLD, slice(0, L))
+    result = torch.empty_like(x_BLD)
+    for start in range(0, L, step):
+        rows = slice(start, start + step)
+        result[:, rows] = function(x_BLD[:, rows], rows)
+    return result
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Which tokens are real: rows_BL1 zeroes the others, keys_BL hides them from attention; None = all."""
+
+    rows_BL1: Tensor | None = None
+    keys_BL: Tensor | None = None
+
+    @classmethod
+    def of(cls, mask_BL: Tensor | None, cached: bool) -> Padding:
+        if mask_BL is None or bool(mask_BL.all()):
+            return cls()
+        mask_BL = mask_BL.bool()
+        on_the_right = bool((mask_BL[:, :-1] >= mask_BL[:, 1:]).all())
+        if cached and not bool((mask_BL[:, :-1] <= mask_BL[:, 1:]).all()):
+            raise NexVarError("padding behind a token in a cached forward", where="mask_BL", fix="pad on the left")
+        return cls(mask_BL[..., None], None if on_the_right and not cached else mask_BL)
+
+
+def _hide(x_BLD: Tensor, mask_BL1: Tensor | None) -> Tensor:
+    return x_BLD if mask_BL1 is None else x_BLD.where(mask_BL1, 0.0)
+
+
+# ------------------------------------------------------------------------------------------------------------ model
+
+
+class Model(nn.Module):
+    """See the module's docstring; ``models/__init__.py: GenomicModel`` is the contract."""
+
+    last_hidden = "norm"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding_layer = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(self.make_block(i, letter) for i, letter in enumerate(config.pattern))
+        self.norm = RMSNorm(config)
+        if not config.tie_embeddings:
+            self.unembed = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        inner = (f"{block.name}.{tap}" for block in self.blocks for tap in block.taps)
+        outer = (block.name for block in self.blocks)
+        self.tap_names = ("embedding_layer", *inner, *outer, "norm")
+        if self.norm.scale.device.type != "meta":
+            self.init_weights()
+
+    def make_block(self, index: int, letter: str) -> HyenaBlock | AttentionBlock:
+        if letter == "*":
+            return AttentionBlock(self.config, index)
+        return HyenaBlock(self.config, index, make_filter(self.config, letter))
+
+    def forward(
+        self,
+        ids_BL: Tensor,
+        *,
+        mask_BL: Tensor | None = None,
+        taps: Sequence[str] = (),
+        cache: Cache | None = None,
+        logits: bool | slice = True,
+    ) -> Output:
+        """Logits (B, L, V) and taps (B, L, D) of ids (B, L) int64; with a cache, of the tokens after the cached ones.
+
+        mask_BL: True = real token. Padding may be on the right (harmless) or on the left (then it is hidden).
+        """
+        check_taps(taps, self.tap_names)
+        if cache is not None:
+            self._check_room(cache, ids_BL)
+        keep = Taps(frozenset(taps))
+        pad = Padding.of(mask_BL, cache is not None)
+        x_BLD = _hide(keep("embedding_layer", self.embedding_layer(ids_BL)), pad.rows_BL1)
+        for index, block in enumerate(self.blocks):
+            x_BLD = keep(block.name, block(x_BLD, None if cache is None else cache.layers[index], pad, keep))
+        if cache is not None:
+            cache.length += ids_BL.shape[1]
+        x_BLD = keep("norm", self.norm(x_BLD))
+        scores = None
+        if logits is not False:
+            head = self.embedding_layer if self.config.tie_embeddings else self.unembed
+            scores = F.linear(x_BLD if logits is True else x_BLD[:, logits], head.weight)
+        return Output(scores, keep.result(taps), {})
+
+    def new_cache(self, batch_size: int, max_length: int) -> Cache:
+        """An empty cache for up to ``max_length`` tokens; use it without gradients."""
+        return Cache(batch_size, max_length, [block.new_state(max_length) for block in self.blocks])
+
+    def _check_room(self, cache: Cache, ids_BL: Tensor) -> None:
+        B, L = ids_BL.shape
+        if cache.batch_size != B:
+            raise NexVarError(f"{B} rows for a cache of {cache.batch_size}", where="cache")
+        if cache.length + L > cache.max_length:
+            raise NexVarError(
+                f"{cache.length} + {L} tokens do not fit into a cache of {cache.max_length}",
+                where="cache",
+                fix="ask new_cache for a larger max_length",
+            )
+
+    def reset_buffers(self) -> None:
+        """Recompute every non-persistent buffer in float32, on the parameters' device."""
+        device = self.norm.scale.device
+        for block in self.attention_blocks():
+            if not self.config.inv_freq_in_checkpoint:
+                inv_freq = inverse_frequencies(self.config.head_dim, self.config.rotary_emb_base)
+                block.inner_mha_cls.rotary_emb.inv_freq = inv_freq.to(device)
+
+    def attention_blocks(self) -> Iterator[AttentionBlock]:
+        return (block for block in self.blocks if isinstance(block, AttentionBlock))
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Random weights to train from: small-init for matrices (1 / depth for those that write into the residual
+        stream), filters of unit energy whose memories spread from one token to thousands."""
+        D, depth = self.config.hidden_size, len(self.blocks)
+        for name, p in self.named_parameters():
+            last = name.rsplit(".", 1)[-1]
+            if last == "scale":
+                p.fill_(1.0)
+            elif last in ("bias", "short_filter_bias"):
+                p.zero_()
+            elif last == "D":
+                p.normal_(generator=generator)
+            elif last == "short_filter_weight":
+                p.uniform_(-(p.shape[2] ** -0.5), p.shape[2] ** -0.5, generator=generator)
+            elif last == "h":
+                p.copy_(decaying_taps(p, generator))
+            elif last == "log_poles":
+                p.uniform_(math.log(1 / 8192), math.log(0.5), generator=generator).exp_().neg_()
+            elif last == "residues":  # after its poles in this order
+                poles = self.get_parameter(name.replace("residues", "log_poles"))[..., 0].exp()
+                p.normal_(generator=generator).mul_(((1 - poles**2) / p.shape[1]).sqrt())
+            elif name.endswith(("out_filter_dense.weight", "out_proj.weight", "l3.weight")):
+                p.normal_(std=2 / (depth * math.sqrt(D)), generator=generator)
+            else:
+                p.normal_(std=math.sqrt(2 / (5 * D)), generator=generator)
+        for block in self.attention_blocks():
+            inv_freq = inverse_frequencies(self.config.head_dim, self.config.rotary_emb_base)
+            block.inner_mha_cls.rotary_emb.inv_freq.copy_(inv_freq)
+
+
+def decaying_taps(h_G1K: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Random taps of unit energy; long filters decay over 2 to K / 2 tokens, group by group."""
+    G, _, K = h_G1K.shape
+    taps = torch.empty_like(h_G1K).normal_(generator=generator)
+    if K >= LONG_FILTER:
+        spans = torch.logspace(math.log10(2), math.log10(K / 2), G, dtype=h_G1K.dtype, device=h_G1K.device)
+        taps = taps * torch.exp(-torch.arange(K, dtype=h_G1K.dtype, device=h_G1K.device) / spans[:, None, None])
+    return taps / taps.norm(dim=-1, keepdim=True)

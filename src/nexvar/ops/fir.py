@@ -1,0 +1,114 @@
+"""Causal depthwise FIR filters, channels last, with the inputs before the first one as an optional state.
+
+Two forms for two lengths:
+  fir        a few taps (3, 7): one depthwise convolution that reads x as it lies in memory, no transposes
+  block_fir  a hundred taps shared by groups of channels: time is cut into blocks of C and every block is a few
+             (C, C) Toeplitz matrix products, since matmuls run at twenty times the rate of convolutions
+
+Legend: B batch, L length, D channels, K taps, P = K - 1 past inputs, G groups of D / G channels with one filter,
+C block length, N Toeplitz blocks that a filter spans.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BLOCK = 64  # C: 128 taps cost 3 * 64 multiplications an output; 128 would cost 256, 32 would run at a lower rate
+
+
+def last_inputs(past_BPD: Tensor | None, x_BLD: Tensor, count: int) -> Tensor:
+    """The last ``count`` rows of past ++ x, with zeros before the beginning: the state after x, (B, count, D)."""
+    if past_BPD is not None and x_BLD.shape[1] < count:
+        x_BLD = torch.cat([past_BPD, x_BLD], dim=1)
+    rows = x_BLD[:, max(x_BLD.shape[1] - count, 0) :].detach()
+    return F.pad(rows, (0, 0, count - rows.shape[1], 0)) if rows.shape[1] < count else rows.clone()
+
+
+def fir_naive(x_BLD: Tensor, taps_DK: Tensor, past_BPD: Tensor | None = None) -> Tensor:
+    """The definition, as shifted adds in float32: ``y[t] = sum_k taps[k] x[t - (K - 1) + k]`` (last tap = now).
+
+    past_BPD: the K - 1 inputs before x; None stands for zeros. Returns (B, L, D) in x's dtype.
+    """
+    L, K = x_BLD.shape[1], taps_DK.shape[1]
+    x = _with_past(x_BLD, past_BPD, K - 1).float()
+    taps = taps_DK.float()
+    y = x[:, :L] * taps[:, 0]
+    for k in range(1, K):
+        y = y + x[:, k : k + L] * taps[:, k]
+    return y.to(x_BLD.dtype)
+
+
+def fir(x_BLD: Tensor, taps_DK: Tensor, past_BPD: Tensor | None = None) -> Tensor:
+    """``fir_naive`` as one depthwise convolution where oneDNN has it (it also accumulates bf16 in float32)."""
+    if x_BLD.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return fir_naive(x_BLD, taps_DK, past_BPD)
+    L, (D, K) = x_BLD.shape[1], taps_DK.shape
+    x = x_BLD if past_BPD is None else torch.cat([past_BPD, x_BLD], dim=1)
+    # A (B, L, D) tensor is an image of height 1 in the channels-last format: no copy.
+    image = x.transpose(1, 2).unsqueeze(2)
+    padding = (0, K - 1) if past_BPD is None else 0
+    y = F.conv2d(image, taps_DK.to(x.dtype)[:, None, None], padding=padding, groups=D)
+    return y.squeeze(2).transpose(1, 2)[:, :L]
+
+
+class BlockFilter(NamedTuple):
+    """A long filter, ready for ``block_fir``."""
+
+    taps_GK: Tensor
+    blocks_NGCC: Tensor  # blocks[n][g, j, i] = taps[g, n C + i - j], or 0 where there is no such tap
+
+
+def block_filter(taps_GK: Tensor, block: int = BLOCK) -> BlockFilter:
+    """Cut the filters (``taps[:, 0]`` = now) into Toeplitz blocks of ``block``."""
+    count = -(-(taps_GK.shape[1] + block - 1) // block)
+    padded = F.pad(taps_GK, (block - 1, count * block - taps_GK.shape[1]))
+    toeplitz = padded.unfold(-1, block, 1).flip(-1)  # (G, count * C, C): [g, i, j] = taps[g, i - j]
+    blocks = toeplitz.unflatten(1, (count, block)).permute(1, 0, 3, 2)
+    return BlockFilter(taps_GK, blocks.contiguous())
+
+
+def block_fir_naive(u_BLD: Tensor, filter: BlockFilter, past_BPD: Tensor | None = None) -> Tensor:
+    """The definition, by FFT in float32 as the official code does it: ``y[t] = sum_k taps[k] u[t - k]``.
+
+    past_BPD: the K - 1 inputs before u; None stands for zeros. Returns (B, L, D) in u's dtype.
+    """
+    taps_DK = filter.taps_GK.float().repeat_interleave(u_BLD.shape[2] // len(filter.taps_GK), 0)
+    K = taps_DK.shape[1]
+    u = _with_past(u_BLD, past_BPD, K - 1).float()
+    n = u.shape[1] + K
+    y = torch.fft.irfft(torch.fft.rfft(u, n, dim=1) * torch.fft.rfft(taps_DK.T, n, dim=0), n, dim=1)
+    return y[:, K - 1 : K - 1 + u_BLD.shape[1]].to(u_BLD.dtype)
+
+
+def block_fir(u_BLD: Tensor, filter: BlockFilter, past_BPD: Tensor | None = None) -> Tensor:
+    """``block_fir_naive`` through matrix products in u's dtype (products of bf16 are summed in float32 inside)."""
+    B, L, D = u_BLD.shape
+    N, G, C, _ = filter.blocks_NGCC.shape
+    K = filter.taps_GK.shape[1]
+    if L == 1:  # a decoding step: one dot product of K inputs per channel
+        window = last_inputs(past_BPD, u_BLD, K).flip(1).unflatten(2, (G, D // G))
+        y = torch.einsum("bkgd,gk->bgd", window.float(), filter.taps_GK.float())
+        return y.reshape(B, 1, D).to(u_BLD.dtype)
+    count = -(-L // C)
+    front = (N - 1) * C
+    x = u_BLD if past_BPD is None else torch.cat([past_BPD, u_BLD], dim=1)
+    x = F.pad(x, (0, 0, front - (x.shape[1] - L), count * C - L))
+    # Groups first, then blocks, so that blocks n … n + count of all channels are one matrix per group.
+    x = x.view(B, N - 1 + count, C, G, D // G).permute(3, 1, 0, 4, 2).reshape(G, -1, C)
+    rows = B * (D // G)
+    y = None
+    for n, toeplitz in enumerate(filter.blocks_NGCC.to(x.dtype)):
+        start = (N - 1 - n) * rows
+        part = x[:, start : start + count * rows]
+        y = part @ toeplitz if y is None else torch.baddbmm(y, part, toeplitz)
+    assert y is not None
+    return y.view(G, count, B, D // G, C).permute(2, 1, 4, 0, 3).reshape(B, count * C, D)[:, :L]
+
+
+def _with_past(x_BLD: Tensor, past_BPD: Tensor | None, count: int) -> Tensor:
+    """past ++ x, with zeros for a past that is not there."""
+    return F.pad(x_BLD, (0, 0, count, 0)) if past_BPD is None else torch.cat([past_BPD, x_BLD], dim=1)
