@@ -30,9 +30,11 @@ class CountingExpert(nn.Module):
 
 def make(n: int, experts: int, k: int, width: int = 6, seed: int = 0) -> tuple[Tensor, Tensor, list[CountingExpert]]:
     torch.manual_seed(seed)
-    return torch.randn(n, width, requires_grad=True), torch.randn(n, experts), [
-        CountingExpert(width) for _ in range(experts)
-    ]
+    return (
+        torch.randn(n, width, requires_grad=True),
+        torch.randn(n, experts),
+        [CountingExpert(width) for _ in range(experts)],
+    )
 
 
 @given(n=st.integers(1, 40), experts=st.integers(1, 9), k=st.integers(1, 4), seed=st.integers(0, 99))

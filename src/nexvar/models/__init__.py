@@ -94,3 +94,10 @@ def check_taps(requested: Sequence[str], known: Sequence[str]) -> None:
         if name not in known:
             near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.3)) or ", ".join(known[:3])
             raise NexVarError(f"no layer {name!r}", where="layer_names", fix=f"did you mean {near}?")
+
+
+def check_attentions(layers: Sequence[int], count: int) -> None:
+    """Raise a NexVarError for a layer whose attention maps cannot be had: it is not one of ``count``."""
+    for layer in layers:
+        if not 0 <= layer < count:
+            raise NexVarError(f"no layer {layer}", where="attentions", fix=f"layers count from 0 to {count - 1}")
