@@ -11,7 +11,7 @@ C block length, N Toeplitz blocks that a filter spans.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,13 +46,55 @@ def fir(x_BLD: Tensor, taps_DK: Tensor, past_BPD: Tensor | None = None) -> Tenso
     """``fir_naive`` as one depthwise convolution where oneDNN has it (it also accumulates bf16 in float32)."""
     if x_BLD.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return fir_naive(x_BLD, taps_DK, past_BPD)
-    L, (D, K) = x_BLD.shape[1], taps_DK.shape
-    x = x_BLD if past_BPD is None else torch.cat([past_BPD, x_BLD], dim=1)
+    L, K = x_BLD.shape[1], taps_DK.shape[1]
+    with torch.autocast("cpu", enabled=False):
+        if past_BPD is None:
+            return _Fir.apply(x_BLD, taps_DK, K - 1)[:, :L]  # type: ignore[no-any-return]
+        return _Fir.apply(torch.cat([past_BPD, x_BLD], dim=1), taps_DK, 0)  # type: ignore[no-any-return]
+
+
+class _Fir(torch.autograd.Function):
+    """A depthwise convolution with ``padding`` zeros at both ends. oneDNN's own gradient of the taps takes ten times
+    as long as the rest of the step (bf16: fifty), hence the backward here."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BLD: Tensor, taps_DK: Tensor, padding: int) -> Tensor:
+        ctx.save_for_backward(x_BLD, taps_DK)
+        ctx.padding = padding
+        return _depthwise(x_BLD, taps_DK, padding)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy_BLD: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x_BLD, taps_DK = ctx.saved_tensors
+        dx, dtaps = None, None
+        if ctx.needs_input_grad[0]:
+            dx = _depthwise(dy_BLD.contiguous(), taps_DK.flip(1), taps_DK.shape[1] - 1 - ctx.padding)
+        if ctx.needs_input_grad[1]:
+            dtaps = _taps_gradient(x_BLD, dy_BLD, ctx.padding, taps_DK.shape[1]).to(taps_DK.dtype)
+        return dx, dtaps, None
+
+
+def _depthwise(x_BLD: Tensor, taps_DK: Tensor, padding: int) -> Tensor:
     # A (B, L, D) tensor is an image of height 1 in the channels-last format: no copy.
-    image = x.transpose(1, 2).unsqueeze(2)
-    padding = (0, K - 1) if past_BPD is None else 0
-    y = F.conv2d(image, taps_DK.to(x.dtype)[:, None, None], padding=padding, groups=D)
-    return y.squeeze(2).transpose(1, 2)[:, :L]
+    image = x_BLD.transpose(1, 2).unsqueeze(2)
+    y = F.conv2d(image, taps_DK.to(x_BLD.dtype)[:, None, None], padding=(0, padding), groups=len(taps_DK))
+    return y.squeeze(2).transpose(1, 2)
+
+
+def _taps_gradient(x_BLD: Tensor, dy_BLD: Tensor, padding: int, K: int, rows: int = 256) -> Tensor:
+    """``[d, k] = sum_t dy[t] x[t + k - padding]``, over pieces of time that stay in the processor's cache."""
+    B, L, D = dy_BLD.shape
+    step = max(rows // B, 1)
+    total = torch.zeros(K, D, device=x_BLD.device)
+    for start in range(0, L, step):
+        dy = dy_BLD[:, start : start + step].float()
+        first, last = start - padding, start - padding + dy.shape[1] + K - 1
+        x = x_BLD[:, max(first, 0) : last].float()
+        x = F.pad(x, (0, 0, max(-first, 0), max(last - x_BLD.shape[1], 0)))
+        for k in range(K):
+            total[k] += (dy * x[:, k : k + dy.shape[1]]).sum((0, 1))
+    return total.T
 
 
 class BlockFilter(NamedTuple):
@@ -100,12 +142,11 @@ def block_fir(u_BLD: Tensor, filter: BlockFilter, past_BPD: Tensor | None = None
     # Groups first, then blocks, so that blocks n … n + count of all channels are one matrix per group.
     x = x.view(B, N - 1 + count, C, G, D // G).permute(3, 1, 0, 4, 2).reshape(G, -1, C)
     rows = B * (D // G)
-    y = None
-    for n, toeplitz in enumerate(filter.blocks_NGCC.to(x.dtype)):
+    blocks_NGCC = filter.blocks_NGCC.to(x.dtype)
+    y = x[:, front // C * rows :] @ blocks_NGCC[0]
+    for n in range(1, N):
         start = (N - 1 - n) * rows
-        part = x[:, start : start + count * rows]
-        y = part @ toeplitz if y is None else torch.baddbmm(y, part, toeplitz)
-    assert y is not None
+        y = torch.baddbmm(y, x[:, start : start + count * rows], blocks_NGCC[n])
     return y.view(G, count, B, D // G, C).permute(2, 1, 4, 0, 3).reshape(B, count * C, D)[:, :L]
 
 
