@@ -118,6 +118,7 @@ def _open_folder(folder: Path, architecture: str | None) -> _Opened:
     path = folder / "config.json"
     if not path.is_file():
         raise NexVarError("no config.json in this folder", where=folder)
+    checkpoint.check_inside(path)
     values = checkpoint.read_json(path)
     native = isinstance(values.get("architecture"), str)
     if native:  # ours: architecture, Config fields, and a card if it was saved with one

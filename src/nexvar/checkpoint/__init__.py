@@ -93,12 +93,38 @@ def read_files(files: Sequence[Sequence[Path]]) -> dict[str, Tensor]:
     return state
 
 
+def convert_to_safetensors(source: str | Path, target: str | Path) -> Path:
+    """Rewrite the weights of ``source`` (a folder or one file; ``x.pt.part0`` means all parts) as safetensors.
+
+    Names stay the official ones; TransformerEngine's states become ``fp8_scale_fwd`` tensors, and what is not a
+    tensor is left out. Returns ``target``.
+    """
+    source, target = Path(source), Path(target)
+    if source.is_dir():
+        files = find_weights(source)
+    elif part := PART.match(source.name):
+        names = group_parts(p.name for p in source.parent.iterdir())[part[1]]
+        files = [[source.parent / name for name in names]]
+    else:
+        files = [[source]]
+    safetensors.write(read_files(files), target, {"format": "pt"})
+    return target
+
+
 def find_weights(folder: Path) -> list[list[Path]]:
     """The weight files of a folder, each as the list of its parts.
 
     Precedence: an index of shards, the well-known single names, a lone ``*.pt``, its ``.partN``, then a lone
-    ``*.safetensors``, ``*.bin`` or ``*.ckpt``.
+    ``*.safetensors``, ``*.bin`` or ``*.ckpt``. Links that lead out of the folder are refused.
     """
+    files = _find_weights(folder)
+    for parts in files:
+        for path in parts:
+            check_inside(path)
+    return files
+
+
+def _find_weights(folder: Path) -> list[list[Path]]:
     for name in INDEXES:
         if (folder / name).is_file():
             return [[path] for path in _index(folder / name)]
@@ -148,6 +174,16 @@ def _index(path: Path) -> list[Path]:
             raise NexVarError(f"the shard {name} is missing", where=path, fix="download all files of the folder")
         files.append(path.parent / name)
     return files
+
+
+def check_inside(path: Path) -> None:
+    """Refuse a link that leads out of its folder; the hub's cache (snapshots/<revision> -> blobs) is one place."""
+    if not path.is_symlink():
+        return
+    folder, target = path.parent.resolve(), path.resolve()
+    home = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
+    if not target.is_relative_to(folder) and not target.is_relative_to(home):
+        raise NexVarError(f"a link out of its folder, to {target}", where=path, fix="put the file itself there")
 
 
 def is_plain_name(name: str) -> bool:
