@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import Output, check_taps
+from nexvar.models import Output, check_attentions, check_taps
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.linear import Linear
 from nexvar.ops.mlp import gated_mlp
@@ -357,13 +357,6 @@ def padding_mask(ids_BL: Tensor, pad_id: int) -> Tensor | None:
     """True for every token but padding; None when there is none, which lets attention take its fastest path."""
     mask_BL = ids_BL != pad_id
     return None if bool(mask_BL.all()) else mask_BL
-
-
-def check_attentions(layers: Sequence[int], count: int) -> None:
-    """Raise NexVarError for a layer that does not exist."""
-    for layer in layers:
-        if not 0 <= layer < count:
-            raise NexVarError(f"no layer {layer}", where="attentions", fix=f"layers count from 0 to {count - 1}")
 
 
 def jax_attention_map(attentions: dict[int, Tensor], layer: int, number: int) -> Tensor:
