@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from nexvar.bytesource import open_source
 from nexvar.errors import NexVarError
-from nexvar.fasta import build_index, open_source
+from nexvar.fasta import build_index
 from nexvar.textio import Lines
 
 IUPAC = frozenset("ACGTNRYSWKMBDHV")

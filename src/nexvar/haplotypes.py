@@ -68,7 +68,8 @@ def read_haplotypes(reader: VcfReader, fasta: Fasta, sample: str, reach: int) ->
                 yield alone.close(fasta)
                 continue
             group = open_groups.get(copy)
-            together = group is not None and group.chrom == record.chrom and phase in ("", group.phase)
+            same_set = group is not None and (not phase or group.phase in ("", phase))
+            together = same_set and group is not None and group.chrom == record.chrom
             if group is None or not together or pos < group.end or end - group.start > reach:
                 if group is not None:
                     yield group.close(fasta)

@@ -7,8 +7,10 @@ can be broken below the level of its format (missing, truncated, binary, wrong e
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import os
 import shutil
 import stat
 import sys
@@ -33,14 +35,15 @@ FOREIGN = {  # first bytes of what people pass by mistake
     b"\xfe\xff": ("UTF-16 text", "convert it with `iconv -f utf16 -t utf8`"),
     b"\xef\xbb\xbf": ("text with a byte-order mark", "save it as UTF-8 without BOM"),
     b"CRAM": ("a CRAM file", "reads are not input here"),
+    b"BCF": ("a BCF of version 1, or a damaged one", "write it again with `bcftools view`"),
     b"BAM\x01": ("a BAM file", "reads are not input here"),
     b"\x43\x27\x41\x1a": ("a 2bit file", "convert it with `twoBitToFa`"),
     b"PAR1": ("a Parquet file", "give the original text file"),
 }
 
 
-def check_regular(path: str | Path) -> Path:
-    """``path`` if it is a readable, non-empty, regular file (or a named pipe's target); NexVarError otherwise."""
+def check_regular(path: str | Path, *, pipe_ok: bool = False) -> Path:
+    """``path`` if it is a readable, non-empty, regular file (or, if allowed, a pipe); NexVarError otherwise."""
     if "\0" in str(path):
         raise NexVarError("the path holds a NUL byte", where=repr(str(path)), fix="give a file name")
     path = Path(path)
@@ -48,21 +51,23 @@ def check_regular(path: str | Path) -> Path:
         info = path.stat()
         if stat.S_ISDIR(info.st_mode):
             raise NexVarError("is a directory", where=path, fix="give the file inside it")
-        if not stat.S_ISREG(info.st_mode):
-            raise NexVarError(
-                "is not a regular file", where=path, fix="write it to a file first, or use - for stdin"
-            )
-        if info.st_size == 0:
-            raise NexVarError("the file is empty", where=path, fix="was it written or downloaded completely?")
-        with path.open("rb"):
-            pass
+        if not stat.S_ISREG(info.st_mode) and not (pipe_ok and stat.S_ISFIFO(info.st_mode)):
+            raise NexVarError("is not a regular file", where=path, fix="write it to a file first")
+        if info.st_size == 0 and stat.S_ISREG(info.st_mode):
+            raise empty(f"{path}:1")
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except FileNotFoundError:
         raise NexVarError("no such file", where=path, fix="check the path") from None
     except OSError as error:
-        raise NexVarError(
-            f"cannot be read ({error.strerror})", where=path, fix="check the path and its rights"
-        ) from None
+        what = f"cannot be read ({error.strerror})"
+        raise NexVarError(what, where=path, fix="check the path and its rights") from None
     return path
+
+
+def empty(where: str) -> NexVarError:
+    """The error for a file without content."""
+    return NexVarError("the file is empty", where=where, fix="was it written or downloaded completely?")
 
 
 def refuse_foreign(head: bytes, where: object) -> None:
@@ -77,24 +82,55 @@ def is_bgzf(head: bytes) -> bool:
     return head[:4] == b"\x1f\x8b\x08\x04" and head[12:14] == b"BC"
 
 
-def check_bgzf_end(path: Path, name: object) -> None:
-    """A bgzip file ends with an empty block; without it, it was cut, and gzip would not notice."""
+def has_bgzf_end(path: Path) -> bool:
+    """False for a bgzip file without the empty block at its end: it was cut, and gzip would not notice."""
     with path.open("rb") as file:
-        if is_bgzf(file.read(18)):
-            file.seek(-min(len(BGZF_EOF), path.stat().st_size), io.SEEK_END)
-            if file.read() != BGZF_EOF:
-                raise NexVarError(
-                    "the bgzip end marker is missing: the file was cut short",
-                    where=name,
-                    fix="copy or download it again",
-                )
+        if not is_bgzf(file.read(18)):
+            return True
+        file.seek(-min(len(BGZF_EOF), path.stat().st_size), io.SEEK_END)
+        return file.read() == BGZF_EOF
 
 
-def spool(stream: IO[bytes]) -> Path:
-    """Standard input as a temporary file, since it is read twice (checked, then scored). The caller deletes it."""
-    with tempfile.NamedTemporaryFile(prefix="nexvar-stdin-", delete=False) as file:
-        shutil.copyfileobj(stream, file)
-        return Path(file.name)
+def count_sound_lines(path: Path) -> int:
+    """How many complete lines a damaged gzip file gives before the damage."""
+    lines = 0
+    with path.open("rb") as file:
+        stream, raw = zlib.decompressobj(31), file.read(1 << 12)
+        try:
+            while raw:
+                lines += stream.decompress(raw).count(b"\n")
+                raw = stream.unused_data
+                if stream.eof:
+                    stream = zlib.decompressobj(31)
+                raw = raw or file.read(1 << 12)
+        except zlib.error:
+            pass
+    return lines
+
+
+def spool(stream: IO[bytes], name: str) -> Path:
+    """A pipe as a temporary file, since it is read twice (checked, then scored). The caller deletes it."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix="nexvar-stdin-", delete=False) as file:
+            shutil.copyfileobj(stream, file)
+            return Path(file.name)
+    except OSError as error:
+        raise NexVarError(
+            f"cannot be read into a temporary file ({error.strerror})", where=name, fix="is the disk full?"
+        ) from None
+
+
+def _open_pipe(path: str | Path) -> tuple[Path, str] | None:
+    """(spooled copy, name for errors) if ``path`` is "-" or a pipe such as ``<(bcftools view …)``."""
+    if str(path) == "-":
+        if sys.stdin is None or sys.stdin.isatty():
+            raise NexVarError("standard input is a terminal", where="-", fix="pipe a file into it")
+        return spool(sys.stdin.buffer, "<stdin>"), "<stdin>"
+    path = check_regular(path, pipe_ok=True)
+    if path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return spool(stream, str(path)), str(path)
 
 
 class Lines:
@@ -107,30 +143,29 @@ class Lines:
     def __init__(self, path: str | Path, *, binary_ok: Callable[[bytes], bool] = lambda head: False) -> None:
         self._spooled: Path | None = None
         self._checked = False
-        if str(path) == "-":
-            self._spooled = spool(sys.stdin.buffer)
-            self.path, self.name = self._spooled, "<stdin>"
-            if self._spooled.stat().st_size == 0:
-                self.close()
-                raise NexVarError("standard input is empty", where=self.name, fix="pipe a file into it")
-        else:
-            self.path = check_regular(path)
-            self.name = str(path)
+        self.path, self.name = Path(path), str(path)
+        if pipe := _open_pipe(path):
+            self._spooled, self.name = pipe
+            self.path = self._spooled
         with self.path.open("rb") as file:
-            self.head = file.read(64)
-        refuse_foreign(self.head, self.name)
-        self.is_gzip = self.head.startswith(b"\x1f\x8b")
-        if self.is_gzip:
-            check_bgzf_end(self.path, self.name)
-        with self._guard(lambda: 1), self.open() as stream:
+            head = file.read(64)
+        if not head:
+            raise empty(f"{self.name}:1")
+        refuse_foreign(head, f"{self.name}:1")
+        self.is_gzip = head.startswith(b"\x1f\x8b")
+        if not has_bgzf_end(self.path):
+            raise NexVarError(
+                "the bgzip end marker is missing: the file was cut short",
+                where=f"{self.name}:{count_sound_lines(self.path) + 1}",
+                fix="copy or download it again",
+            )
+        with self._guard(), self.open() as stream:
             start = stream.read(64)
         if not start:
-            raise NexVarError(
-                "the file is empty", where=self.name, fix="was it written or downloaded completely?"
-            )
+            raise empty(f"{self.name}:1")
         self.is_binary = binary_ok(start)
         if not self.is_binary:
-            refuse_foreign(start, self.name)
+            refuse_foreign(start, f"{self.name}:1")
 
     def close(self) -> None:
         """Delete the spooled copy of standard input, if there is one."""
@@ -149,25 +184,22 @@ class Lines:
         return self.path.open("rb")
 
     @contextmanager
-    def _guard(self, line_no: Callable[[], int]) -> Iterator[None]:
+    def _guard(self) -> Iterator[None]:
         try:
             yield
-        except EOFError:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            early = isinstance(error, EOFError)
             raise NexVarError(
-                "the gzip data ends too early",
-                where=f"{self.name}:{line_no()}",
-                fix="the file was cut short: copy or download it again",
+                "the gzip data ends too early" if early else f"the gzip data is damaged ({error})",
+                where=f"{self.name}:{count_sound_lines(self.path) + 1}",
+                fix="the file was cut short: copy or download it again" if early else "copy or download it again",
             ) from None
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise NexVarError(
-                f"the gzip data is damaged ({error})",
-                where=f"{self.name}:{line_no()}",
-                fix="copy or download it again",
-            ) from None
+        except OSError as error:
+            raise NexVarError(f"cannot be read ({error.strerror})", where=self.name, fix="is the disk well?") from None
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         number = 0
-        with self._guard(lambda: number + 1), self.open() as file:
+        with self._guard(), self.open() as file:
             while raw := file.readline(MAX_LINE):
                 number += 1
                 yield number, self._text(raw, number)
@@ -175,7 +207,7 @@ class Lines:
     def checked(self, check: Callable[[Lines], None]) -> None:
         """Run ``check`` on this file, once; errors of the compression become NexVarError."""
         if not self._checked:
-            with self._guard(lambda: 1):
+            with self._guard():
                 check(self)
             self._checked = True
 

@@ -98,7 +98,7 @@ class VariantList:
         for record in self:
             summary.add(record)
         if not summary.records:
-            raise NexVarError("no variants", where=self.name, fix="give at least one")
+            raise NexVarError("no variants", where=f"{self.name}:1", fix="give at least one")
         return summary
 
 
@@ -323,5 +323,5 @@ def read_bed(path: str | Path, fasta: Fasta) -> Regions:
         if end > low:
             intervals.append(Interval(found.contig, max(start, low), end))
     if not intervals:
-        raise NexVarError("no regions in the file", where=lines.name, fix="BED has chrom, start and end, by tabs")
+        raise NexVarError("no regions in the file", where=f"{lines.name}:1", fix="BED has chrom, start and end, by tabs")
     return Regions(intervals)
