@@ -1,0 +1,34 @@
+"""``python -m nexvar.train.ship out/model target.safetensors``: the weights file of a built-in model.
+
+Matrices are rounded to bfloat16 (half the file; training computed with exactly these values in its matmuls);
+everything else, and what the architecture keeps in float32, stays float32.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from nexvar import models
+
+
+def ship(folder: Path, target: Path) -> int:
+    """Write ``target`` from a training output folder; returns its size in bytes."""
+    architecture = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"]
+    keep = models.get(architecture).KEEP_FLOAT32
+    weights = load_file(folder / "model.safetensors")
+    for name, w in weights.items():
+        if w.ndim == 2 and not any(fnmatch.fnmatch(name, pattern) for pattern in keep):
+            weights[name] = w.to(torch.bfloat16)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, target)
+    return target.stat().st_size
+
+
+if __name__ == "__main__":
+    print(ship(Path(sys.argv[1]), Path(sys.argv[2])))
