@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,12 +35,14 @@ from nexvar.errors import NexVarError
 from nexvar.models import Output, check_taps
 from nexvar.ops.attention import attention
 from nexvar.ops.fir import BlockFilter, block_filter, block_fir, fir, last_inputs
+from nexvar.ops.fp8 import fp8_linear
 from nexvar.ops.iir import ModalFilter, modal_filter, modal_iir
+from nexvar.ops.linear import Linear, linear
 from nexvar.ops.norms import rms_norm
 from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
+from nexvar.ops.state import AttentionState, Cache, HyenaState, Padding, Taps, hide, in_pieces
 
 KEEP_FLOAT32 = ("*.log_poles", "*.residues", "*.inv_freq", "*.fp8_scale")
-ROWS = 2048  # tokens of a batch that go through a block at once where no gradient is needed
 LONG_FILTER = 128  # the official code takes filters from here on as true convolutions with a skip D
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "silu": F.silu}
 
@@ -104,7 +106,7 @@ class Config:
         """From the keys of vortex' configs (and NexVar's renamed one), with vortex' defaults."""
         if c.get("proj_groups", 1) != 1:
             raise NexVarError(f"proj_groups {c['proj_groups']}", where="config", fix="only 1 is known")
-        letters = {}
+        letters: dict[int, str] = {}
         for kind, letter in (("hcs", "S"), ("hcm", "D"), ("hcl", "H"), ("attn", "*")):
             letters |= {index: letter for index in c[f"{kind}_layer_idxs"]}
         layers = c["num_layers"]
@@ -200,90 +202,6 @@ def _reorder(key: str, value: Tensor, rows: Tensor) -> Tensor:
     return value[rows.to(value.device)]
 
 
-# ------------------------------------------------------------------------------------------------------------ state
-
-
-@dataclass
-class HyenaState:
-    """What a Hyena layer remembers; None stands for zeros (nothing before)."""
-
-    filter: Any = None  # derived from the weights once, when the state is made
-    short: Tensor | None = None  # the last K - 1 projections, (B, K - 1, 3D)
-    inner: Tensor | None = None  # hcs, hcm: the last K - 1 filter inputs; hcl: the modal state (B, D, S) float32
-
-    def select(self, rows: Tensor) -> HyenaState:
-        short, inner = (None if x is None else x.index_select(0, rows) for x in (self.short, self.inner))
-        return HyenaState(self.filter, short, inner)
-
-
-@dataclass
-class AttentionState:
-    """Keys (after rotary) and values of the tokens so far, in buffers of the final length."""
-
-    capacity: int
-    length: int = 0
-    k: Tensor | None = None  # (B, capacity, H, d)
-    v: Tensor | None = None
-    mask: Tensor | None = None  # (B, length) bool, only if some row began with padding
-
-    def append(self, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Store the new keys and values; returns all of them so far and their mask."""
-        B, L = k.shape[:2]
-        end = self.length + L
-        if self.k is None or self.v is None:
-            self.k, self.v = (x.new_empty(B, self.capacity, *x.shape[2:]) for x in (k, v))
-        self.k[:, self.length : end], self.v[:, self.length : end] = k.detach(), v.detach()
-        if mask is not None or self.mask is not None:
-            old, new = (
-                torch.ones(B, n, dtype=torch.bool, device=k.device) if m is None else m
-                for n, m in ((self.length, self.mask), (L, mask))
-            )
-            self.mask = torch.cat([old, new], dim=1)
-        self.length = end
-        return self.k[:, :end], self.v[:, :end], self.mask
-
-    def select(self, rows: Tensor) -> AttentionState:
-        def pick(x: Tensor | None) -> Tensor | None:
-            if x is None:
-                return None
-            chosen = x.new_empty(len(rows), *x.shape[1:])
-            chosen[:, : self.length] = x[:, : self.length].index_select(0, rows)
-            return chosen
-
-        mask = None if self.mask is None else self.mask.index_select(0, rows)
-        return AttentionState(self.capacity, self.length, pick(self.k), pick(self.v), mask)
-
-
-@dataclass
-class Cache:
-    """The state of the whole model after ``length`` tokens."""
-
-    batch_size: int
-    max_length: int
-    layers: list[HyenaState | AttentionState]
-    length: int = 0
-
-    def select(self, rows: Tensor) -> Cache:
-        """A new cache whose batch rows are ``rows`` of this one (repeats allowed: branching)."""
-        return Cache(len(rows), self.max_length, [layer.select(rows) for layer in self.layers], self.length)
-
-
-@dataclass
-class Taps:
-    """Collects the hidden states that were asked for; long inputs arrive in pieces."""
-
-    wanted: frozenset[str]
-    pieces: dict[str, list[Tensor]] = field(default_factory=dict)
-
-    def __call__(self, name: str, x: Tensor) -> Tensor:
-        if name in self.wanted:
-            self.pieces.setdefault(name, []).append(x)
-        return x
-
-    def result(self, order: Sequence[str]) -> dict[str, Tensor]:
-        return {n: self.pieces[n][0] if len(self.pieces[n]) == 1 else torch.cat(self.pieces[n], 1) for n in order}
-
-
 # ----------------------------------------------------------------------------------------------------------- layers
 
 
@@ -303,9 +221,9 @@ class GatedMLP(nn.Module):
         D, inner = config.hidden_size, config.inner_mlp_size
         self.activation = index == 0 or config.activation_everywhere
         self.act = ACTIVATIONS[config.mlp_activation]
-        self.l1 = nn.Linear(D, inner, bias=False)
-        self.l2 = nn.Linear(D, inner, bias=False)
-        self.l3 = nn.Linear(inner, D, bias=False)
+        self.l1 = Linear(D, inner, bias=False)
+        self.l2 = Linear(D, inner, bias=False)
+        self.l3 = Linear(inner, D, bias=False)
 
     def forward(self, x_BLD: Tensor, taps: Taps, name: str) -> Tensor:
         gate, value = taps(f"{name}.l1", self.l1(x_BLD)), taps(f"{name}.l2", self.l2(x_BLD))
@@ -313,20 +231,20 @@ class GatedMLP(nn.Module):
         return taps(name, taps(f"{name}.l3", y))
 
 
-class Projections(nn.Linear):
+class Projections(Linear):
     """The Hyena input projection, in FP8 where the checkpoint was trained so."""
+
+    fp8_scale: Tensor  # (2,) float32: of the input and of the weight
 
     def __init__(self, config: Any) -> None:
         super().__init__(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_proj_bias)
         self.fp8 = config.fp8_projections
         if self.fp8:
-            self.register_buffer("fp8_scale", torch.ones(2))  # of the input and of the weight
+            self.register_buffer("fp8_scale", torch.ones(2))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         if not self.fp8:
             return super().forward(x_BLD)
-        from nexvar.ops.fp8 import fp8_linear
-
         return fp8_linear(x_BLD, self.weight, self.fp8_scale)
 
 
@@ -420,16 +338,28 @@ def make_filter(config: Config, letter: str) -> HyenaFilter:
     return (MediumFilter if length >= LONG_FILTER else ShortFilter)(config, groups, length)
 
 
+class RotaryFrequencies(nn.Module):
+    """(d / 2,) float32: the checkpoint's where it has trustworthy ones, else exact (``inv_freq_in_checkpoint``)."""
+
+    inv_freq: Tensor
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.head_dim, self.base = config.head_dim, config.rotary_emb_base
+        self.register_buffer("inv_freq", self.exact(), persistent=config.inv_freq_in_checkpoint)
+
+    def exact(self) -> Tensor:
+        return inverse_frequencies(self.head_dim, self.base)
+
+
 class Attention(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         D = config.hidden_size
         self.heads, self.interpolation = config.num_attention_heads, config.rotary_interpolation
-        self.Wqkv = nn.Linear(D, 3 * D, bias=config.qkv_proj_bias)
-        self.out_proj = nn.Linear(D, D, bias=config.mha_out_proj_bias)
-        self.rotary_emb = nn.Module()
-        inv_freq = inverse_frequencies(config.head_dim, config.rotary_emb_base)
-        self.rotary_emb.register_buffer("inv_freq", inv_freq, persistent=config.inv_freq_in_checkpoint)
+        self.Wqkv = Linear(D, 3 * D, bias=config.qkv_proj_bias)
+        self.out_proj = Linear(D, D, bias=config.mha_out_proj_bias)
+        self.rotary_emb = RotaryFrequencies(config)
 
     def forward(
         self, x_BLD: Tensor, state: AttentionState | None, mask_BL: Tensor | None, taps: Taps, name: str
@@ -445,16 +375,34 @@ class Attention(nn.Module):
         return taps(name, taps(f"{name}.out_proj", self.out_proj(y_BLD)))
 
 
-class HyenaBlock(nn.Module):
-    def __init__(self, config: Any, index: int, filter: HyenaFilter) -> None:
+class Block(nn.Module):
+    """The residual frame of both kinds: ``x + mixer(norm(x))``, then ``x + mlp(norm(x))``."""
+
+    mixer_taps: tuple[str, ...]
+
+    def __init__(self, config: Any, index: int) -> None:
         super().__init__()
         self.name = f"blocks.{index}"
         self.pre_norm, self.post_norm = RMSNorm(config), RMSNorm(config)
+        self.mlp = GatedMLP(config, index)
+        inner = ("pre_norm", *self.mixer_taps, "post_norm", "mlp.l1", "mlp.l2", "mlp.l3", "mlp")
+        self.tap_names = (*(f"{self.name}.{tap}" for tap in inner), self.name)
+
+    def feed_forward(self, x_BLD: Tensor, taps: Taps) -> Tensor:
+        n_BLD = taps(f"{self.name}.post_norm", self.post_norm(x_BLD))
+        return x_BLD + self.mlp(n_BLD, taps, f"{self.name}.mlp")
+
+
+class HyenaBlock(Block):
+    mixer_taps = ("projections", "filter", "out_filter_dense")
+
+    def __init__(self, config: Any, index: int, filter: HyenaFilter) -> None:
+        super().__init__(config, index)
+        D = config.hidden_size
         self.projections = Projections(config)
         self.filter = filter
-        self.out_filter_dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.hyena_out_proj_bias)
-        self.mlp = GatedMLP(config, index)
-        self.taps = ("pre_norm", "filter", "out_filter_dense", "post_norm", "mlp.l1", "mlp.l2", "mlp.l3", "mlp")
+        self.out_filter_dense = Linear(D, D, bias=config.hyena_out_proj_bias)
+        self.config = config
 
     def new_state(self, capacity: int) -> HyenaState:
         return HyenaState()
@@ -464,23 +412,22 @@ class HyenaBlock(nn.Module):
 
         def piece(x_BLD: Tensor, rows: slice) -> Tensor:
             mask_BL1 = None if pad.rows_BL1 is None else pad.rows_BL1[:, rows]
-            z_BLE = _hide(self.projections(taps(f"{self.name}.pre_norm", self.pre_norm(x_BLD))), mask_BL1)
+            z_BLE = hide(self.projections(taps(f"{self.name}.pre_norm", self.pre_norm(x_BLD))), mask_BL1)
+            if f"{self.name}.projections" in taps.wanted:  # as the official module orders its channels
+                taps(f"{self.name}.projections", z_BLE[..., hyena_rows(self.config).argsort()])
             y_BLD = taps(f"{self.name}.filter", self.filter(z_BLE, state, mask_BL1))
             y_BLD = taps(f"{self.name}.out_filter_dense", self.out_filter_dense(y_BLD))
-            return _feed_forward(self, _hide(x_BLD + y_BLD, mask_BL1), taps)
+            return self.feed_forward(hide(x_BLD + y_BLD, mask_BL1), taps)
 
-        return _in_pieces(piece, x_BLD)
+        return in_pieces(piece, x_BLD)
 
 
-class AttentionBlock(nn.Module):
+class AttentionBlock(Block):
+    mixer_taps = ("inner_mha_cls.Wqkv", "inner_mha_cls.out_proj", "inner_mha_cls")
+
     def __init__(self, config: Any, index: int) -> None:
-        super().__init__()
-        self.name = f"blocks.{index}"
-        self.pre_norm, self.post_norm = RMSNorm(config), RMSNorm(config)
+        super().__init__(config, index)
         self.inner_mha_cls = Attention(config)
-        self.mlp = GatedMLP(config, index)
-        mha = ("inner_mha_cls.Wqkv", "inner_mha_cls.out_proj", "inner_mha_cls")
-        self.taps = ("pre_norm", *mha, "post_norm", "mlp.l1", "mlp.l2", "mlp.l3", "mlp")
 
     def new_state(self, capacity: int) -> AttentionState:
         return AttentionState(capacity)
@@ -488,48 +435,8 @@ class AttentionBlock(nn.Module):
     def forward(self, x_BLD: Tensor, state: AttentionState | None, pad: Padding, taps: Taps) -> Tensor:
         n_BLD = taps(f"{self.name}.pre_norm", self.pre_norm(x_BLD))
         y_BLD = self.inner_mha_cls(n_BLD, state, pad.keys_BL, taps, f"{self.name}.inner_mha_cls")
-        x_BLD = _hide(x_BLD + y_BLD, pad.rows_BL1)
-        return _in_pieces(lambda x_BLD, rows: _feed_forward(self, x_BLD, taps), x_BLD)
-
-
-def _feed_forward(block: HyenaBlock | AttentionBlock, x_BLD: Tensor, taps: Taps) -> Tensor:
-    n_BLD = taps(f"{block.name}.post_norm", block.post_norm(x_BLD))
-    return x_BLD + block.mlp(n_BLD, taps, f"{block.name}.mlp")
-
-
-def _in_pieces(function: Callable[[Tensor, slice], Tensor], x_BLD: Tensor) -> Tensor:
-    """function over about ``ROWS`` tokens at a time, in order, which bounds memory; all at once for training."""
-    B, L = x_BLD.shape[:2]
-    step = max(ROWS // B // 64, 1) * 64
-    if torch.is_grad_enabled() or step >= L:
-        return function(x_BLD, slice(0, L))
-    result = torch.empty_like(x_BLD)
-    for start in range(0, L, step):
-        rows = slice(start, start + step)
-        result[:, rows] = function(x_BLD[:, rows], rows)
-    return result
-
-
-@dataclass(frozen=True)
-class Padding:
-    """Which tokens are real: rows_BL1 zeroes the others, keys_BL hides them from attention; None = all."""
-
-    rows_BL1: Tensor | None = None
-    keys_BL: Tensor | None = None
-
-    @classmethod
-    def of(cls, mask_BL: Tensor | None, cached: bool) -> Padding:
-        if mask_BL is None or bool(mask_BL.all()):
-            return cls()
-        mask_BL = mask_BL.bool()
-        on_the_right = bool((mask_BL[:, :-1] >= mask_BL[:, 1:]).all())
-        if cached and not bool((mask_BL[:, :-1] <= mask_BL[:, 1:]).all()):
-            raise NexVarError("padding behind a token in a cached forward", where="mask_BL", fix="pad on the left")
-        return cls(mask_BL[..., None], None if on_the_right and not cached else mask_BL)
-
-
-def _hide(x_BLD: Tensor, mask_BL1: Tensor | None) -> Tensor:
-    return x_BLD if mask_BL1 is None else x_BLD.where(mask_BL1, 0.0)
+        x_BLD = hide(x_BLD + y_BLD, pad.rows_BL1)
+        return in_pieces(lambda x_BLD, rows: self.feed_forward(x_BLD, taps), x_BLD)
 
 
 # ------------------------------------------------------------------------------------------------------------ model
@@ -539,6 +446,7 @@ class Model(nn.Module):
     """See the module's docstring; ``models/__init__.py: GenomicModel`` is the contract."""
 
     last_hidden = "norm"
+    tap_names: tuple[str, ...]
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -547,10 +455,8 @@ class Model(nn.Module):
         self.blocks = nn.ModuleList(self.make_block(i, letter) for i, letter in enumerate(config.pattern))
         self.norm = RMSNorm(config)
         if not config.tie_embeddings:
-            self.unembed = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        inner = (f"{block.name}.{tap}" for block in self.blocks for tap in block.taps)
-        outer = (block.name for block in self.blocks)
-        self.tap_names = ("embedding_layer", *inner, *outer, "norm")
+            self.unembed = Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.tap_names = ("embedding_layer", *(t for block in self.each_block() for t in block.tap_names), "norm")
         if self.norm.scale.device.type != "meta":
             self.init_weights()
 
@@ -558,6 +464,9 @@ class Model(nn.Module):
         if letter == "*":
             return AttentionBlock(self.config, index)
         return HyenaBlock(self.config, index, make_filter(self.config, letter))
+
+    def each_block(self) -> list[Any]:
+        return list(self.blocks)
 
     def forward(
         self,
@@ -574,11 +483,11 @@ class Model(nn.Module):
         """
         check_taps(taps, self.tap_names)
         if cache is not None:
-            self._check_room(cache, ids_BL)
+            cache.check_room(*ids_BL.shape)
         keep = Taps(frozenset(taps))
         pad = Padding.of(mask_BL, cache is not None)
-        x_BLD = _hide(keep("embedding_layer", self.embedding_layer(ids_BL)), pad.rows_BL1)
-        for index, block in enumerate(self.blocks):
+        x_BLD = hide(keep("embedding_layer", self.embedding_layer(ids_BL)), pad.rows_BL1)
+        for index, block in enumerate(self.each_block()):
             x_BLD = keep(block.name, block(x_BLD, None if cache is None else cache.layers[index], pad, keep))
         if cache is not None:
             cache.length += ids_BL.shape[1]
@@ -586,34 +495,21 @@ class Model(nn.Module):
         scores = None
         if logits is not False:
             head = self.embedding_layer if self.config.tie_embeddings else self.unembed
-            scores = F.linear(x_BLD if logits is True else x_BLD[:, logits], head.weight)
+            scores = linear(x_BLD if logits is True else x_BLD[:, logits], head.weight)
         return Output(scores, keep.result(taps), {})
 
     def new_cache(self, batch_size: int, max_length: int) -> Cache:
         """An empty cache for up to ``max_length`` tokens; use it without gradients."""
-        return Cache(batch_size, max_length, [block.new_state(max_length) for block in self.blocks])
-
-    def _check_room(self, cache: Cache, ids_BL: Tensor) -> None:
-        B, L = ids_BL.shape
-        if cache.batch_size != B:
-            raise NexVarError(f"{B} rows for a cache of {cache.batch_size}", where="cache")
-        if cache.length + L > cache.max_length:
-            raise NexVarError(
-                f"{cache.length} + {L} tokens do not fit into a cache of {cache.max_length}",
-                where="cache",
-                fix="ask new_cache for a larger max_length",
-            )
+        return Cache(batch_size, max_length, [block.new_state(max_length) for block in self.each_block()])
 
     def reset_buffers(self) -> None:
         """Recompute every non-persistent buffer in float32, on the parameters' device."""
-        device = self.norm.scale.device
-        for block in self.attention_blocks():
-            if not self.config.inv_freq_in_checkpoint:
-                inv_freq = inverse_frequencies(self.config.head_dim, self.config.rotary_emb_base)
-                block.inner_mha_cls.rotary_emb.inv_freq = inv_freq.to(device)
+        if not self.config.inv_freq_in_checkpoint:
+            for rotary in self.rotaries():
+                rotary.inv_freq = rotary.exact().to(self.norm.scale.device)
 
-    def attention_blocks(self) -> Iterator[AttentionBlock]:
-        return (block for block in self.blocks if isinstance(block, AttentionBlock))
+    def rotaries(self) -> Iterator[RotaryFrequencies]:
+        return (module for module in self.modules() if isinstance(module, RotaryFrequencies))
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
@@ -641,9 +537,8 @@ class Model(nn.Module):
                 p.normal_(std=2 / (depth * math.sqrt(D)), generator=generator)
             else:
                 p.normal_(std=math.sqrt(2 / (5 * D)), generator=generator)
-        for block in self.attention_blocks():
-            inv_freq = inverse_frequencies(self.config.head_dim, self.config.rotary_emb_base)
-            block.inner_mha_cls.rotary_emb.inv_freq.copy_(inv_freq)
+        for rotary in self.rotaries():
+            rotary.inv_freq.copy_(rotary.exact())
 
 
 def decaying_taps(h_G1K: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -27,7 +27,7 @@ def fft_conv_naive(u_BLD: Tensor, h_DT: Tensor) -> Tensor:
 def fft_conv(u_BLD: Tensor, h_DT: Tensor) -> Tensor:
     """``fft_conv_naive`` by blocks of channels, in bounded memory, forward and backward."""
     with torch.autocast(u_BLD.device.type, enabled=False):
-        return _FftConv.apply(u_BLD, h_DT)  # type: ignore[no-any-return]
+        return _FftConv.apply(u_BLD, h_DT)
 
 
 def fft_size(length: int) -> int:

@@ -49,8 +49,8 @@ def fir(x_BLD: Tensor, taps_DK: Tensor, past_BPD: Tensor | None = None) -> Tenso
     L, K = x_BLD.shape[1], taps_DK.shape[1]
     with torch.autocast("cpu", enabled=False):
         if past_BPD is None:
-            return _Fir.apply(x_BLD, taps_DK, K - 1)[:, :L]  # type: ignore[no-any-return]
-        return _Fir.apply(torch.cat([past_BPD, x_BLD], dim=1), taps_DK, 0)  # type: ignore[no-any-return]
+            return _Fir.apply(x_BLD, taps_DK, K - 1)[:, :L]
+        return _Fir.apply(torch.cat([past_BPD, x_BLD], dim=1), taps_DK, 0)
 
 
 class _Fir(torch.autograd.Function):
