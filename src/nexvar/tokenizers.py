@@ -6,6 +6,7 @@ One small class per kind; ``make(name, folder)`` builds the one a card names.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -254,6 +255,145 @@ class Ntv3Tokenizer:
         return {base: self.ids[base] for base in "ACGT"}
 
 
+class BpeTokenizer:
+    """Byte-pair encoding through the ``tokenizers`` library and the checkpoint's own tokenizer.json: DNABERT-2.
+
+    [CLS] and [SEP] around the text; no token reaches across white space, which vanishes.
+    unknown: what happens to letters that are not in the vocabulary (which has A, C, G, T alone)
+      "error"  lower case is read as upper case, N is [UNK], anything else is a NexVarError (default)
+      "hf"     as the official tokenizer: each such letter, lower case too, is one [UNK]
+
+    [UNK] stands for a base, so it is no special token: it is pooled over, and read back as N.
+    """
+
+    def __init__(self, path: str | Path, unknown: str = "error") -> None:
+        from tokenizers import Tokenizer as Library  # not this module: ours is nexvar.tokenizers
+
+        if unknown not in ("error", "hf"):
+            raise NexVarError(f"no BPE tokenizer with unknown={unknown!r}", where="tokenizer", fix="'error' or 'hf'")
+        path, self.unknown = Path(path), unknown
+        if not path.is_file():
+            raise NexVarError("no such file", where=path, fix="copy tokenizer.json from the model's hub repository")
+        try:
+            self._library = Library.from_file(str(path))
+        except Exception as error:  # NOTE: the library raises no narrower class for a bad file
+            raise NexVarError(f"not a tokenizer file ({error})", where=path) from error
+        names = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
+        found = {name: self._library.token_to_id(name) for name in names}
+        ids = {name: id_ for name, id_ in found.items() if id_ is not None}
+        if len(ids) < len(names):
+            missing = ", ".join(name for name in names if name not in ids)
+            raise NexVarError(f"the vocabulary has no {missing}", where=path, fix="is it DNABERT-2's?")
+        self.unk_id, self.cls_id, self.sep_id, self.pad_id = (ids[name] for name in names[:4])
+        self.mask_id: int | None = ids["[MASK]"]
+        self.special_ids = frozenset(ids[name] for name in names[1:])
+        self.vocab_size = self._library.get_vocab_size()
+
+    def encode(self, text: str, *, special: bool = True) -> Encoding:
+        if self.unknown == "error":
+            if not text.isascii():
+                raise _not_a_base(*next((c, i) for i, c in enumerate(text) if not c.isascii()))
+            text = text.upper()
+        encoded = self._library.encode(text, add_special_tokens=special)
+        ids, spans = encoded.ids, encoded.offsets
+        if special:
+            spans[-1] = (len(text), len(text))  # the library says (0, 0) of [SEP]
+        if self.unknown == "error" and self.unk_id in ids:
+            for id_, (start, end) in zip(ids, spans, strict=True):
+                if id_ == self.unk_id and text[start:end] not in ("N", "[UNK]"):
+                    raise _not_a_base(text[start:end], start)
+        for i, (id_, (start, end)) in enumerate(zip(ids, spans, strict=True)):
+            if end > start and text[start] == "[" and id_ in self.special_ids:
+                spans[i] = (start, start)
+        return Encoding(ids, spans)
+
+    def tokenize(self, text: str) -> list[int]:
+        return self.encode(text).ids
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        texts = ("N" if i == self.unk_id else self._library.id_to_token(i) for i in ids if i not in self.special_ids)
+        return "".join(text or "" for text in texts)
+
+    def base_ids(self) -> dict[str, int] | None:
+        return None
+
+
+class OneHotTokenizer:
+    """One token per base, nothing added: Genos.
+
+    A 8, C 5, G 6, T 7 are printed in the official notebooks; N 9 and the special tokens come from a third party,
+    since the checkpoint's tokenizer file could not be had. ``path`` (a tokenizer.json) overrules them all.
+    Lower case is read as upper case; anything but A, C, G, T, N is a NexVarError.
+    """
+
+    mask_id: int | None = None
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.ids = {"A": 8, "C": 5, "G": 6, "T": 7, "N": 9}
+        special, self.pad_id, self.vocab_size = {*range(5), *range(10, 18)}, 0, 18
+        if path is not None:
+            self.ids, special, self.pad_id, self.vocab_size = _read_vocabulary(Path(path))
+        self.special_ids = frozenset(special)
+        self._letters = {id_: base for base, id_ in self.ids.items()}
+        self._table = np.full(256, -1, dtype=np.int64)
+        for base, id_ in self.ids.items():
+            self._table[[ord(base), ord(base.lower())]] = id_
+
+    def encode(self, text: str, *, special: bool = True) -> Encoding:
+        ids = self._table[np.frombuffer(text.encode("latin-1", "replace"), dtype=np.uint8)]
+        if (ids < 0).any():
+            position = int((ids < 0).argmax())
+            raise _not_a_base(text[position], position)
+        return Encoding(ids.tolist(), [(i, i + 1) for i in range(len(text))])
+
+    def tokenize(self, text: str) -> list[int]:
+        return self.encode(text).ids
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        return "".join(self._letters.get(int(i), "") for i in ids)
+
+    def base_ids(self) -> dict[str, int] | None:
+        return {base: self.ids[base] for base in "ACGT"}
+
+
+def _read_vocabulary(path: Path) -> tuple[dict[str, int], set[int], int, int]:
+    """From a tokenizer.json: the bases' ids, all other ids, the padding's and the vocabulary's size."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        vocabulary = values["model"]["vocab"]
+        if isinstance(vocabulary, list):  # unigram models: [token, score] in the order of their ids
+            vocabulary = {token: id_ for id_, (token, _) in enumerate(vocabulary)}
+        ids = {str(t): int(i) for t, i in vocabulary.items()}
+        ids |= {str(added["content"]): int(added["id"]) for added in values.get("added_tokens", ())}
+        bases = {base: ids[base] for base in "ACGTN" if base in ids or base != "N"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NexVarError(f"no one-hot tokenizer ({type(error).__name__}: {error})", where=path) from error
+    pad = next((ids[name] for name in ("[PAD]", "<PAD>", "<pad>") if name in ids), 0)
+    return bases, set(ids.values()) - set(bases.values()), pad, max(ids.values()) + 1
+
+
+def _not_a_base(letter: str, position: int) -> NexVarError:
+    fix = "RNA? write T for U" if letter in "uU" else "write N for an ambiguous or unknown base"
+    return NexVarError(f"{letter!r} is not A, C, G, T or N", where=f"sequence position {position + 1}", fix=fix)
+
+
+def differing_tokens(ref: Encoding, alt: Encoding) -> tuple[range, range]:
+    """The tokens in which two encodings differ: what is left of each without the longest common ends.
+
+    A variant may change how byte pairs are cut far beyond its own base, so ref and alt can differ in several tokens
+    and in how many; a masked readout masks these ranges, each in its own sequence. For a pure insertion or deletion
+    of a repeated token one range may be empty; for equal texts both are.
+    """
+    shortest = min(len(ref.ids), len(alt.ids))
+    head = 0
+    while head < shortest and ref.ids[head] == alt.ids[head]:
+        head += 1
+    tail = 0
+    while tail < shortest - head and ref.ids[-1 - tail] == alt.ids[-1 - tail]:
+        tail += 1
+    return range(head, len(ref.ids) - tail), range(head, len(alt.ids) - tail)
+
+
 def make(name: str, folder: Path | None = None) -> Tokenizer:
     """The tokenizer a card names; ``folder`` holds the checkpoint's tokenizer files, for those that need them."""
     if name == "byte":
@@ -262,4 +402,11 @@ def make(name: str, folder: Path | None = None) -> Tokenizer:
         return KmerTokenizer(int(kmer[1]), kmer[2])
     if name == "ntv3":
         return Ntv3Tokenizer()
+    if name == "bpe":
+        if folder is None:
+            raise NexVarError("a BPE tokenizer needs the folder of its tokenizer.json", where="tokenizer")
+        return BpeTokenizer(folder / "tokenizer.json")
+    if name == "onehot":
+        own = folder / "tokenizer.json" if folder is not None else None
+        return OneHotTokenizer(own if own is not None and own.is_file() else None)
     raise NexVarError(f"no tokenizer {name!r}", where="tokenizer")
