@@ -241,6 +241,6 @@ def read_synonyms(path: str | Path | None) -> dict[str, str]:
         table[name] = target
     if not table:
         raise NexVarError(
-            "no synonyms in the table", where=lines.name, fix="write two names, separated by one tab"
+            "no synonyms in the table", where=f"{lines.name}:1", fix="write two names, separated by one tab"
         )
     return table

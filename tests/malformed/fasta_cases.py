@@ -23,7 +23,8 @@ FASTA_CASES: dict[str, Case] = {
     "bgzip_damaged_data": Case(bgzip(LARGE)[:200] + b"\0" * 40 + bgzip(LARGE)[240:], "block at byte", ending=".fa.gz"),
     "bgzip_damaged_header": Case(
         bgzip(LARGE, 30_000).replace(b"\x1f\x8b\x08\x04", b"\x1f\x8b\x08\x05", 2).replace(b"\x05", b"\x04", 1),
-        "block at byte", ending=".fa.gz",
+        "block at byte",
+        ending=".fa.gz",
     ),  # fmt: skip
     "zip": Case(b"PK\x03\x04" + GOOD, "zip"),
     "xz": Case(b"\xfd7zXZ\0" + GOOD, "xz"),

@@ -44,13 +44,13 @@ VCF_CASES: dict[str, Case] = {
     "gzip_trailing_garbage": Case(gz(HEAD + GOOD) + b"garbage", "damaged", ending=".vcf.gz"),
     "bgzip_without_end_block": Case(bgzip(LARGE)[: -len(BGZF_EOF)], "end marker", ending=".vcf.gz"),
     "bgzip_cut_in_a_block": Case(bgzip(LARGE)[:-1000], "end marker", ending=".vcf.gz"),
-    "bgzip_damaged_block": Case(
-        bgzip(LARGE)[:500] + b"\0" * 64 + bgzip(LARGE)[564:], "damaged", ending=".vcf.gz"
-    ),
+    "bgzip_damaged_block": Case(bgzip(LARGE)[:500] + b"\0" * 64 + bgzip(LARGE)[564:], "damaged", ending=".vcf.gz"),
     "bcf_truncated": Case(bgzip(b"BCF\2\2" + (5000).to_bytes(4, "little") + HEAD), "BCF", 1, ".bcf"),
     "bcf_record_truncated": Case(
         bgzip(b"BCF\2\2" + (len(HEAD) + 1).to_bytes(4, "little") + HEAD + b"\0" + b"\x30\0\0\0\0\0\0\0short"),
-        "BCF record", 5, ".bcf",
+        "BCF record",
+        5,
+        ".bcf",
     ),  # fmt: skip
     "bcf_version_1": Case(gz(b"BCF\4" + HEAD), "version 1", 1, ".bcf"),
     "zip": Case(b"PK\x03\x04" + HEAD, "zip"),
@@ -155,7 +155,12 @@ VCF_CASES: dict[str, Case] = {
     "unsorted": Case(HEAD + fields(POS=b"20") + b"\n" + GOOD, "not sorted", 6),
     "unsorted_contigs": Case(
         HEAD.replace(b"##contig", b"##contig=<ID=chr2>\n##contig")
-        + GOOD + fields(CHROM=b"chr2") + b"\n" + fields(POS=b"11") + b"\n",
-        "appears again", 8,
+        + GOOD
+        + fields(CHROM=b"chr2")
+        + b"\n"
+        + fields(POS=b"11")
+        + b"\n",
+        "appears again",
+        8,
     ),  # fmt: skip
 }
