@@ -167,7 +167,7 @@ class _SelfAttention(nn.Module):
         self, x_ND: Tensor, groups: Sequence[Group], slopes_H: Tensor, maps: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """Mixed values (N, D) and, if asked for, each group's attention maps (rows, H, length, length)."""
-        qkv_NTHd = self.Wqkv(x_ND).view(len(x_ND), 3, self.heads, -1)
+        qkv_NTHd = self.Wqkv(x_ND).unflatten(-1, (3, self.heads, -1))
         mixed, kept = [], []
         for group in groups:
             own = qkv_NTHd[group.start : group.start + group.rows * group.length]
@@ -289,6 +289,9 @@ class _Predictions(nn.Module):
 class Model(nn.Module):
     """See the module's docstring. Hidden states are zero at padding."""
 
+    pads_safely = True
+    rc_equivariant = False
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -337,7 +340,7 @@ class Model(nn.Module):
 
         def padded(x_ND: Tensor) -> Tensor:
             flat = x_ND.new_zeros(ids_BL.numel(), x_ND.shape[-1]).index_copy(0, index_N, x_ND)
-            return flat.view(*ids_BL.shape, -1)
+            return flat.view(*ids_BL.shape, x_ND.shape[-1])
 
         def tap(name: str, x_ND: Tensor) -> None:
             if name in taps:

@@ -36,7 +36,8 @@ def gated_mlp(
         return project_out(gate_naive(project_in(x), activation))
     flat = x.reshape(-1, x.shape[-1])
     blocks = [project_out(gate(project_in(rows), activation)) for rows in flat.split(ROWS)]
-    return torch.cat(blocks).view(*x.shape[:-1], -1) if len(blocks) > 1 else blocks[0].view(*x.shape[:-1], -1)
+    out = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+    return out.view(*x.shape[:-1], out.shape[-1])
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
