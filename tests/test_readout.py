@@ -24,20 +24,12 @@ def test_log_probs_are_float32_for_bfloat16_logits():
     assert readout.next_token_log_probs(logits, torch.zeros(1, 3, dtype=torch.long)).dtype == torch.float32
 
 
-def test_restricted_softmax_sums_to_one_over_the_kept_tokens():
+def test_nucleotide_softmax_sums_to_one_and_skips_other_targets():
     logits = torch.randn(2, 3, 10)
-    probabilities = readout.restrict_to(logits, [1, 4, 7]).softmax(-1)
-    torch.testing.assert_close(probabilities[..., [1, 4, 7]].sum(-1), torch.ones(2, 3))
-
-
-def test_site_log_ratio_does_not_need_the_denominator():
-    logits = torch.randn(4, 6)
-    log_probs = logits.log_softmax(-1)
-    ref, alt = torch.tensor([0, 1, 2, 3]), torch.tensor([5, 4, 3, 2])
-    rows = torch.arange(4)
-    torch.testing.assert_close(
-        readout.site_log_ratio(logits, ref, alt), log_probs[rows, alt] - log_probs[rows, ref]
-    )
+    nucleotides = [1, 4, 7, 9]
+    each = [readout.nucleotide_log_probs(logits, torch.full((2, 3), n), nucleotides).exp() for n in nucleotides]
+    torch.testing.assert_close(sum(each), torch.ones(2, 3))
+    assert readout.nucleotide_log_probs(logits, torch.zeros(2, 3, dtype=torch.long), nucleotides).eq(0).all()
 
 
 @pytest.mark.parametrize("method", ["mean", "max", "last"])

@@ -77,7 +77,7 @@ def test_neither_sharing_nor_batches_nor_neighbours_change_a_score(tmp_path_fact
 def test_a_reference_window_is_computed_once(fasta):
     summary = Summary()
     items = [(None, snv(1500)), (None, snv(1500))]
-    list(score.score_alleles(LOADED, items, Fasta(fasta), Options(strand="forward"), summary))
+    list(score.score_alleles(LOADED, items, Fasta(fasta), Options(strand="forward").resolve(LOADED), summary))
     # one reference and three alternatives share 128 tokens; equal alternatives of two records are one
     assert summary.tally.naive == 4 * 256
     assert summary.tally.computed == 128 + 4 * 128

@@ -27,6 +27,8 @@ class TinyCausal(nn.Module):
 
     last_hidden = "gru"
     tap_names = ("gru",)
+    pads_safely = True
+    rc_equivariant = False
 
     def __init__(self, width: int = 16, seed: int = 0) -> None:
         super().__init__()

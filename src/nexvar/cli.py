@@ -33,6 +33,7 @@ def score(
     output: Annotated[Path, typer.Option("-o", "--output", help=".vcf, .vcf.gz, .tsv or .parquet")],
     model: Model = None,
     window: Annotated[int | None, typer.Option(help="bases around a variant; default: the model's")] = None,
+    readout: Annotated[str | None, typer.Option(help="one or more, by comma; default: the model's")] = None,
     strand: Annotated[str, typer.Option(help="both (averaged, each kept) or forward")] = "both",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -45,7 +46,11 @@ def score(
     from nexvar import score as scoring
 
     options = scoring.Options(
-        window=window, strand=strand, batch_tokens=batch_tokens, max_ref_mismatch=max_ref_mismatch
+        window=window,
+        readouts=tuple(readout.split(",")) if readout else None,
+        strand=strand,
+        batch_tokens=batch_tokens,
+        max_ref_mismatch=max_ref_mismatch,
     )
     summary = scoring.score_file(
         vcf,

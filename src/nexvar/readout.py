@@ -19,14 +19,12 @@ def next_token_log_probs(logits_BLV: Tensor, targets_BL: Tensor) -> Tensor:
     return chosen - logits.logsumexp(-1)
 
 
-def sequence_log_likelihood(logits_BLV: Tensor, ids_BL: Tensor, lengths_B: Tensor) -> Tensor:
-    """(B,) float64: sum of log p(token t | tokens before) for t = 1 .. length - 1; padding never enters.
-
-    NOTE: evo2/scoring.py averages one padding token into every shorter row of a batch; this does not.
-    """
-    log_probs = next_token_log_probs(logits_BLV[:, :-1], ids_BL[:, 1:]).double()
-    position = torch.arange(1, ids_BL.shape[1], device=ids_BL.device)
-    return log_probs.masked_fill(position >= lengths_B[:, None], 0.0).sum(-1)
+def nucleotide_log_probs(logits_BLV: Tensor, targets_BL: Tensor, nucleotides: list[int]) -> Tensor:
+    """(B, L) float32: the same with the softmax over the four nucleotides' tokens alone; 0 where the target is none."""
+    known = torch.isin(targets_BL, torch.tensor(nucleotides, device=targets_BL.device))
+    logits = logits_BLV[..., nucleotides].float()
+    chosen = logits_BLV.gather(-1, targets_BL.unsqueeze(-1)).squeeze(-1).float()
+    return (chosen - logits.logsumexp(-1)).masked_fill(~known, 0.0)
 
 
 def reduce_log_likelihood(total: float, predictions: int, method: str) -> float:
@@ -36,20 +34,6 @@ def reduce_log_likelihood(total: float, predictions: int, method: str) -> float:
     if method == "mean":
         return total / max(predictions, 1)
     raise NexVarError(f"no reduce_method {method!r}", where="reduce_method", fix="'mean' or 'sum'")
-
-
-def restrict_to(logits_BLV: Tensor, token_ids: list[int]) -> Tensor:
-    """Logits with every token but ``token_ids`` at -inf: likelihoods over the nucleotides alone."""
-    kept = torch.full_like(logits_BLV, float("-inf"))
-    kept[..., token_ids] = logits_BLV[..., token_ids]
-    return kept
-
-
-def site_log_ratio(logits_NV: Tensor, ref_ids_N: Tensor, alt_ids_N: Tensor) -> Tensor:
-    """(N,) float32: log p(alt) - log p(ref) at one site; the softmax's denominator cancels."""
-    logits = logits_NV.float()
-    rows = torch.arange(len(logits), device=logits.device)
-    return logits[rows, alt_ids_N] - logits[rows, ref_ids_N]
 
 
 def pool(hidden_BLD: Tensor, real_BL: Tensor, method: str) -> Tensor:

@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from nexvar import machine
-from nexvar.engine import Tally, log_likelihoods
+from nexvar import machine, scorers
+from nexvar.engine import Member, Tally, default_batch_tokens, log_likelihoods
 from nexvar.errors import NexVarError
 from nexvar.genome import MITO_ACCESSION, MITO_NAMES, Fasta, Variant, reverse_complement
 from nexvar.load import Loaded, load
 from nexvar.readout import reduce_log_likelihood
 from nexvar.table import Provenance, ScoredAllele, check_output, open_writer
-from nexvar.vcf import Record, VcfReader, read_vcf
+from nexvar.variants import VariantSource, open_variants
+from nexvar.vcf import Record
 from nexvar.windows import Status, Windows, allele_windows
 
 STRANDS = ("both", "forward")
-BATCH_TOKENS = {"cpu": 16_384, "mps": 32_768, "cuda": 131_072}
 CHECKED_ALLELES = 20_000  # how many REFs are compared with the genome before anything is computed
 BUILT_IN, BUILT_IN_CONTIGS = "nexvar_mito", (*MITO_NAMES, MITO_ACCESSION)
 
@@ -36,18 +36,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Options:
-    """How variants are scored.
+    """How variants are scored; None is the model's own choice (its card).
 
-    window: bases around a variant (default: the card's, at most the model's context).
+    window: bases around a variant. readouts: see scorers.py; the first is the score, the others become columns.
     strand: "both" averages the forward and the reverse-complement strand and keeps each; "forward" is one pass.
-    reduce: "mean" per predicted token or "sum" over the window.
-    batch_tokens: tokens in one forward (default by device). share: compute common prefixes once.
-    max_ref_mismatch: stop when more than this share of the REFs (and at least three) is not what the genome has.
+    layer, pool: of the embedding readouts. batch_tokens: tokens in one forward (by device).
+    share: compute common beginnings once. max_ref_mismatch: stop when more than this share of the REFs (and at least
+    three) is not what the genome has.
     """
 
     window: int | None = None
+    readouts: tuple[str, ...] | None = None
     strand: str = "both"
-    reduce: str = "mean"
+    layer: str | None = None
+    pool: str = "mean"
     batch_tokens: int | None = None
     share: bool = True
     max_ref_mismatch: float = 0.05
@@ -59,9 +61,11 @@ class Options:
             raise NexVarError(f"window of {self.window}", where="--window", fix="2 bases or more")
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise NexVarError(f"batch of {self.batch_tokens} tokens", where="--batch-tokens", fix="1 or more")
+        if not 0 <= self.max_ref_mismatch <= 1:
+            raise NexVarError(f"{self.max_ref_mismatch}", where="--max-ref-mismatch", fix="a share from 0 to 1")
 
-    def resolve(self, loaded: Loaded) -> Options:
-        """The same with every default decided for this model and device."""
+    def resolve(self, loaded: Loaded) -> Resolved:
+        """Every choice made, for this model and device; NexVarError for one that it does not offer."""
         card = loaded.card
         window = self.window or min(card.window, card.context)
         if window > card.context:
@@ -70,8 +74,20 @@ class Options:
                 where="--window",
                 fix=f"at most {card.context:,}",
             )
-        tokens = self.batch_tokens or BATCH_TOKENS.get(loaded.device.type, BATCH_TOKENS["cpu"])
-        return replace(self, window=window, batch_tokens=tokens)
+        readouts = self.readouts or (card.readout,)
+        scorers.check_readouts(readouts, loaded)
+        tokens = self.batch_tokens or default_batch_tokens(loaded)
+        how = scorers.How(readouts, tokens, self.share, self.layer, self.pool)
+        return Resolved(window, self.strand, how)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """``Options`` with every choice made."""
+
+    window: int
+    strand: str
+    how: scorers.How
 
 
 @dataclass
@@ -144,21 +160,14 @@ def score_sequences(
                 where=f"seqs[{i}]",
             )
     strands = [list(seqs)] + ([[reverse_complement(s) for s in seqs]] if average_reverse_complement else [])
-    families = [[_ids(loaded, s, bos)] for strand in strands for s in strand]
-    longest = max((len(family[0]) for family in families), default=1)
-    default = BATCH_TOKENS.get(loaded.device.type, BATCH_TOKENS["cpu"])
-    sums = log_likelihoods(loaded, families, batch_tokens=batch_size * longest if batch_size else default)
-    values = [
-        reduce_log_likelihood(total[0], len(family[0]) - 1, reduce_method)
-        for total, family in zip(sums, families, strict=True)
-    ]
+    begin = [loaded.card.bos_id or 0] if bos else []
+    encoded = [[*begin, *loaded.tokenizer.encode(s, special=False).ids] for strand in strands for s in strand]
+    longest = max((len(ids) for ids in encoded), default=1)
+    batch_tokens = batch_size * longest if batch_size else default_batch_tokens(loaded)
+    found = log_likelihoods(loaded, [[Member(ids)] for ids in encoded], batch_tokens=batch_tokens)
+    values = [reduce_log_likelihood(v.total, v.predictions, reduce_method) for (v,) in found]
     n = len(seqs)
     return [sum(values[i::n]) / len(strands) for i in range(n)]
-
-
-def _ids(loaded: Loaded, sequence: str, bos: bool) -> list[int]:
-    ids = loaded.tokenizer.encode(sequence, special=False).ids
-    return [loaded.card.bos_id or 0, *ids] if bos else ids
 
 
 def _need_causal(loaded: Loaded) -> None:
@@ -174,29 +183,23 @@ def _need_causal(loaded: Loaded) -> None:
 
 @dataclass(frozen=True)
 class AlleleScore:
-    """One allele: its windows (or why there are none) and alt minus ref log-likelihood, per strand."""
+    """One allele: its windows (or why there are none), and readout -> (forward, reverse or None)."""
 
     windows: Windows
-    forward: float | None = None
-    reverse: float | None = None
+    values: dict[str, tuple[float, float | None]]
 
-    @property
-    def llr(self) -> float | None:
-        """The mean over the strands that were scored."""
-        values = [v for v in (self.forward, self.reverse) if v is not None]
-        return sum(values) / len(values) if values else None
+    def mean(self, readout: str) -> float | None:
+        """The readout averaged over the strands that were scored."""
+        if readout not in self.values:
+            return None
+        forward, reverse = self.values[readout]
+        return forward if reverse is None else (forward + reverse) / 2
 
 
 def score_alleles(
-    loaded: Loaded,
-    items: Iterable[tuple[T, Variant]],
-    fasta: Fasta,
-    options: Options,
-    summary: Summary,
+    loaded: Loaded, items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Resolved, summary: Summary
 ) -> Iterator[tuple[T, list[AlleleScore]]]:
     """Score every ALT of every variant; what came with a variant comes back with its scores, in order."""
-    _need_causal(loaded)
-    options = options.resolve(loaded)
     for part in _parts(items, fasta, options, summary):
         scores = iter(_score_part(loaded, [w for _, windows in part for w in windows], options, summary))
         for item, windows in part:
@@ -204,11 +207,10 @@ def score_alleles(
 
 
 def _parts(
-    items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Options, summary: Summary
+    items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Resolved, summary: Summary
 ) -> Iterator[list[tuple[T, list[Windows]]]]:
     """Pieces of about four batches, cut between positions so that alleles of one window stay together."""
-    assert options.window and options.batch_tokens
-    enough = max(8, 4 * options.batch_tokens // options.window)
+    enough = max(8, 4 * options.how.batch_tokens // options.window)
     part: list[tuple[T, list[Windows]]] = []
     alleles, last = 0, None
     for item, variant in items:
@@ -229,90 +231,63 @@ def _parts(
         yield part
 
 
-def _score_part(loaded: Loaded, windows: list[Windows], options: Options, summary: Summary) -> list[AlleleScore]:
-    """Scores of these windows, in order. Reference windows and equal alternatives are computed once."""
-    bos = loaded.card.bos_id is not None
-    strands = ("forward", "reverse") if options.strand == "both" else ("forward",)
-    references: dict[tuple[str, int, int], int] = {}
-    families: dict[str, list[list[list[int]]]] = {strand: [] for strand in strands}
-    members: list[dict[str, int]] = []  # of each family: alternative sequence -> its index
-    place: list[tuple[int, int] | None] = []  # of each window: its family and member
-    for w in windows:
-        if not w.status.scored:
-            place.append(None)
-            continue
-        family = references.setdefault((w.contig, w.start, len(w.ref_seq)), len(references))
-        if family == len(members):
-            members.append({})
-            for strand in strands:
-                families[strand].append([_ids(loaded, _read(w.ref_seq, strand), bos)])
-        if w.alt_seq not in members[family]:
-            members[family][w.alt_seq] = len(members[family]) + 1
-            for strand in strands:
-                families[strand][family].append(_ids(loaded, _read(w.alt_seq, strand), bos))
-        place.append((family, members[family][w.alt_seq]))
-
-    work = [family for strand in strands for family in families[strand]]
-    assert options.batch_tokens
-    sums = log_likelihoods(
-        loaded, work, batch_tokens=options.batch_tokens, share=options.share, tally=summary.tally
+def _score_part(loaded: Loaded, windows: list[Windows], options: Resolved, summary: Summary) -> list[AlleleScore]:
+    """Scores of these windows, in order; both strands go through the model together."""
+    scored = [w for w in windows if w.status.scored]
+    both = options.strand == "both"
+    twice = both and not loaded.module.rc_equivariant  # else the other strand's values are known to be the same
+    strands = scored + [w.reverse() for w in scored] if twice else scored
+    values = scorers.score_windows(loaded, strands, options.how, summary.tally)
+    reverse = values[len(scored) :] if twice else values
+    pairs = iter(
+        {name: (f[name], r[name] if both else None) for name in options.how.readouts}
+        for f, r in zip(values[: len(scored)], reverse, strict=True)
     )
-    values = [
-        [reduce_log_likelihood(s, len(ids) - 1, options.reduce) for s, ids in zip(totals, family, strict=True)]
-        for totals, family in zip(sums, work, strict=True)
-    ]
-    scores = []
-    for w, where in zip(windows, place, strict=True):
-        if where is None:
-            scores.append(AlleleScore(w))
-            continue
-        family, member = where
-        by_strand = [values[k * len(members) + family] for k in range(len(strands))]
-        ratios = [value[member] - value[0] for value in by_strand]
-        scores.append(AlleleScore(w, *ratios))
-    return scores
-
-
-def _read(sequence: str, strand: str) -> str:
-    return sequence if strand == "forward" else reverse_complement(sequence)
+    return [AlleleScore(w, next(pairs) if w.status.scored else {}) for w in windows]
 
 
 def score_variants(
-    loaded: Loaded, variants: str | Path | Iterable[Variant], genome: str | Path | Fasta, options: Options
+    loaded: Loaded,
+    variants: str | Path | Sequence[str | Variant],
+    genome: str | Path | Fasta,
+    options: Options,
 ) -> Iterator[ScoredAllele]:
     """See ``NexVar.score_variants``."""
     fasta = genome if isinstance(genome, Fasta) else Fasta(genome)
-    if isinstance(variants, (str, Path)):
-        reader = read_vcf(variants)
-        _make_circular(fasta, (), reader.circular)
-        records: Iterable[Record] = reader
-    else:
-        _make_circular(fasta, (), ())
-        records = map(_as_record, variants)
-    items = ((record, record.variant) for record in records)
-    scored = score_alleles(loaded, items, fasta, options, Summary())
-    for index, (record, scores) in enumerate(scored):
-        yield from rows(index, record, scores)
+    reader = open_variants(variants, fasta, require_sorted=False)
+    _make_circular(fasta, (), reader.circular)
+    resolved = options.resolve(loaded)
+    items = ((record, record.variant) for record in reader)
+    for index, (record, scores) in enumerate(score_alleles(loaded, items, fasta, resolved, Summary())):
+        yield from rows(index, record, scores, resolved.how.readouts)
 
 
-def _as_record(variant: Variant) -> Record:
-    alt = ",".join(variant.alts)
-    return Record(0, variant.chrom, variant.pos, ".", variant.ref, alt, ".", ".", ".", "", "", variant.end)
-
-
-def rows(index: int, record: Record, scores: Sequence[AlleleScore]) -> list[ScoredAllele]:
+def rows(
+    index: int, record: Record, scores: Sequence[AlleleScore], readouts: Sequence[str]
+) -> list[ScoredAllele]:
     """The output rows of one record, one per ALT; ``index`` is the record's place in the input, from 0."""
     found = []
     for allele, (alt, score) in enumerate(zip(record.alts, scores, strict=True)):
         w = score.windows
         row = ScoredAllele(
             index, record.line_no, allele, record.chrom, record.pos0 + 1, record.id, record.ref, alt, w.status,
-            score.llr, score.forward, score.reverse, w.contig, w.rule, detail=w.detail,
+            contig=w.contig, rule=w.rule, detail=w.detail,
         )  # fmt: skip
         if w.status.scored:
             row.window_start, row.window_end, row.n_fraction = w.start, w.end, w.n_fraction
+            for name in readouts:
+                columns = dict(zip(columns_of(name, readouts), (score.mean(name), *score.values[name]), strict=True))
+                row.extra |= columns
+            row.llr, row.llr_fwd, row.llr_rev = (row.extra.pop(name, None) for name in ("LLR", "LLR_FWD", "LLR_REV"))
         found.append(row)
     return found
+
+
+def columns_of(readout: str, readouts: Sequence[str]) -> tuple[str, str, str]:
+    """Column names of a readout, its forward and its reverse value: the first log-ratio is LLR, others by name."""
+    ratios = [name for name in readouts if name not in scorers.EMBEDDING]
+    name = "LLR" if ratios[:1] == [readout] else readout.upper()
+    return name, f"{name}_FWD", f"{name}_REV"
 
 
 DEFAULTS = Options()
@@ -342,7 +317,7 @@ def score_file(
     for path in targets:
         check_output(path, inputs=(vcf, fasta_path))
     fasta = Fasta(fasta_path)
-    reader = read_vcf(vcf)
+    reader = open_variants(vcf, fasta)
     summary = Summary()
     found = reader.scan()
     if model is None:
@@ -350,7 +325,7 @@ def score_file(
     _make_circular(fasta, circular, reader.circular)
     _check_references(reader, fasta, options.max_ref_mismatch)
     loaded = model if isinstance(model, Loaded) else load(model, device=device, dtype=dtype)
-    options = options.resolve(loaded)
+    resolved = options.resolve(loaded)
     if loaded.card.species is not None:
         other = [name for name in found.contigs if name not in BUILT_IN_CONTIGS]
         if other:
@@ -361,21 +336,34 @@ def score_file(
     provenance = Provenance(
         model=card.name,
         revision=card.revision or ("built in" if card.weights else "local folder" if card.repo is None else "main"),
-        window=options.window or 0,
-        strand=options.strand,
+        window=resolved.window,
+        strand=resolved.strand,
         dtype=str(loaded.dtype).removeprefix("torch."),
-        readout=f"{options.reduce} log-likelihood of the alternative window minus that of the reference window",
+        readout=", ".join(resolved.how.readouts),
         command=command,
+        extra={
+            column: text
+            for name in resolved.how.readouts
+            for column, text in _describe(name, resolved.how.readouts).items()
+            if not column.startswith("LLR")
+        },
     )
     items = ((record, record.variant) for record in reader)
     with ExitStack() as stack:
         writers = [stack.enter_context(open_writer(path, reader, provenance)) for path in targets]
         bar = stack.enter_context(tqdm(total=found.alleles, unit="allele", disable=not progress, delay=2))
-        for index, (record, scores) in enumerate(score_alleles(loaded, items, fasta, options, summary)):
+        for index, (record, scores) in enumerate(score_alleles(loaded, items, fasta, resolved, summary)):
+            found_rows = rows(index, record, scores, resolved.how.readouts)
             for writer in writers:
-                writer.write(record, rows(index, record, scores))
+                writer.write(record, found_rows)
             bar.update(len(scores))
     return summary
+
+
+def _describe(readout: str, readouts: Sequence[str]) -> dict[str, str]:
+    text = scorers.DESCRIPTIONS[readout]
+    strands = ("mean over strands", "forward strand", "reverse strand")
+    return {column: f"{text} ({which})" for column, which in zip(columns_of(readout, readouts), strands, strict=True)}
 
 
 def _default_model(contigs: dict[str, Any]) -> str:
@@ -405,7 +393,7 @@ def _make_circular(fasta: Fasta, named: Iterable[str], declared: Iterable[str]) 
             fasta.set_circular(name)
 
 
-def _check_references(reader: VcfReader, fasta: Fasta, limit: float) -> None:
+def _check_references(reader: VariantSource, fasta: Fasta, limit: float) -> None:
     """Compare REFs with the genome before anything is computed: a wrong assembly is the commonest mistake."""
     compared, wrong = 0, []
     for record in islice(reader, CHECKED_ALLELES):

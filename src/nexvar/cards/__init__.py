@@ -58,6 +58,7 @@ class Card:
     dtype: str = "float32"
     fp8: str | None = None  # None | any | hopper
     readout: str = "llr"
+    special_tokens: bool = False  # official scoring adds the tokenizer's [CLS], [SEP], …
     window: int = 8192  # bases around a variant, unless the user says otherwise
     bos_id: int | None = None  # the token that the official scoring puts before a sequence, if any
     species: str | None = None  # set when the model knows only part of biology, e.g. "mitochondria"

@@ -52,6 +52,8 @@ class GenomicModel(Protocol):
     config: Any
     last_hidden: str  # the tap that is the model's final hidden state
     tap_names: tuple[str, ...]
+    pads_safely: bool  # right padding (with its mask, for masked models) changes no real token
+    rc_equivariant: bool  # the other strand gives the reversed, complemented output: one strand is enough
 
     def __call__(
         self,

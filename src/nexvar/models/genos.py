@@ -238,6 +238,8 @@ class Model(nn.Module):
     """See the module's docstring."""
 
     last_hidden = "model.norm"
+    pads_safely = True
+    rc_equivariant = False
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -266,6 +266,8 @@ class Model(nn.Module):
     JAX package numbers them; the last one is the output of emb_layer_norm_after, not of the last block."""
 
     last_hidden = "esm.encoder.emb_layer_norm_after"
+    pads_safely = True
+    rc_equivariant = False
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -446,6 +446,8 @@ class Model(nn.Module):
     """See the module's docstring; ``models/__init__.py: GenomicModel`` is the contract."""
 
     last_hidden = "norm"
+    pads_safely = True
+    rc_equivariant = False
     tap_names: tuple[str, ...]
 
     def __init__(self, config: Config) -> None:
