@@ -13,7 +13,8 @@ import dataclasses
 import fnmatch
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -219,33 +220,45 @@ def compare_config(card: Card, config: Any, path: Path) -> None:
 # -- building
 
 
+@contextmanager
+def _blamed_on(where: object) -> Iterator[None]:
+    """Errors raised by an architecture's file name the place they came from, too."""
+    try:
+        yield
+    except NexVarError as error:
+        place = ": ".join(str(part) for part in (where, error.where) if part is not None)
+        raise NexVarError(error.what, where=place, fix=error.fix) from error
+
+
 def make_config(architecture: str | None, values: Any, where: object) -> Any:
     """``models/<architecture>.py: Config`` from its own field values (lists become tuples)."""
     if not isinstance(architecture, str) or not isinstance(values, dict):
         raise NexVarError("architecture and config values are missing", where=where)
-    arch = models.get(architecture)
+    _bounded(values, where)
     try:
-        return _bounded(arch.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}), where)
+        with _blamed_on(where):
+            arch = models.get(architecture)
+            return arch.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except CONFIG_ERRORS as error:
         raise NexVarError(f"the values are not a {architecture} config ({error})", where=where) from error
 
 
 def official_config(architecture: str, values: dict[str, Any], where: object) -> Any:
     """``Config.from_official`` of a config.json, whatever it holds."""
-    arch = models.get(architecture)
+    _bounded(values, where)
     try:
-        return _bounded(arch.Config.from_official(values), where)
+        with _blamed_on(where):
+            return models.get(architecture).Config.from_official(values)
     except CONFIG_ERRORS as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise NexVarError(f"not a {architecture} config ({what})", where=where) from error
 
 
-def _bounded(config: Any, where: object) -> Any:
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if "layer" in field.name and isinstance(value, int) and value > MAX_LAYERS:
-            raise NexVarError(f"{field.name} is {value}", where=where, fix=f"at most {MAX_LAYERS} make sense")
-    return config
+def _bounded(values: dict[str, Any], where: object) -> None:
+    """Refuse a config whose model could not even be outlined (a billion layers)."""
+    for name, value in values.items():
+        if "layer" in name and isinstance(value, int) and value > MAX_LAYERS:
+            raise NexVarError(f"{name} is {value}", where=where, fix=f"at most {MAX_LAYERS} make sense")
 
 
 def build(architecture: str, config: Any, where: object = None) -> nn.Module:
@@ -261,7 +274,8 @@ def build(architecture: str, config: Any, where: object = None) -> nn.Module:
 def convert(arch: Any, official: dict[str, Tensor], config: Any, where: object) -> dict[str, Tensor]:
     """Official names and layouts -> the module's; a tensor it misses is one clear line."""
     try:
-        state: dict[str, Tensor] = arch.convert(official, config)
+        with _blamed_on(where):
+            state: dict[str, Tensor] = arch.convert(official, config)
     except KeyError as error:
         raise NexVarError(f"the checkpoint has no tensor {error}", where=where) from error
     except (RuntimeError, ValueError, IndexError, TypeError) as error:

@@ -103,7 +103,7 @@ def convert_to_safetensors(source: str | Path, target: str | Path) -> Path:
     if source.is_dir():
         files = find_weights(source)
     elif part := PART.match(source.name):
-        names = group_parts(p.name for p in source.parent.iterdir())[part[1]]
+        names = group_parts((p.name for p in source.parent.iterdir()), source.parent)[part[1]]
         files = [[source.parent / name for name in names]]
     else:
         files = [[source]]
@@ -134,7 +134,7 @@ def _find_weights(folder: Path) -> list[list[Path]]:
     names = sorted(p.name for p in folder.iterdir() if p.is_file())
     for suffix in (".pt", ".part", ".safetensors", ".bin", ".ckpt"):
         if suffix == ".part":
-            found = group_parts(names)
+            found = group_parts(names, folder)
         else:
             found = {name: [name] for name in names if name.endswith(suffix)}
         if len(found) > 1:
@@ -148,7 +148,7 @@ def _find_weights(folder: Path) -> list[list[Path]]:
     raise NexVarError("no weights in this folder", where=folder, fix="it needs a .safetensors, .bin or .pt file")
 
 
-def group_parts(names: Iterable[str]) -> dict[str, list[str]]:
+def group_parts(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
     """{"x.pt": ["x.pt.part0", "x.pt.part1"]}; NexVarError if one is missing."""
     groups: dict[str, dict[int, str]] = {}
     for name in names:
@@ -157,7 +157,7 @@ def group_parts(names: Iterable[str]) -> dict[str, list[str]]:
     for whole, parts in groups.items():
         if sorted(parts) != list(range(len(parts))):
             missing = next(i for i in range(len(parts) + 1) if i not in parts)
-            raise NexVarError(f"{whole}.part{missing} is missing", where=whole, fix="all parts are needed")
+            raise NexVarError(f"{whole}.part{missing} is missing", where=folder, fix="all parts are needed")
     return {whole: [parts[i] for i in range(len(parts))] for whole, parts in groups.items()}
 
 

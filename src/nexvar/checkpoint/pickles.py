@@ -14,29 +14,25 @@ out-of-band and extension opcodes). Checkpoint conventions: torch/_utils.py ``_r
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nexvar.errors import NexVarError
 
 # Classes that hold settings beside the weights (hyper-parameters, quantisation recipes): never looked into.
-OPAQUE_MODULES = (
-    "omegaconf",
-    "argparse",
-    "transformer_engine",
-    "pytorch_lightning",
-    "lightning",
-    "numpy",
-    "typing",
-)
+OPAQUE_MODULES = ("omegaconf", "transformer_engine", "pytorch_lightning", "lightning", "typing")
 OPAQUE_NAMES = {"collections.defaultdict", "builtins.dict", "builtins.list", "builtins.set", "builtins.int"}
 OPAQUE_NAMES |= {
     "torch.device",
     "torch.Size",
     "torch.nn.parameter.Parameter",
-    "enum.Enum",
     "pathlib.PosixPath",
+    "argparse.Namespace",
 }
+OPAQUE_NAMES |= {"numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
+
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 @dataclass(frozen=True)
@@ -339,7 +335,22 @@ class Machine:
     def call_load_from_bytes(self, content: bytes) -> Storage:
         if not isinstance(content, bytes):
             raise TypeError
-        return Storage("", None, 0, embedded=content)
+        parts, _ = legacy_parts(content, self.where)
+        if not isinstance(parts[3], Storage):
+            raise ValueError
+        return replace(parts[3], embedded=content)
+
+
+def legacy_parts(data: bytes | memoryview, where: object) -> tuple[list[Any], int]:
+    """[magic, version, system, object, storage keys] of a legacy torch.save stream, and where the storages begin."""
+    parts: list[Any] = []
+    machine = Machine(data, where)
+    for _ in range(5):
+        parts.append(machine.run())
+        if parts[0] != LEGACY_MAGIC:
+            raise NexVarError("neither safetensors nor a torch.save file", where=where)
+        machine = Machine(data, where, machine.position)
+    return parts, machine.position
 
 
 _CALLS: dict[str, Any] = {

@@ -21,7 +21,6 @@ from nexvar.checkpoint import pickles
 from nexvar.checkpoint.mapped import Bytes
 from nexvar.errors import NexVarError
 
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 DTYPES = {
     "Double": torch.float64,
     "Float": torch.float32,
@@ -51,7 +50,7 @@ def read_bytes(content: bytes, where: str) -> Any:
     if content.startswith(b"PK\x03\x04"):
         return _read_zip(file)
     value = pickles.Machine(content, where).run()
-    if value == LEGACY_MAGIC:
+    if value == pickles.LEGACY_MAGIC:
         return _read_legacy(file)
 
     def span(storage: pickles.Storage) -> tuple[int, int]:
@@ -99,15 +98,8 @@ def _read_zip(file: Bytes) -> Any:
 
 def _read_legacy(file: Bytes) -> Any:
     """torch.save before 1.6: pickles of magic, version, system, object, storage keys, then raw storages."""
-    head = file.view(0, file.size)
-    machine = pickles.Machine(head, file.where)
-    parts = []
-    for _ in range(5):
-        parts.append(machine.run())
-        if parts[0] != LEGACY_MAGIC:
-            raise NexVarError("neither safetensors nor a torch.save file", where=file.where)
-        machine = pickles.Machine(head, file.where, machine.position)
-    value, keys, place = parts[3], parts[4], machine.position
+    parts, place = pickles.legacy_parts(file.view(0, file.size), file.where)
+    value, keys = parts[3], parts[4]
     records = {storage.key: storage for storage in _storages(value)}
     spans: dict[str, tuple[int, int]] = {}
     for key in keys if isinstance(keys, list) else ():
@@ -186,13 +178,7 @@ class _Resolver:
 
 def _embedded_storage(content: bytes, dtype: torch.dtype, where: object) -> Tensor:
     """The single storage inside a ``torch.storage._load_from_bytes`` argument (a legacy file of its own)."""
+    _, place = pickles.legacy_parts(content, where)
     file = Bytes([content], where)
-    machine = pickles.Machine(content, where)
-    parts = []
-    for _ in range(5):
-        parts.append(machine.run())
-        machine = pickles.Machine(content, where, machine.position)
-    if parts[0] != LEGACY_MAGIC:
-        raise NexVarError("refused the pickle: an embedded storage of an unknown form", where=where)
-    count = struct.unpack("<q", file.at(machine.position, 8))[0]
-    return file.tensor(machine.position + 8, count, dtype)
+    count = struct.unpack("<q", file.at(place, 8))[0]
+    return file.tensor(place + 8, count, dtype)
