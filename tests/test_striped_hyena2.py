@@ -6,11 +6,11 @@ import json
 
 import pytest
 import torch
-from golden_hyena import LENGTHS, greedy, in_pieces, load_golden, recorded_taps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from golden_hyena import LENGTHS, greedy, in_pieces, load_golden, recorded_taps
 from nexvar.errors import NexVarError
 from nexvar.models.striped_hyena2 import Config, Model, convert, hyena_rows, matches
 
