@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from nexvar import cards, models, tokenizers
+from nexvar.assemble import build, convert, make_config
 from nexvar.errors import NexVarError
-from nexvar.load import build, convert, make_config
 
 ALL = list(cards.all_cards().values())
 NAMES = [card.name for card in ALL]

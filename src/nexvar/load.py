@@ -3,18 +3,14 @@
     load("nexvar_7b")     card: config values from the card, files from the hub at a pinned revision
     load("path/to/dir")   folder: config.json + weights + tokenizer files; nothing in it is executed
 
-The model is built on the meta device, every key and shape is accounted for before a byte is copied, and every
-non-persistent buffer is recomputed afterwards (in float32): no tensor is ever left uninitialised.
+``checkpoint`` reads the files, ``assemble`` builds the model, ``hub`` downloads.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nexvar import cards, checkpoint, models, tokenizers
+from nexvar.assemble import assign, build, convert, make_config, official_config
 from nexvar.cards import Card
 from nexvar.checkpoint import safetensors
 from nexvar.errors import NexVarError
@@ -36,8 +33,6 @@ DTYPES = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
-CONFIG_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError)
-MAX_LAYERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -215,140 +210,6 @@ def compare_config(card: Card, config: Any, path: Path) -> None:
             where=path,
             fix=f"another revision? load the folder itself: NexVar({str(path.parent)!r})",
         )
-
-
-# -- building
-
-
-@contextmanager
-def _blamed_on(where: object) -> Iterator[None]:
-    """Errors raised by an architecture's file name the place they came from, too."""
-    try:
-        yield
-    except NexVarError as error:
-        place = ": ".join(str(part) for part in (where, error.where) if part is not None)
-        raise NexVarError(error.what, where=place, fix=error.fix) from error
-
-
-def make_config(architecture: str | None, values: Any, where: object) -> Any:
-    """``models/<architecture>.py: Config`` from its own field values (lists become tuples)."""
-    if not isinstance(architecture, str) or not isinstance(values, dict):
-        raise NexVarError("architecture and config values are missing", where=where)
-    _bounded(values, where)
-    try:
-        with _blamed_on(where):
-            arch = models.get(architecture)
-            return arch.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except CONFIG_ERRORS as error:
-        raise NexVarError(f"the values are not a {architecture} config ({error})", where=where) from error
-
-
-def official_config(architecture: str, values: dict[str, Any], where: object) -> Any:
-    """``Config.from_official`` of a config.json, whatever it holds."""
-    _bounded(values, where)
-    try:
-        with _blamed_on(where):
-            return models.get(architecture).Config.from_official(values)
-    except CONFIG_ERRORS as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise NexVarError(f"not a {architecture} config ({what})", where=where) from error
-
-
-def _bounded(values: dict[str, Any], where: object) -> None:
-    """Refuse a config whose model could not even be outlined (a billion layers)."""
-    for name, value in values.items():
-        if "layer" in name and isinstance(value, int) and value > MAX_LAYERS:
-            raise NexVarError(f"{name} is {value}", where=where, fix=f"at most {MAX_LAYERS} make sense")
-
-
-def build(architecture: str, config: Any, where: object = None) -> nn.Module:
-    """``Model(config)`` on the meta device: names and shapes, no memory."""
-    try:
-        with torch.device("meta"):
-            module: nn.Module = models.get(architecture).Model(config)
-    except CONFIG_ERRORS as error:
-        raise NexVarError(f"no {architecture} model has this config ({error})", where=where) from error
-    return module
-
-
-def convert(arch: Any, official: dict[str, Tensor], config: Any, where: object) -> dict[str, Tensor]:
-    """Official names and layouts -> the module's; a tensor it misses is one clear line."""
-    try:
-        with _blamed_on(where):
-            state: dict[str, Tensor] = arch.convert(official, config)
-    except KeyError as error:
-        raise NexVarError(f"the checkpoint has no tensor {error}", where=where) from error
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise NexVarError(f"a tensor has the wrong shape ({error})", where=where) from error
-    return state
-
-
-def assign(
-    module: nn.Module,
-    state: dict[str, Tensor],
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    keep: Iterable[str] = (),
-    where: object = None,
-) -> nn.Module:
-    """Give a meta module its tensors: same keys, same shapes, finite; then recompute its buffers.
-
-    Floating tensors become ``dtype``, except those that match a pattern of ``keep``: these become float32.
-    The module comes back in eval mode; its parameters require gradients as in any module.
-    """
-    expected = module.state_dict()
-    _account("misses", [k for k in expected if k not in state], where)
-    _account("has unknown", [k for k in state if k not in expected], where)
-    shapes = [k for k in expected if state[k].shape != expected[k].shape]
-    if shapes:
-        k = shapes[0]
-        raise NexVarError(
-            f"{len(shapes)} tensors have the wrong shape: {k} is {tuple(state[k].shape)}, "
-            f"the config needs {tuple(expected[k].shape)}",
-            where=where,
-            fix="weights and config are not of the same model",
-        )
-    kept = tuple(keep)
-    ready = {}
-    for name in expected:
-        tensor = state.pop(name)
-        if tensor.is_floating_point() != expected[name].is_floating_point() or tensor.is_complex():
-            raise NexVarError(f"{name} has dtype {tensor.dtype}", where=where, fix="not a weight of this model")
-        if tensor.is_floating_point():
-            if not all_finite(tensor):
-                raise NexVarError(f"{name} holds NaN or infinite values", where=where, fix="damaged checkpoint")
-            exact = any(fnmatch.fnmatch(name, pattern) for pattern in kept)
-            tensor = tensor.to(device=device, dtype=torch.float32 if exact else dtype)
-        else:
-            tensor = tensor.to(device=device, dtype=expected[name].dtype)
-        ready[name] = tensor.contiguous()
-    module.load_state_dict(ready, strict=True, assign=True)
-    try:
-        module.reset_buffers()  # type: ignore[operator]
-    except (RuntimeError, MemoryError) as error:
-        raise NexVarError(f"the config's sizes do not work ({error})", where=where) from error
-    left = [n for n, t in (*module.named_parameters(), *module.named_buffers()) if t.is_meta]
-    if left:
-        raise NexVarError(f"{left[0]} was never given a value", where=where, fix="a defect of this architecture's file")
-    return module.eval()
-
-
-def _account(verb: str, names: list[str], where: object) -> None:
-    if names:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        raise NexVarError(
-            f"the checkpoint {verb} {len(names)} tensor(s): {', '.join(names[:3])}{more}",
-            where=where,
-            fix="weights and config are not of the same model",
-        )
-
-
-def all_finite(tensor: Tensor) -> bool:
-    """Whether no value is NaN or infinite. One pass: a sum shows them; one that overflows is looked at again."""
-    if tensor.dtype.itemsize == 1 or torch.isfinite(tensor.detach().sum(dtype=torch.float32)):
-        return True
-    return all(bool(torch.isfinite(piece).all()) for piece in tensor.detach().reshape(-1).split(1 << 24))
 
 
 # -- choices
