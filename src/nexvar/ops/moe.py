@@ -30,7 +30,7 @@ def moe_naive(x_ND: Tensor, weights_Nk: Tensor, experts_Nk: Tensor, experts: Seq
 
 
 def moe(x_ND: Tensor, weights_Nk: Tensor, experts_Nk: Tensor, experts: Sequence[Expert]) -> Tensor:
-    """sum over a token's experts of weight * expert(token) -> (N, D), summed in float32, returned in x's dtype.
+    """sum over a token's experts of weight * expert(token) -> (N, D), summed in float32 at least, in x's dtype.
 
     Tokens are sorted by expert, so that an expert sees its own tokens as one block; an expert without tokens is
     not called at all. The same holds backward.
@@ -40,7 +40,7 @@ def moe(x_ND: Tensor, weights_Nk: Tensor, experts_Nk: Tensor, experts: Sequence[
     order = flat.argsort(stable=True)
     counts = torch.bincount(flat, minlength=len(experts)).tolist()
     rows, weights = order.div(k, rounding_mode="floor"), weights_Nk.float().flatten()[order]
-    out_ND = torch.zeros(x_ND.shape, dtype=torch.float32, device=x_ND.device)
+    out_ND = x_ND.new_zeros(x_ND.shape, dtype=torch.promote_types(x_ND.dtype, torch.float32))
     for expert, mine, weight in zip(experts, rows.split(counts), weights.split(counts), strict=True):
         if len(mine):
             # NOTE: an expert holds a token once, so index_add never adds twice to a row: deterministic on CUDA too.
