@@ -1,4 +1,4 @@
-"""Random access to the decompressed bytes of a file: plain, bgzip, or gzip small enough for memory.
+"""Random access to the decompressed bytes of a file (plain, bgzip, or gzip small enough for memory); a bgzip writer.
 
 Descriptors open late and are not pickled, so that an open genome travels to worker processes.
 """
@@ -10,12 +10,13 @@ import gzip
 import os
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from nexvar.errors import NexVarError
-from nexvar.textio import check_regular, count_sound_lines, empty, has_bgzf_end, is_bgzf, refuse_foreign
+from nexvar.textio import BGZF_EOF, check_regular, count_sound_lines, empty, has_bgzf_end, is_bgzf, refuse_foreign
 
 MAX_PLAIN_GZIP = 1 << 29  # decompressed bytes held in memory: gzip (unlike bgzip) has no random access
 
@@ -44,9 +45,9 @@ class PlainSource:
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_fd": None}
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at exit, `os` may be gone
         if self._fd is not None:
-            os.close(self._fd)
+            close(self._fd)
 
 
 @dataclass
@@ -159,3 +160,33 @@ def _read_gzip(path: Path) -> MemorySource:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise _damaged(path, f"the gzip data is cut short or damaged ({error})") from None
     return MemorySource(bytes(data), len(data))
+
+
+class BgzfWriter:
+    """Writes a bgzip file. Unlike htslib's writer it says why it failed, and only by an exception."""
+
+    BLOCK = 65_280  # htslib's choice: fits in 64 KiB even when it does not compress
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("wb", buffering=1 << 18)
+        self.pending = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.pending += data
+        while len(self.pending) >= self.BLOCK:
+            self._block(bytes(self.pending[: self.BLOCK]))
+            del self.pending[: self.BLOCK]
+
+    def _block(self, data: bytes) -> None:
+        squeeze = zlib.compressobj(6, zlib.DEFLATED, -15)
+        body = squeeze.compress(data) + squeeze.flush()
+        self.file.write(BGZF_EOF[:16] + (len(body) + 25).to_bytes(2, "little") + body)
+        self.file.write(zlib.crc32(data).to_bytes(4, "little") + len(data).to_bytes(4, "little"))
+
+    def close(self) -> None:
+        """Write the rest and the end marker."""
+        with self.file:
+            if self.pending:
+                self._block(bytes(self.pending))
+                self.pending.clear()
+            self.file.write(BGZF_EOF)

@@ -13,11 +13,12 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nexvar.bytesource import BgzfWriter
 from nexvar.errors import NexVarError
 from nexvar.variants import VariantSource
 from nexvar.vcf import Record
@@ -143,9 +144,12 @@ def open_writer(path: str | Path, reader: VariantSource, provenance: Provenance)
                 writer = VcfWriter(_open_sink(temporary), reader, provenance)
         try:
             yield _Guarded(writer, path)
-        finally:
-            with _disk(path):
+        except BaseException:
+            with suppress(OSError, ValueError):  # the file goes away, whether it can be finished or not
                 writer.close()
+            raise
+        with _disk(path):
+            writer.close()
         if isinstance(writer, VcfWriter) and path.suffix != ".vcf":
             _index(temporary, path, writer.highest)
 
@@ -200,9 +204,7 @@ class _Sink(Protocol):
 def _open_sink(path: Path) -> _Sink:
     if path.suffix in (".vcf", ".tsv"):
         return path.open("wb", buffering=1 << 16)
-    import pysam
-
-    return pysam.BGZFile(str(path), "wb", index=None)
+    return BgzfWriter(path)
 
 
 def _index(temporary: Path, path: Path, highest: int) -> None:
