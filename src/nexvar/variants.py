@@ -150,7 +150,9 @@ def _variant(chrom: str, pos: str, ref: str, alts: Sequence[str], where: str) ->
     if not chrom or any(c.isspace() or c in "<>" for c in chrom):
         raise NexVarError(f"contig {chrom[:40]!r}", where=where, fix="write a contig name without blanks")
     for name, allele in (("REF", ref), *(("ALT", alt) for alt in alts)):
-        if not re.fullmatch("[ACGTNRYSWKMBDHVacgtnryswkmbdhv]+", allele) and not (name == "ALT" and allele in "*."):
+        if not re.fullmatch("[ACGTNRYSWKMBDHVacgtnryswkmbdhv]+", allele) and not (
+            name == "ALT" and allele in ("*", ".")
+        ):
             raise NexVarError(f"{name} is {allele[:40]!r}", where=where, fix="write bases: A, C, G, T")
     return Variant(chrom, _position(pos, where), ref.upper(), tuple(a.upper() for a in alts))
 
@@ -178,7 +180,9 @@ def parse_variant(text: str, fasta: Fasta, *, where: str = "variant") -> Variant
 def _hgvs(match: re.Match[str], fasta: Fasta, where: str) -> Variant:
     kind, change = match["kind"], match["change"]
     if kind not in "gm":
-        raise NexVarError(f"{kind}. is not genomic", where=where, fix="give g. (or m.) coordinates")
+        raise NexVarError(
+            f"{kind}. is on a transcript or protein, not the genome", where=where, fix="give g. (or m.) coordinates"
+        )
     chrom = match["chrom"] or ("MT" if kind == "m" else "")
     found = fasta.resolve(chrom) if chrom else None
     if found is None:
@@ -323,5 +327,7 @@ def read_bed(path: str | Path, fasta: Fasta) -> Regions:
         if end > low:
             intervals.append(Interval(found.contig, max(start, low), end))
     if not intervals:
-        raise NexVarError("no regions in the file", where=f"{lines.name}:1", fix="BED has chrom, start and end, by tabs")
+        raise NexVarError(
+            "no regions in the file", where=f"{lines.name}:1", fix="BED has chrom, start and end, by tabs"
+        )
     return Regions(intervals)
