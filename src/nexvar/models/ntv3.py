@@ -1,0 +1,557 @@
+"""Nucleotide Transformer v3: a U-Net around a transformer at 1/128 of base resolution; masked language model,
+functional tracks and genome annotation.
+
+    ids (B, L) ── embed_layer ── stem: conv 15 ── conv_tower_blocks.0 .. n-1, each halving L (its input is a skip)
+      block: x = gelu(conv5(LN x)); x = x + gate * gelu(conv1(LN x)); average of two positions
+    transformer_blocks at L / 2^n: pre-norm, rotary, SiLU-gated MLP without biases
+    deconv_tower_blocks, each doubling L: x = gelu(upconv5(LN x)); x = x + gate * gelu(conv1(LN x)); + skip
+    "embedding" (B, L, C) ─┬─ gelu ── lm_head ── logits (B, L, V)
+                           ├─ central part ── bigwig_head of the row's species ── softplus ── tracks
+                           └─ central part ── bed_head ── (elements, 2)
+    post-trained: an embedding of the species makes shift and scale of every LN, and the gates; otherwise gate = 1
+
+Unusual:
+- Every GELU is the tanh form. One tower's convolutions have fixed LayerNorm epsilon 1e-5.
+- ``deconv_upsample_type`` "repeat+conv" doubles positions before the convolution; "conv_transpose" puts zeros at the
+  even positions and correlates with the kernel as stored (torch's conv_transpose1d would flip it).
+- L must be a multiple of 2^n. Shorter inputs are filled up with N, as the authors advise, and outputs cut back; tracks
+  need a full multiple, since their central part is a share of the whole input.
+- ``mask_BL`` hides padding exactly: a row of a padded batch gives what it gives alone. Without a mask <pad> is a token
+  like any other (hub code).
+- The hub's PyTorch code and the JAX package differ; ``reference = "jax"`` follows the latter: blocks that are <pad>
+  throughout are no attention keys (pre-trained models), GELU before ``conditions_heads``, epsilon 1e-6 in the track
+  heads, and another rounding of the central part.
+
+Sources: github.com/instadeepai/nucleotide-transformer (JAX); hf.co/InstaDeepAI/ntv3_base_model; Boshar et al. 2025,
+doi:10.64898/2025.12.22.695963.
+B batch, L bases, C channels (D in the transformer), E width of a condition, H heads, V vocabulary, T tracks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nexvar.errors import NexVarError
+from nexvar.models import Output, check_attentions, check_taps
+from nexvar.ops.attention import attention, attention_naive
+from nexvar.ops.conv1d import conv1d
+from nexvar.ops.linear import Linear
+from nexvar.ops.mlp import gated_mlp
+from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
+from nexvar.ops.unet import LAYER_NORM_EPS, AdaptiveLayerNorm, Conditions, TowerBlock, add_gated, gelu, modulations
+
+KEEP_FLOAT32: tuple[str, ...] = ()
+CLASSES = ("NTv3PreTrained", "NTv3PostTrained", "NTv3Generative")
+HEAD_EPS = {"hf": 1e-5, "jax": 1e-6}
+ROTARY_BASE = 10_000.0
+UPSAMPLE = {"repeat+conv": "repeat", "conv_transpose": "zeros"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Names as in the official config.json; the defaults are the hub code's (NTv3_8M_pre).
+
+    conditions_vocab_size: one entry per condition (species); empty for pre-trained models.
+    bigwigs_per_species: {species: track names}; heads are ordered by ``species_to_token_id``.
+    default_species: what a forward without ``species_ids_B`` assumes.
+    """
+
+    alphabet_size: int = 11
+    num_downsamples: int = 7
+    attention_heads: int = 8
+    key_size: int = 32
+    token_embed_dim: int = 16
+    conv_init_embed_dim: int = 256
+    embed_dim: int = 256
+    ffn_embed_dim: int = 1024
+    num_layers: int = 2
+    layer_norm_eps: float = 1e-5
+    num_hidden_layers_head: int = 0
+    use_skip_connection: bool = True
+    deconv_upsample_type: str = "repeat+conv"
+    deconv_phase: str = "odd"
+    pad_token_id: int = 1
+    mask_token_id: int = 2
+    n_token_id: int = 10
+    conditions_vocab_size: tuple[int, ...] = ()
+    bigwigs_per_species: dict[str, list[str]] = field(default_factory=dict)
+    bed_elements_names: tuple[str, ...] = ()
+    species_to_token_id: dict[str, int] = field(default_factory=dict)
+    num_species_special_tokens: int = 6
+    keep_target_center_fraction: float = 1.0
+    default_species: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.attention_heads * self.key_size != self.embed_dim:
+            raise NexVarError(
+                f"{self.attention_heads} heads x {self.key_size} is not embed_dim {self.embed_dim}", where="config"
+            )
+        if self.deconv_upsample_type not in UPSAMPLE or self.deconv_phase not in ("odd", "even"):
+            raise NexVarError(
+                f"no upsampling {self.deconv_upsample_type!r} with phase {self.deconv_phase!r}",
+                where="config",
+                fix=f"one of {', '.join(UPSAMPLE)}; odd or even",
+            )
+        if not 0 < self.keep_target_center_fraction <= 1:
+            raise NexVarError(
+                f"keep_target_center_fraction is {self.keep_target_center_fraction}", where="config", fix="0 < x <= 1"
+            )
+        unknown = set(self.bigwigs_per_species) - set(self.species_to_token_id)
+        if unknown:
+            raise NexVarError(f"species without a token: {', '.join(sorted(unknown))}", where="config")
+
+    @classmethod
+    def from_official(cls, official: dict[str, Any]) -> Config:
+        """From a hub config.json; also the long names that some of them use."""
+        names = {
+            "alphabet_size": "vocab_size",
+            "attention_heads": "num_attention_heads",
+            "embed_dim": "hidden_size",
+            "ffn_embed_dim": "intermediate_size",
+            "num_layers": "num_hidden_layers",
+        }
+        values = {ours: official[theirs] for ours, theirs in names.items() if theirs in official}
+        taken = set(cls.__dataclass_fields__) - {"default_species"}
+        values |= {name: official[name] for name in taken if official.get(name) is not None}
+        kind = str(values.get("deconv_upsample_type", "repeat+conv")).rsplit(".", 1)[-1].lower()
+        values["deconv_upsample_type"] = {"repeat_conv": "repeat+conv"}.get(kind, kind)
+        if "key_size" not in values and {"embed_dim", "attention_heads"} <= set(values):
+            values["key_size"] = values["embed_dim"] // values["attention_heads"]
+        for name in ("conditions_vocab_size", "bed_elements_names"):
+            values[name] = tuple(values.get(name, ()))
+        species = values.get("species_to_token_id", {})
+        return cls(**values, default_species="human" if "human" in species else None)
+
+    @property
+    def tokenizer(self) -> str:
+        """The tokenizer's name in ``nexvar.tokenizers.make``."""
+        return "ntv3"
+
+    @property
+    def unit(self) -> int:
+        """Bases per position of the transformer: lengths are multiples of it."""
+        return 2**self.num_downsamples
+
+    @property
+    def channels(self) -> list[int]:
+        """Widths before, between and after the tower's blocks: linear from conv_init_embed_dim to embed_dim."""
+        first, last, steps = self.conv_init_embed_dim, self.embed_dim, self.num_downsamples
+        # NOTE numpy.linspace(...).astype(int) of the original: float64, truncated.
+        return [int(first + i * ((last - first) / steps)) if i < steps else last for i in range(steps + 1)]
+
+    @property
+    def condition_widths(self) -> tuple[int, ...]:
+        """The width of each condition's embedding."""
+        return (self.token_embed_dim,) * len(self.conditions_vocab_size)
+
+    @property
+    def track_species(self) -> list[str]:
+        """Species in the order of their track heads."""
+        return sorted(self.bigwigs_per_species, key=lambda name: self.species_to_token_id[name])
+
+
+def matches(official: dict[str, Any]) -> bool:
+    """An NTv3 config by its classes or model_type."""
+    classes = official.get("architectures") or ()
+    return official.get("model_type") in ("ntv3", "ntv3_posttrained") or any(name in CLASSES for name in classes)
+
+
+def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Official names -> ours: the same, without the rotary buffers (cos_cached and sin_cached appear in checkpoints
+    saved after a forward). Mixed-precision checkpoints keep their dtypes."""
+    rotary = (".rotary_embedding.inv_freq", ".rotary_embedding.cos_cached", ".rotary_embedding.sin_cached")
+    return {name: tensor.contiguous() for name, tensor in state.items() if not name.endswith(rotary)}
+
+
+class _Head(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width = config.attention_heads * config.key_size
+        self.heads = config.attention_heads
+        self.query_head = _Head(width)
+        self.key_head = _Head(width)
+        self.value_head = _Head(width)
+        self.mha_output = Linear(width, config.embed_dim)
+
+    def forward(
+        self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], mask_BL: Tensor | None, maps: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        heads = (self.query_head, self.key_head, self.value_head)
+        q, k, v = (head(x_BLD).unflatten(-1, (self.heads, -1)) for head in heads)
+        q, k = apply_rotary(q, *rope), apply_rotary(k, *rope)
+        if maps:
+            out, weights = attention_naive(q, k, v, mask_BM=mask_BL)
+            return self.mha_output(out.flatten(2)), weights
+        return self.mha_output(attention(q, k, v, mask_BM=mask_BL).flatten(2)), None
+
+
+class _TransformerBlock(nn.Module):
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        conditions = config.condition_widths
+        # NOTE: the hub's conditioned blocks ignore layer_norm_eps, the JAX ones use it: see Model.reference.
+        eps = LAYER_NORM_EPS if conditions else config.layer_norm_eps
+        self.self_attention_layer_norm = AdaptiveLayerNorm(config.embed_dim, conditions, eps)
+        self.final_layer_norm = AdaptiveLayerNorm(config.embed_dim, conditions, eps)
+        self.sa_layer = _SelfAttention(config)
+        self.fc1 = Linear(config.embed_dim, 2 * config.ffn_embed_dim, bias=False)
+        self.fc2 = Linear(config.ffn_embed_dim, config.embed_dim, bias=False)
+        self.modulation_layers = modulations(conditions, config.embed_dim)
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        rope: tuple[Tensor, Tensor],
+        conditions: Conditions | None,
+        mask_BL: Tensor | None,
+        maps: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        normed = self.self_attention_layer_norm(x_BLD, conditions)
+        mixed, weights = self.sa_layer(normed, rope, mask_BL, maps)
+        x_BLD = x_BLD + mixed
+        inner = gated_mlp(self.final_layer_norm(x_BLD, conditions), self.fc1, self.fc2, "silu")
+        return add_gated(x_BLD, inner, self.modulation_layers, conditions), weights
+
+
+class _TrackHead(nn.Module):
+    """LayerNorm and a linear layer over the central bases."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(width, eps=HEAD_EPS["hf"])
+        self.head = Linear(width, outputs)
+
+    def forward(self, x_BLC: Tensor) -> Tensor:
+        return self.head(self.layer_norm(x_BLC))
+
+
+class _BigwigHead(nn.Module):
+    """One head per species; a row's tracks come from its own, zeros up to the widest."""
+
+    def __init__(self, width: int, tracks: list[int]) -> None:
+        super().__init__()
+        self.widest = max(tracks)
+        heads = [_TrackHead(width, count) if count else nn.Identity() for count in tracks]
+        self.species_heads = nn.ModuleList(heads)
+
+    def forward(self, x_BLC: Tensor, species: list[int]) -> Tensor:
+        rows = []
+        for x_LC, index in zip(x_BLC, species, strict=True):
+            head = self.species_heads[index]
+            if isinstance(head, nn.Identity):
+                rows.append(x_LC.new_zeros(len(x_LC), self.widest))
+            else:
+                tracks_LT = F.softplus(head(x_LC))
+                rows.append(F.pad(tracks_LT, (0, self.widest - tracks_LT.shape[-1])))
+        return torch.stack(rows)
+
+
+class _Stem(nn.Module):
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(config.token_embed_dim, config.conv_init_embed_dim, 15)
+
+    def forward(self, x_BLE: Tensor) -> Tensor:
+        return gelu(conv1d(x_BLE, self.conv.weight, self.conv.bias))
+
+
+class _LMHead(nn.Module):
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width = config.conv_init_embed_dim
+        self.hidden_layers = nn.ModuleList(Linear(width, width) for _ in range(config.num_hidden_layers_head))
+        self.head = Linear(width, config.alphabet_size)
+
+    def forward(self, x_BLC: Tensor) -> Tensor:
+        x_BLC = gelu(x_BLC)
+        for layer in self.hidden_layers:
+            x_BLC = gelu(layer(x_BLC))
+        return self.head(x_BLC)
+
+
+class _Core(nn.Module):
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        channels = config.channels
+        self.embed_layer = nn.Embedding(config.alphabet_size, config.token_embed_dim)
+        self.stem = _Stem(config)
+        pairs = list(zip(channels, channels[1:], strict=False))
+        conditions = config.condition_widths
+        up, phase = UPSAMPLE[config.deconv_upsample_type], config.deconv_phase
+        self.conv_tower_blocks = nn.ModuleList(TowerBlock(a, b, conditions=conditions) for a, b in pairs)
+        self.transformer_blocks = nn.ModuleList(_TransformerBlock(config) for _ in range(config.num_layers))
+        self.deconv_tower_blocks = nn.ModuleList(
+            TowerBlock(b, a, conditions=conditions, up=up, phase=phase) for a, b in reversed(pairs)
+        )
+        self.lm_head = _LMHead(config)
+        width = config.conv_init_embed_dim
+        if config.conditions_vocab_size:
+            sizes, embed = config.conditions_vocab_size, config.token_embed_dim
+            self.cond_tables = nn.ModuleList(nn.Embedding(size, embed) for size in sizes)
+            self.conditions_heads = nn.ModuleList(nn.Linear(config.embed_dim, size) for size in sizes)
+        if config.bigwigs_per_species:
+            tracks = [len(config.bigwigs_per_species[name]) for name in config.track_species]
+            self.bigwig_head = _BigwigHead(width, tracks)
+        if config.bed_elements_names:
+            self.bed_head = _TrackHead(width, 2 * len(config.bed_elements_names))
+
+
+class Model(nn.Module):
+    """See the module's docstring.
+
+    Taps besides the official module names: "embedding" (base resolution, the last), "before_transformer_embedding",
+    "after_transformer_embedding", ``embeddings_k`` and ``embeddings_deconv_k`` (the JAX package's, from 1; the latter
+    after the skip), ``hidden_states.i`` (the hub's order: conv blocks before their pooling, transformer blocks, deconv
+    blocks after the skip). ``tap_stride[name]`` is how many bases one position of a tap stands for.
+    """
+
+    last_hidden = "embedding"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.core = _Core(config)
+        self._reference = "hf"
+        n, layers, unit = config.num_downsamples, config.num_layers, config.unit
+        self.tap_stride: dict[str, int] = {"core.stem": 1}
+        self._alias: dict[str, str] = {}
+        for i in range(n):
+            self.tap_stride[f"core.conv_tower_blocks.{i}.res_conv"] = 2**i
+            self.tap_stride[f"core.conv_tower_blocks.{i}"] = 2 ** (i + 1)
+            self._alias[f"hidden_states.{i}"] = f"core.conv_tower_blocks.{i}.res_conv"
+        self._alias["before_transformer_embedding"] = f"core.conv_tower_blocks.{n - 1}"
+        for i in range(layers):
+            self.tap_stride[f"core.transformer_blocks.{i}"] = unit
+            self._alias[f"embeddings_{i + 1}"] = f"core.transformer_blocks.{i}"
+            self._alias[f"hidden_states.{n + i}"] = f"core.transformer_blocks.{i}"
+        self._alias["after_transformer_embedding"] = f"core.transformer_blocks.{layers - 1}"
+        for i in range(n):
+            self.tap_stride[f"core.deconv_tower_blocks.{i}"] = 2 ** (n - i - 1)
+            self.tap_stride[f"embeddings_deconv_{i + 1}"] = 2 ** (n - i - 1)
+            self._alias[f"hidden_states.{n + layers + i}"] = f"embeddings_deconv_{i + 1}"
+        self._alias["embedding"] = f"embeddings_deconv_{n}"
+        self.tap_stride |= {alias: self.tap_stride[name] for alias, name in self._alias.items()}
+        self.tap_names = tuple(self.tap_stride)
+        self.register_buffer("inv_freq", inverse_frequencies(config.key_size, ROTARY_BASE), persistent=False)
+
+    def reset_buffers(self) -> None:
+        """Recompute the rotary frequencies (float32) on the parameters' device."""
+        self.inv_freq = inverse_frequencies(self.config.key_size, ROTARY_BASE).to(self.core.embed_layer.weight.device)
+
+    @property
+    def reference(self) -> str:
+        """Whose numbers are computed where the official codes differ: "hf" (default) or "jax"; can be set."""
+        return self._reference
+
+    @reference.setter
+    def reference(self, name: str) -> None:
+        if name not in HEAD_EPS:
+            raise NexVarError(f"no reference {name!r}", where="reference", fix="'hf' or 'jax'")
+        self._reference = name
+        for module in self.core.modules():
+            if isinstance(module, _TrackHead):
+                module.layer_norm.eps = HEAD_EPS[name]
+        if self.config.conditions_vocab_size:
+            for module in self.core.transformer_blocks.modules():
+                if isinstance(module, AdaptiveLayerNorm):
+                    module.eps = LAYER_NORM_EPS if name == "hf" else self.config.layer_norm_eps
+
+    def species_ids(self, names: str | Sequence[str]) -> Tensor:
+        """(B,) token ids of species names, for ``species_ids_B``."""
+        known = {k: v for k, v in self.config.species_to_token_id.items() if not k.startswith("<")}
+        wanted = [names] if isinstance(names, str) else list(names)
+        for name in wanted:
+            if name not in known:
+                fix = f"one of {', '.join(sorted(known))}" if known else "this model knows no species"
+                raise NexVarError(f"no species {name!r}", where="species", fix=fix)
+        return torch.tensor([known[name] for name in wanted])
+
+    def forward(
+        self,
+        ids_BL: Tensor,
+        *,
+        mask_BL: Tensor | None = None,
+        taps: Sequence[str] = (),
+        cache: None = None,
+        logits: bool | slice = True,
+        attentions: Sequence[int] = (),
+        species_ids_B: Tensor | None = None,
+        condition_ids: Sequence[Tensor] | None = None,
+        condition_masks: Sequence[Tensor | None] | None = None,
+        heads: bool = True,
+    ) -> Output:
+        """ids (B, L) -> masked-LM logits (B, L, V), and tracks in ``extras``.
+
+        mask_BL: True for real tokens, padding at the right; None means that every token counts, <pad> too.
+        attentions: transformer blocks, from 0, whose maps (B, H, L/unit, L/unit) go to ``extras["attentions"]``.
+        species_ids_B: species token of each row (``species_ids("human")``); None is ``Config.default_species``.
+        condition_ids: (B,) ids of every condition, for models with others than species; condition_masks: (B,) True
+        where a condition applies.
+        heads: with ``logits=True``, extras get "bigwig_tracks_logits" (B, central L, T), "bed_tracks_logits"
+        (B, central L, elements, 2) and "condition_i_logits" (B, its vocabulary).
+        Raises NexVarError for unknown taps, layers or species, a cache, or tracks of an unaligned length.
+        """
+        config, core = self.config, self.core
+        check_taps(taps, self.tap_names)
+        check_attentions(attentions, config.num_layers)
+        if cache is not None:
+            raise NexVarError("a masked language model has no cache", where="cache", fix="pass whole sequences")
+        conditions, species = self._conditions(ids_BL, species_ids_B, condition_ids, condition_masks)
+        length = ids_BL.shape[1]
+        ids_BL, inside_BL = self._fill_up(ids_BL, mask_BL)
+        wanted = {self._alias.get(name, name) for name in taps}
+        kept: dict[str, Tensor] = {}
+
+        def tap(name: str, x: Tensor | None) -> None:
+            if x is not None and name in wanted:
+                kept[name] = x[:, : -(-length // self.tap_stride[name])]
+
+        x_BLC = core.embed_layer(ids_BL)
+        if inside_BL is not None:
+            x_BLC = x_BLC * inside_BL[..., None]
+        x_BLC = core.stem(x_BLC)
+        tap("core.stem", x_BLC)
+        skips = []
+        for i, block in enumerate(core.conv_tower_blocks):
+            name = f"core.conv_tower_blocks.{i}"
+            skips.append(x_BLC)
+            inside = _at_stride(inside_BL, 2**i)
+            x_BLC, before = block(x_BLC, conditions, inside_BL=inside, keep=f"{name}.res_conv" in wanted)
+            tap(f"{name}.res_conv", before)
+            tap(name, x_BLC)
+
+        rope = rotary_tables(self.inv_freq, 0, x_BLC.shape[1])
+        keys_BL = _at_stride(inside_BL, config.unit)
+        if self._reference == "jax" and keys_BL is None and conditions is None:
+            keys_BL = (ids_BL != config.pad_token_id).unflatten(1, (-1, config.unit)).any(-1)
+        maps: dict[int, Tensor] = {}
+        for i, block in enumerate(core.transformer_blocks):
+            x_BLC, weights = block(x_BLC, rope, conditions, keys_BL, i in attentions)
+            if weights is not None:
+                maps[i] = weights
+            tap(f"core.transformer_blocks.{i}", x_BLC)
+        bottom_BLC = x_BLC
+
+        for i, block in enumerate(core.deconv_tower_blocks):
+            name = f"core.deconv_tower_blocks.{i}"
+            skip = skips.pop() if config.use_skip_connection else None
+            inside = _at_stride(inside_BL, 2 ** (config.num_downsamples - i))
+            x_BLC, before = block(x_BLC, conditions, inside_BL=inside, skip_BLC=skip, keep=name in wanted)
+            tap(name, before)
+            tap(f"embeddings_deconv_{i + 1}", x_BLC)
+        x_BLC = x_BLC[:, :length]
+
+        extras: dict[str, Any] = {"attentions": maps} if attentions else {}
+        scores = None
+        if logits is not False:
+            scores = core.lm_head(x_BLC if logits is True else x_BLC[:, logits])
+        if heads and logits is True:
+            extras |= self._heads(x_BLC, bottom_BLC, keys_BL, species)
+        return Output(scores, {name: kept[self._alias.get(name, name)] for name in taps}, extras)
+
+    def _conditions(
+        self,
+        ids_BL: Tensor,
+        species_ids_B: Tensor | None,
+        condition_ids: Sequence[Tensor] | None,
+        condition_masks: Sequence[Tensor | None] | None,
+    ) -> tuple[Conditions | None, list[int]]:
+        """The embedded conditions, and each row's species as the index of its track head."""
+        config = self.config
+        count = len(config.conditions_vocab_size)
+        if not count:
+            if species_ids_B is not None or condition_ids is not None:
+                raise NexVarError("this model takes no species", where="species_ids_B", fix="leave it away")
+            return None, []
+        if condition_ids is None:
+            if species_ids_B is None:
+                if config.default_species is None:
+                    raise NexVarError("no species given", where="species_ids_B", fix="model.species_ids('…')")
+                species_ids_B = self.species_ids(config.default_species)
+            condition_ids = [species_ids_B.to(ids_BL.device).expand(len(ids_BL))]
+        if len(condition_ids) != count:
+            raise NexVarError(f"{len(condition_ids)} conditions, the model has {count}", where="condition_ids")
+        species: list[int] = []
+        if config.bigwigs_per_species:
+            species = [int(i) - config.num_species_special_tokens for i in condition_ids[0].tolist()]
+            if any(not 0 <= i < len(config.bigwigs_per_species) for i in species):
+                fix = f"one of {', '.join(config.track_species)}"
+                raise NexVarError("a species token without tracks", where="species_ids_B", fix=fix)
+        vectors = [table(ids) for table, ids in zip(self.core.cond_tables, condition_ids, strict=True)]
+        return Conditions(vectors, list(condition_masks or [None] * count)), species
+
+    def _fill_up(self, ids_BL: Tensor, mask_BL: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Every row filled up with N to a multiple of the unit, and what lies inside its own multiple (None: all)."""
+        config = self.config
+        n_id, unit = config.n_token_id, config.unit
+        whole = -(-ids_BL.shape[1] // unit) * unit
+        if mask_BL is not None:
+            ids_BL = ids_BL.masked_fill(~mask_BL.bool(), n_id)
+        padded = F.pad(ids_BL, (0, whole - ids_BL.shape[1]), value=n_id)
+        if mask_BL is None:
+            return padded, None
+        position = torch.arange(1, mask_BL.shape[1] + 1, device=mask_BL.device)
+        length_B = (mask_BL * position).amax(-1)
+        inside_B = -(-length_B // unit) * unit
+        if bool((inside_B == whole).all()):
+            return padded, None
+        return padded, torch.arange(whole, device=ids_BL.device) < inside_B[:, None]
+
+    def _heads(
+        self, x_BLC: Tensor, bottom_BLC: Tensor, keys_BL: Tensor | None, species: list[int]
+    ) -> dict[str, Tensor]:
+        config, core = self.config, self.core
+        found: dict[str, Tensor] = {}
+        if config.conditions_vocab_size:
+            if keys_BL is None:
+                mean_BD = bottom_BLC.mean(1)
+            else:
+                keep = keys_BL[..., None]
+                mean_BD = bottom_BLC.masked_fill(~keep, 0.0).sum(1) / keep.sum(1)
+            if self._reference == "jax":
+                mean_BD = gelu(mean_BD)
+            for i, head in enumerate(core.conditions_heads):
+                found[f"condition_{i}_logits"] = head(mean_BD)
+        if not (config.bigwigs_per_species or config.bed_elements_names):
+            return found
+        if x_BLC.shape[1] % config.unit or keys_BL is not None:
+            raise NexVarError(
+                "tracks need rows of one length, a multiple of " + str(config.unit),
+                where="input_ids",
+                fix="cut or fill up with N, or ask for no tracks with heads=False",
+            )
+        centre = x_BLC[:, central(x_BLC.shape[1], config.keep_target_center_fraction, self._reference)]
+        if config.bigwigs_per_species:
+            found["bigwig_tracks_logits"] = core.bigwig_head(centre, species)
+        if config.bed_elements_names:
+            found["bed_tracks_logits"] = core.bed_head(centre).unflatten(-1, (-1, 2))
+        return found
+
+
+def central(length: int, fraction: float, reference: str = "hf") -> slice:
+    """The central part of ``length`` bases that has tracks; the official codes round differently."""
+    if reference == "jax":
+        margin = int((1.0 - fraction) * length) // 2
+        return slice(margin, length - margin)
+    kept = int(length * fraction)
+    start = (length - kept) // 2
+    return slice(start, start + kept)
+
+
+def _at_stride(inside_BL: Tensor | None, stride: int) -> Tensor | None:
+    return None if inside_BL is None else inside_BL[:, ::stride]
