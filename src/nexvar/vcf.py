@@ -26,6 +26,11 @@ _MATE = r"(?:<[^<>\s]+>|[^\[\]\s<>]+):\d+"
 _ALT = re.compile(
     rf"[{_BASES}]+|\*|\.|<[^<>\s,]+>|[{_BASES}.]*[\[\]]{_MATE}[\[\]][{_BASES}.]*|\.[{_BASES}]+|[{_BASES}]+\."
 )
+# What nearly every line looks like, in one match; what does not match is taken apart field by field.
+_USUAL = re.compile(
+    r"([0-9A-Za-z_.]+)\t([1-9][0-9]{0,8})\t([^\t ]+)\t([ACGT]+)\t([ACGT]+(?:,[ACGT]+)*)\t"
+    r"(\.|[0-9]+(?:\.[0-9]+)?)\t([^\t ]+)\t([^\t]+)(?:\t(.+))?"
+)
 _QUAL = re.compile(r"\.|[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE)
 _END = re.compile(r"(?:^|;)END=([^;]*)")
 _SVLEN = re.compile(r"(?:^|;)SVLEN=([^;]*)")
@@ -214,6 +219,13 @@ class VcfReader:
             yield self._record(number, line)
 
     def _record(self, number: int, line: str) -> Record:
+        if (usual := _USUAL.fullmatch(line)) and line.count("\t") + 1 == self._width:
+            chrom, pos, id_, ref, alt, qual, filter_, info, rest = usual.groups("")
+            if (chrom in self.contigs or not self.contigs) and len(ref) + len(alt) <= MAX_ALLELE:
+                return Record(number, chrom, int(pos) - 1, id_, ref, alt, qual, filter_, info, rest, line)
+        return self._unusual_record(number, line)
+
+    def _unusual_record(self, number: int, line: str) -> Record:
         fields = line.split("\t", 8)
         if len(fields) < 8 or line.count("\t") + 1 != self._width:
             raise self._wrong_width(number, line)
