@@ -13,9 +13,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from _measure import interleaved, matmul_rate, peak_above, table
 from torch import Tensor
 
+from _measure import interleaved, matmul_rate, peak_above, table
 from nexvar.models.nucleotide_transformer import Config, Model
 
 NT_V2_50M = Config(
@@ -36,7 +36,10 @@ def naive_forward(model: Model, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
     for layer in model.esm.encoder.layer:
         attention = layer.attention
         h = attention.LayerNorm(x_BLD)
-        q, k, v = (_heads(h, p, config.num_attention_heads) for p in (attention.self.query, attention.self.key, attention.self.value))
+        q, k, v = (
+            _heads(h, p, config.num_attention_heads)
+            for p in (attention.self.query, attention.self.key, attention.self.value)
+        )
         q = q * q.shape[-1] ** -0.5
         angles = torch.outer(torch.arange(q.shape[2]).float(), model.inv_freq)
         angles = torch.cat([angles, angles], -1)
@@ -96,7 +99,8 @@ def main() -> None:
         [name, t.wall, t.cpu, work / t.cpu / rate, memory[name] / 2**20, times["remote-code style"].cpu / t.cpu]
         for name, t in times.items()
     ]
-    print(f"NT-v2-50M, {args.rows} x {args.tokens} tokens, float32, {args.threads} threads, largest difference {difference:.1e}")
+    print(f"NT-v2-50M, {args.rows} x {args.tokens} tokens, float32, {args.threads} threads")
+    print(f"largest difference of the logits: {difference:.1e}")
     print(f"this machine's matmul: {rate:.0f} GFLOP per CPU-second")
     print(table(["", "wall s", "cpu s", "of matmul rate", "peak MB above model", "times faster (cpu)"], rows))
 
