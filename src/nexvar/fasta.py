@@ -11,6 +11,7 @@ what the sequence is: small files are scanned and compared with it, big ones hav
 from __future__ import annotations
 
 import bisect
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from nexvar.errors import NexVarError
 
 CHUNK = 1 << 22
 FIRST_CHUNK = 1 << 14
-STEP = 1 << 14  # bytes between checkpoints of the index: what a fetch may have to skip
+STEP = 1 << 12  # bytes between checkpoints of the index: what a fetch may have to skip
 TRUST_FAI_ABOVE = 1 << 28  # below this, scanning takes under a second and is the safer way
 MAX_HEADER = 1 << 16
 BASES = b"ACGTNRYSWKMBDHV"
@@ -38,8 +39,8 @@ class Entry:
     end: int = 0  # byte after the record
     length: int = 0
     line: tuple[int, int] | None = None  # set only when it holds for the whole record (a checked .fai)
-    mark_bytes: list[int] = field(default_factory=list)
-    mark_bases: list[int] = field(default_factory=list)
+    mark_bytes: array[int] = field(default_factory=lambda: array("q"))
+    mark_bases: array[int] = field(default_factory=lambda: array("q"))
 
     def fetch(self, source: Source, start: int, end: int) -> bytes:
         """Bases [start, end) of the record, as they are in the file; fewer only if the index lies."""
@@ -47,12 +48,17 @@ class Entry:
             bases, width = self.line
             first = self.start + start // bases * width + start % bases
             last = self.start + (end - 1) // bases * width + (end - 1) % bases + 1
-            return source.read(first, last - first).translate(None, NEWLINES)
+            return _join_lines(source.read(first, last - first))
         index = bisect.bisect_right(self.mark_bases, start) - 1
         offset, base = self.mark_bytes[index], self.mark_bases[index]
         following = bisect.bisect_left(self.mark_bases, end)
         stop = self.mark_bytes[following] if following < len(self.mark_bytes) else self.end
-        return source.read(offset, stop - offset).translate(None, NEWLINES)[start - base : end - base]
+        return _join_lines(source.read(offset, stop - offset))[start - base : end - base]
+
+
+def _join_lines(raw: bytes) -> bytes:
+    joined = raw.replace(b"\n", b"")
+    return joined.replace(b"\r", b"") if b"\r" in joined else joined
 
 
 class _Scan:
@@ -154,7 +160,8 @@ class _Scan:
             for at in range(0, len(chunk), STEP):
                 entry.mark_bytes.append(offset + at)
                 entry.mark_bases.append(entry.length)
-                entry.length += len(chunk[at : at + STEP].translate(None, NEWLINES))
+                part = chunk[at : at + STEP]
+                entry.length += len(part) - part.count(b"\n") - part.count(b"\r")
             self.lines += chunk.count(b"\n")
             at_line_start = chunk.endswith(b"\n") if chunk else at_line_start
             offset += len(chunk)

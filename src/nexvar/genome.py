@@ -173,14 +173,13 @@ class Fasta:
             return ""
         name, offset = self._slices.get(contig, (contig, 0))
         raw = self._entries[name].fetch(self.source, start - offset, end - offset)
-        text = raw.decode("ascii", "replace")
-        if len(raw) != end - start or not (text.isascii() and text.isalpha()):
+        if len(raw) != end - start or not raw.isalpha():
             raise NexVarError(
                 f"bases {start + 1}-{end} of {contig} are not where the index says",
                 where=self.path,
                 fix="the file changed, or its .fai is stale: delete the .fai and start again",
             )
-        return text.upper() if upper else text
+        return (raw.upper() if upper else raw).decode("ascii")
 
 
 def _candidates(name: str, synonyms: Mapping[str, str]) -> Iterable[tuple[str, str]]:
