@@ -13,9 +13,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,8 +63,11 @@ class Store:
         records = [Record(*row) for row in index["records"]]
         bases = np.memmap(folder / "bases.u8", dtype=np.uint8, mode="r")
         if len(bases) != sum(r.length for r in records):
-            raise NexVarError(f"{len(bases)} bases, but the index says {sum(r.length for r in records)}",
-                              where=folder, fix="delete this folder; it is rebuilt from the sources")
+            raise NexVarError(
+                f"{len(bases)} bases, but the index says {sum(r.length for r in records)}",
+                where=folder,
+                fix="delete this folder; it is rebuilt from the sources",
+            )
         return cls(bases, records)
 
     def sequence(self, record: Record) -> np.ndarray:
@@ -96,7 +98,9 @@ def read_sequences(path: Path) -> Iterator[tuple[str, str, str]]:
             rows = (row for part in pq.ParquetFile(path).iter_batches(1024) for row in part.to_pylist())
             yield from (_row(row, i, path) for i, row in enumerate(rows, 1))
         else:
-            raise NexVarError(f"unknown format {kind!r}", where=path, fix="fasta, jsonl or parquet (fasta and jsonl may be .gz)")
+            raise NexVarError(
+                f"unknown format {kind!r}", where=path, fix="fasta, jsonl or parquet (fasta and jsonl may be .gz)"
+            )
     except (OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise NexVarError(f"cannot be read: {error}", where=path) from error
 
@@ -153,11 +157,13 @@ def build_store(sources: Sequence[Path], folder: Path) -> Store:
                 records.append(Record(name, description, start, len(bases)))
                 start += len(bases)
     if not records:
-        raise NexVarError("no sequence in it", where=sources[0] if sources else "data.files", fix="a FASTA with records")
+        raise NexVarError(
+            "no sequence in it", where=sources[0] if sources else "data.files", fix="a FASTA with records"
+        )
     rows = [[r.name, r.description, r.start, r.length] for r in records]
     (partial / "index.json").write_text(json.dumps({"records": rows}), encoding="utf-8")
     try:
-        os.replace(partial, home)
+        partial.replace(home)
     except OSError:  # another process was faster; its store is the same
         return Store.open(home)
     return Store.open(home)
@@ -170,8 +176,18 @@ class Split:
     excluded: list[Record]
 
 
-def split(records: Sequence[Record], *, by: str, count: int, seed: int, exclude: Sequence[str] = ()) -> Split:
+def split(
+    records: Sequence[Record],
+    *,
+    by: str,
+    count: int,
+    seed: int,
+    exclude: Sequence[str] = (),
+    names: Sequence[str] = (),
+) -> Split:
     """Hold out whole groups until at least ``count`` records are held out; ``exclude`` drops clades from everything.
+
+    names: hold out these records (species, chromosomes) instead of drawn ones.
 
     by: "genus" or "record" (species, chromosome). The order of the groups is a hash of (seed, group): it does not
     depend on the order of the file, and adding a record moves no other one between the sets.
@@ -180,28 +196,22 @@ def split(records: Sequence[Record], *, by: str, count: int, seed: int, exclude:
         raise NexVarError(f"unknown hold-out {by!r}", where="data.holdout_by", fix='"genus" or "record"')
     excluded = [r for r in records if r.groups() & set(exclude)]
     kept = [r for r in records if not r.groups() & set(exclude)]
+    if missing := set(names) - {r.name for r in records}:
+        raise NexVarError(f"no record {sorted(missing)[0]!r}", where="data.holdout_names")
     groups: dict[str, list[Record]] = {}
     for record in kept:
         groups.setdefault(record.genus if by == "genus" else record.name, []).append(record)
     order = sorted(groups, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest())
-    held: list[Record] = []
+    held = [r for r in kept if r.name in set(names)]
     for group in order:
-        if len(held) >= count:
+        if names or len(held) >= count:
             break
         held += groups[group]
-    names = {r.name for r in held}
-    train = [r for r in kept if r.name not in names]
+    chosen = {r.name for r in held}
+    train = [r for r in kept if r.name not in chosen]
     if not train:
         raise NexVarError(f"holding out {count} records leaves none to train on", where="data.holdout", fix="fewer")
     return Split(train, held, excluded)
-
-
-@dataclass
-class Batch:
-    """text_BL uint8: bases as letters, upper case. weight_BL float32: the loss weight of each base (0 = none)."""
-
-    text_BL: np.ndarray
-    weight_BL: np.ndarray
 
 
 @dataclass
@@ -254,18 +264,7 @@ class Sampler:
             weight[(raw != text) & IS_BASE[text]] = self.soft_mask_weight
         return text, weight
 
-    def batch(self, first: int, count: int) -> Batch:
-        """Samples ``first .. first + count``."""
+    def windows(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Samples ``first .. first + count``: letters (count, length) uint8, upper case, and their loss weights."""
         rows = [self.window(i) for i in range(first, first + count)]
-        return Batch(np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows]))
-
-
-def token_table(encode: Callable[[str], list[int]]) -> np.ndarray:
-    """(256,) int64: the token of each letter, for single-base tokenizers; a letter it does not know maps to N's."""
-    unknown = encode("N")[0]
-    table = np.full(256, unknown, dtype=np.int64)
-    for letter in "ACGTNRYKMSWBVDH":
-        ids = encode(letter)
-        table[ord(letter)] = ids[0] if len(ids) == 1 else unknown
-    table[0] = 0
-    return table
+        return np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])

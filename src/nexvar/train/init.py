@@ -1,57 +1,62 @@
-"""Fresh parameters for training from scratch, chosen by parameter name and shape.
-
-Checkpoints never pass through here; ``load.py`` assigns theirs.
-"""
+"""Fresh parameters for training from scratch. Checkpoints never pass through here; ``load.py`` assigns theirs."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-_ZERO_AT_START = ("out_filter_dense.weight", "inner_mha_cls.out_proj.weight", "mlp.l3.weight")
+from nexvar import models
+
+_WRITES_RESIDUAL = ("out_filter_dense.weight", "inner_mha_cls.out_proj.weight", "mlp.l3.weight")
 
 
-@torch.no_grad()
-def initialize(model: nn.Module, seed: int) -> None:
-    """Fill every parameter of ``model`` (already on its device) and its buffers; the same seed gives the same bits.
+def fresh(architecture: str, config: Any, seed: int, std: float = 0.0) -> nn.Module:
+    """A model to train from scratch, on the CPU; the same seed gives the same bits.
 
-    The last matrix of every residual branch starts at zero, so that the network starts as its embedding.
+    std: when above 0, every matrix and embedding is drawn with it (Genos: 0.01). Otherwise StripedHyena 2 follows
+    the rules below and every other architecture its own constructor.
     """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: nn.Module = models.get(architecture).Model(config)
     rng = torch.Generator().manual_seed(seed)
-    for name, p in sorted(model.named_parameters()):
-        p.copy_(_fresh(name, p.shape, rng))
+    with torch.no_grad():
+        for name, p in sorted(model.named_parameters()):
+            if std > 0:
+                if p.ndim == 2:
+                    p.normal_(std=std, generator=rng)
+            elif architecture == "striped_hyena2":
+                p.copy_(_striped_hyena2(name, p.shape, rng))
     model.reset_buffers()  # type: ignore[operator]
+    return model
 
 
-def _fresh(name: str, shape: torch.Size, rng: torch.Generator) -> Tensor:
+def _striped_hyena2(name: str, shape: torch.Size, rng: torch.Generator) -> Tensor:
+    """What writes into the residual stream starts at zero (the network starts as its embedding: Muon likes that),
+    every other matrix keeps variance, filters have unit energy and memories from one base to 4,000."""
+
     def normal(std: float) -> Tensor:
         return torch.randn(shape, generator=rng) * std
 
     leaf = name.rsplit(".", 1)[-1]
-    if name.endswith(_ZERO_AT_START):
+    if name.endswith(_WRITES_RESIDUAL) or leaf.endswith("bias"):
         return torch.zeros(shape)
-    if leaf == "log_poles":  # time constants from one base to 4,000, log-spaced, the same set in every channel
+    if leaf in ("scale", "D"):
+        return torch.ones(shape)
+    if leaf == "log_poles":
         rates = torch.logspace(0, -math.log10(4000.0), shape[1])
         return -rates[None, :, None].expand(shape)
     if leaf == "residues":
         return normal(0.1 / math.sqrt(shape[1]))
-    if leaf == "h":  # Hyena filters: unit energy; the long ones under envelopes of 4 .. 64 bases, one per group
-        taps = torch.arange(shape[-1], dtype=torch.float32)
-        if shape[-1] <= 16:
-            return normal(shape[-1] ** -0.5)
-        scale = torch.logspace(2, 6, shape[0], base=2.0)[:, None]
-        envelope = torch.exp(-taps / scale)
+    if leaf == "h" and shape[-1] > 16:  # one envelope per group, of 4 to 64 bases
+        spans = torch.logspace(2, 6, shape[0], base=2.0)[:, None]
+        envelope = torch.exp(-torch.arange(shape[-1], dtype=torch.float32) / spans)
         return normal(1.0) * (envelope / envelope.norm(dim=-1, keepdim=True))[:, None]
-    if leaf == "short_filter_weight":
+    if leaf in ("h", "short_filter_weight"):
         return normal(shape[-1] ** -0.5)
-    if leaf == "D" or (p_is_scale := leaf == "scale" or ("norm" in name and leaf == "weight")):
-        return torch.ones(shape)
-    if leaf == "bias":
-        return torch.zeros(shape)
-    if "embedding" in name or "embed" in name:
+    if name in ("embedding_layer.weight", "unembed.weight"):
         return normal(0.02)
-    if len(shape) >= 2:
-        return normal(math.prod(shape[1:]) ** -0.5)
-    raise ValueError(f"no initialisation for {name} {tuple(shape)}")
+    return normal(math.prod(shape[1:]) ** -0.5)

@@ -1,256 +1,277 @@
-"""The training loop: recipe -> store -> batches -> loss -> update -> checkpoint. One loop for every architecture.
+"""The training loop: recipe -> store -> windows -> loss -> update -> checkpoint. One loop for every architecture.
 
-    pretrain(recipe.toml) -> out/model/            config.json + model.safetensors: what NexVar(folder) loads
-                             out/state.safetensors everything a resume needs, replaced atomically
-                             out/log.jsonl         one line per logged step
+    pretrain(recipe.toml) -> out/model/             config.json + model.safetensors: what NexVar(folder) loads
+                             out/state.safetensors  all that a resume needs, replaced atomically
+                             out/log.jsonl, out/tensorboard/, out/loss.png
 
-Data-parallel under torchrun: every process computes its rows of the same batch and one all-reduce sums the gradients.
+Data-parallel under torchrun: every process computes its share of the same windows, one all-reduce sums the gradients,
+so the number of processes changes nothing but the order of a few additions.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from nexvar import models, tokenizers
+from nexvar import tokenizers
 from nexvar.errors import NexVarError
-from nexvar.train import data
-from nexvar.train.init import initialize
+from nexvar.load import make_config, pick_device, save
+from nexvar.train import data, state
+from nexvar.train.init import fresh
+from nexvar.train.logs import Log, loss_curve, matmul_rate
+from nexvar.train.objective import LN2, Objective, loss_of
 from nexvar.train.optim import Optimizer, Schedule, clip_
 from nexvar.train.recipe import Recipe, read
 
-LN2 = math.log(2.0)
-
-
-def weighted_nll(logits_BLV: Tensor, ids_BL: Tensor, weight_BL: Tensor) -> Tensor:
-    """Sum over positions of weight x -log p(next token), in float32 (nats)."""
-    logits, targets, weight = logits_BLV[:, :-1], ids_BL[:, 1:], weight_BL[:, 1:]
-    nll = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    return (nll * weight.flatten()).sum()
-
 
 class Run:
-    """Everything one run holds: model, optimizer, sampler, where it writes and how far it is."""
+    """One run: the model, its optimizer, its data, where it writes and how far it is."""
 
-    def __init__(self, recipe: Recipe, rank: int, world: int) -> None:
+    def __init__(self, recipe: Recipe, rank: int = 0, world: int = 1) -> None:
         self.recipe, self.rank, self.world = recipe, rank, world
-        self.out = Path(recipe.run.out)
-        self.out.mkdir(parents=True, exist_ok=True)
-        tokenizer = tokenizers.make(recipe.model.tokenizer)
-        architecture = models.get(recipe.model.architecture)
-        self.config = architecture.Config(**recipe.model.config)
-        self.model = architecture.Model(self.config)
-        initialize(self.model, recipe.run.seed)
-        self.table = data.token_table(tokenizer.tokenize)
-        if self.table.max() >= self.config.vocab_size:
-            raise NexVarError(
-                f"the tokenizer's ids reach {self.table.max()}, the model's vocabulary is {self.config.vocab_size}",
-                where="model.config.vocab_size", fix="a larger vocabulary",
-            )
+        self.out, self.device = Path(recipe.run.out), pick_device(recipe.run.device)
+        for stage in recipe.stages:
+            if stage.batch % (stage.micro_batch * world):
+                raise NexVarError(
+                    f"a batch of {stage.batch} does not split into {world} processes",
+                    where="run.batch",
+                    fix="batch = processes x micro_batch x a whole number",
+                )
+        m, d, o, s = recipe.model, recipe.data, recipe.optimizer, recipe.schedule
+        self.config = make_config(m.architecture, m.config, "model.config")
+        self.model = fresh(m.architecture, self.config, recipe.run.seed, m.init_std).to(self.device).train()
+        if recipe.run.checkpoint_activations:
+            checkpoint_blocks(self.model)
+        tokenizer = tokenizers.make(m.tokenizer, Path(m.tokenizer_folder) if m.tokenizer_folder else None)
+        vocabulary = getattr(self.config, "vocab_size", tokenizer.vocab_size)
+        self.objective = Objective(recipe.objective, tokenizer, vocabulary, recipe.run.seed)
         self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        o, d = recipe.optimizer, recipe.data
-        self.optimizer = Optimizer(
-            o.kind, self.parameters, adam_lr=o.adam_lr, muon_lr=o.muon_lr, beta1=o.beta1, beta2=o.beta2,
-            momentum=o.momentum, weight_decay=o.weight_decay,
-        )
+        self.optimizer = Optimizer(o, self.parameters)
+        self.ema = {n: p.detach().clone() for n, p in self.parameters.items()} if recipe.run.ema else {}
+        self.schedule = Schedule(s.kind, s.steps, s.warmup, s.decay, s.floor, s.cosine_steps)
+        self.out.mkdir(parents=True, exist_ok=True)
         self.store = data.build_store([Path(f) for f in d.files], self.out / "store")
         self.split = data.split(
-            self.store.records, by=d.holdout_by, count=d.holdout, seed=d.holdout_seed, exclude=d.exclude
+            self.store.records,
+            by=d.holdout_by,
+            count=d.holdout,
+            seed=d.holdout_seed,
+            exclude=d.exclude,
+            names=d.holdout_names,
         )
-        self.sampler = data.Sampler(
-            self.store, self.split.train, d.length, recipe.run.seed, circular=d.circular,
-            reverse_complement=d.reverse_complement, weights=d.weights, soft_mask_weight=d.soft_mask_weight,
+        self.step = 0
+        self.loss_fn: Any = partial(loss_of, self.model, part=recipe.objective, bf16=recipe.run.bf16)
+        if recipe.run.compile:
+            self.loss_fn = torch.compile(self.loss_fn)
+
+    def sampler(self, length: int) -> data.Sampler:
+        d = self.recipe.data
+        return data.Sampler(
+            self.store,
+            self.split.train,
+            length,
+            self.recipe.run.seed,
+            circular=d.circular,
+            reverse_complement=d.reverse_complement,
+            weights=d.weights,
+            soft_mask_weight=d.soft_mask_weight,
         )
-        self.step, self.decay_start, self.decay = 0, -1, recipe.schedule.decay
-        self.steps = recipe.schedule.steps
-        forward = self._loss
-        self.loss_fn = torch.compile(forward, dynamic=False) if recipe.run.compile else forward
 
-    # --- one step ---------------------------------------------------------------------------------------------
-
-    def _loss(self, ids_BL: Tensor, weight_BL: Tensor) -> Tensor:
-        with torch.autocast(ids_BL.device.type, torch.bfloat16, enabled=self.recipe.run.bf16):
-            logits = self.model(ids_BL).logits
-        return weighted_nll(logits, ids_BL, weight_BL)
+    # -- one step
 
     def train_step(self) -> tuple[float, float]:
-        """One update. Returns (mean loss in nats per base, gradient norm)."""
-        r = self.recipe
-        share = r.run.batch // self.world
-        first = self.step * r.run.batch + self.rank * share
-        total = torch.zeros(2, dtype=torch.float64)
+        """One update. Returns the mean loss (nats per weighted target), also per base, and the gradient norm."""
+        stage, first = self.recipe.stage(self.step)
+        share = stage.batch // self.world
+        first += self.rank * share
+        sampler = self.sampler(stage.length)
         for p in self.parameters.values():
             p.grad = None
-        for i in range(0, share, r.run.micro_batch):
-            batch = self.sampler.batch(first + i, r.run.micro_batch)
-            ids = torch.from_numpy(self.table[batch.text_BL])
-            weight = torch.from_numpy(batch.weight_BL)
-            loss = self.loss_fn(ids, weight)
+        sums = torch.zeros(3, dtype=torch.float64)  # nats, weights, bases
+        for i in range(first, first + share, stage.micro_batch):
+            batch = self.objective.batch(*sampler.windows(i, stage.micro_batch), i).to(self.device)
+            loss, nll = self.loss_fn(batch=batch)
             loss.backward()
-            total += torch.tensor([float(loss.detach()), float(weight[:, 1:].sum())], dtype=torch.float64)
-        self._all_reduce(total)
-        mean = float(total[0] / total[1])
-        if not math.isfinite(mean):
-            raise NexVarError(
-                f"the loss is {mean}", where=f"step {self.step}, windows {first} .. {first + share}",
-                fix=f"the checkpoint in {self.out} is from before it; resume with a lower learning rate",
-            )
-        for p in self.parameters.values():
-            p.grad.mul_(1.0 / float(total[1]))  # type: ignore[union-attr]
-        norm = clip_(self.parameters.values(), r.optimizer.clip)
-        self.optimizer.step(self.step + 1, self.schedule().factor(self.step))
+            sums += torch.tensor([float(nll), float(batch.weight.sum()), batch.bases], dtype=torch.float64)
+        grads = self._reduce(sums)
+        if not math.isfinite(float(sums[0])):
+            self._stop(f"the loss is {float(sums[0])}", first, share)
+        for g in grads:
+            g.mul_(1.0 / max(float(sums[1]), 1e-9))
+        norm = clip_(grads, self.recipe.optimizer.clip)
+        if not math.isfinite(norm):
+            self._stop(f"the gradient's norm is {norm}", first, share)
+        self.optimizer.step(self.step + 1, self.schedule.factor(self.step))
         self.step += 1
-        return mean, norm
+        with torch.no_grad():
+            for name, mean in self.ema.items():
+                mean.lerp_(self.parameters[name], 1 - self.recipe.run.ema)
+        return float(sums[0] / sums[2].clamp(min=1e-9)), norm
 
-    def _all_reduce(self, total: Tensor) -> None:
-        if self.world == 1:
-            return
-        dist.all_reduce(total)
-        grads = [p.grad for p in self.parameters.values()]
-        flat = torch.cat([g.flatten() for g in grads])  # type: ignore[union-attr]
-        dist.all_reduce(flat)
-        for g, f in zip(grads, flat.split([g.numel() for g in grads]), strict=True):  # type: ignore[union-attr]
-            g.copy_(f.view_as(g))  # type: ignore[union-attr]
+    def _stop(self, what: str, first: int, share: int) -> None:
+        raise NexVarError(
+            what,
+            where=f"step {self.step}, windows {first} to {first + share - 1}",
+            fix=f"{self.out / 'state.safetensors'} is the last good state; resume it with a lower learning rate",
+        )
 
-    def schedule(self) -> Schedule:
-        s = self.recipe.schedule
-        return Schedule(s.kind, self.steps, s.warmup, self.decay, s.floor)
+    def _reduce(self, sums: Tensor) -> list[Tensor]:
+        """Sum ``sums`` and all gradients over the processes; returns the gradients (missing ones become zeros)."""
+        for p in self.parameters.values():
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        grads = [p.grad for p in self.parameters.values() if p.grad is not None]
+        if self.world > 1:
+            dist.all_reduce(sums)
+            flat = torch.cat([g.flatten() for g in grads])
+            dist.all_reduce(flat)
+            for g, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+                g.copy_(part.view_as(g))
+        return grads
 
     def poll_decay(self) -> None:
-        """A file ``out/decay`` holding a number N ends the stable phase now and decays over the next N steps.
+        """A file ``out/decay`` holding a number N ends a wsd schedule's stable phase now: N steps of decay are left.
 
-        The choice is stored in the checkpoint, so a resumed run keeps it.
+        The choice is kept in the checkpoint, so a resumed run is the same run.
         """
         request = self.out / "decay"
         wanted = torch.tensor(int(request.read_text()) if self.rank == 0 and request.is_file() else 0)
         if self.world > 1:
             dist.broadcast(wanted, 0)
         if wanted > 0:
-            self.decay, self.steps = int(wanted), self.step + int(wanted)
+            self.schedule = self.schedule.decay_now(self.step, int(wanted))
             if self.rank == 0:
                 request.rename(self.out / "decay.taken")
 
-    # --- evaluation -------------------------------------------------------------------------------------------
+    # -- held-out loss
 
     @torch.no_grad()
-    def held_out_bits(self, records: list[data.Record], limit: int | None = None) -> float:
-        """Bits per base, every base of ``records`` (their first ``limit`` windows), forward strand, no overlap."""
-        length, total = self.recipe.data.length, torch.zeros(2, dtype=torch.float64)
-        rows: list[Any] = []
-        for record in records[self.rank :: self.world]:
-            bases = data.UPPER[self.store.sequence(record)]
-            starts = range(0, len(bases) - length + 1, length)
-            rows += [bases[s : s + length] for s in list(starts)[:limit]]
-        size = self.recipe.run.micro_batch
-        while len(rows) % size:  # NOTE a compiled loss has one batch shape; the fill-up rows have weight 0
-            rows.append(None)
-        for i in range(0, len(rows), size):
-            text = [r if r is not None else rows[0] for r in rows[i : i + size]]
-            weight = [data.IS_BASE[r].astype("float32") if r is not None else 0 * t for r, t in zip(rows[i : i + size], text, strict=True)]
-            ids = torch.stack([torch.from_numpy(self.table[t]) for t in text])
-            w = torch.stack([torch.from_numpy(x).float() for x in weight])
-            total += torch.tensor([float(self.loss_fn(ids, w)), float(w[:, 1:].sum())], dtype=torch.float64)
-        if self.world > 1:
-            dist.all_reduce(total)
-        return float(total[0] / total[1]) / LN2
+    def held_out_bits(self, records: list[data.Record], length: int, limit: int | None = None) -> float:
+        """Bits per base of ``records``: forward strand, windows of ``length`` side by side (the first ``limit``).
 
-    # --- checkpoints ------------------------------------------------------------------------------------------
+        The end of a record that fills no window counts too, as a window that overlaps the one before it.
+        """
+        sums = torch.zeros(2, dtype=torch.float64)
+        for record in records[self.rank :: self.world]:
+            letters = data.UPPER[self.store.sequence(record)]
+            starts = list(range(0, max(len(letters) - length, 0) + 1, length))
+            for start in starts[:limit]:
+                text = letters[start : start + length][None]
+                batch = self.objective.batch(text, data.IS_BASE[text].astype(np.float32), start).to(self.device)
+                nll = loss_of(self.model, batch, self.recipe.objective, self.recipe.run.bf16)[1]
+                sums += torch.tensor([float(nll), batch.bases], dtype=torch.float64)
+        if self.world > 1:
+            dist.all_reduce(sums)
+        return float(sums[0] / sums[1].clamp(min=1.0)) / LN2
+
+    # -- checkpoints
 
     def save(self) -> None:
+        """The state for a resume and the model folder (the average's weights, if there is one), from process 0."""
         if self.rank:
             return
-        tensors = {f"p.{n}": p.detach() for n, p in self.parameters.items()}
-        tensors |= {f"o.{n}": t for n, t in self.optimizer.state.items()}
-        facts = {"step": self.step, "steps": self.steps, "decay": self.decay}
-        atomic_save(tensors, self.out / "state.safetensors", {"run": json.dumps(facts)})
-        folder = self.out / "model"
-        folder.mkdir(exist_ok=True)
-        config = {"architecture": self.recipe.model.architecture, **self.recipe.model.config}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        weights = {n: t.detach().clone().contiguous() for n, t in self.model.state_dict().items()}
-        atomic_save(weights, folder / "model.safetensors", {"step": str(self.step)})
+        facts = {"step": self.step, "steps": self.schedule.steps, "decay": self.schedule.decay}
+        state.write(self._tensors(), facts, self.out / "state.safetensors")
+        m, objective = self.recipe.model, self.recipe.objective.kind
+        card = {"tokenizer": m.tokenizer, "objective": objective, "context": self.recipe.stages[-1].length, **m.card}
+        backup = {n: self.parameters[n].detach().clone() for n in self.ema}
+        self._assign(self.ema)
+        try:
+            save(self.out / "model", self.model, architecture=m.architecture, config=self.config, card=card)
+        except (OSError, SafetensorError) as error:
+            raise state.unwritable(self.out / "model", error) from error
+        finally:
+            self._assign(backup)
 
     def resume(self) -> bool:
+        """Continue from ``out/state.safetensors`` if there is one."""
         path = self.out / "state.safetensors"
         if not path.is_file():
             return False
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as file:
-            facts = json.loads(file.metadata()["run"])
-        tensors = load_file(path)
-        with torch.no_grad():
-            for n, p in self.parameters.items():
-                p.copy_(tensors[f"p.{n}"])
-            for n, t in self.optimizer.state.items():
-                t.copy_(tensors[f"o.{n}"])
-        self.step, self.steps, self.decay = facts["step"], facts["steps"], facts["decay"]
+        facts = state.read_into(self._tensors(), path)
+        self.step = facts["step"]
+        self.schedule = self.schedule.resumed(facts["steps"], facts["decay"])
         return True
 
+    def _tensors(self) -> dict[str, Tensor]:
+        groups = ("p", self.parameters), ("o", self.optimizer.state), ("e", self.ema)
+        return {f"{kind}.{name}": t for kind, group in groups for name, t in group.items()}
 
-def atomic_save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write a safetensors file so that ``path`` is always either the old file or the whole new one."""
-    partial = path.with_suffix(".partial")
-    try:
-        save_file(tensors, partial, metadata)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise NexVarError(f"cannot be written: {error}", where=path, fix="free disk space; the last one is intact") from error
+    @torch.no_grad()
+    def _assign(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.parameters[name].copy_(value)
+
+
+def checkpoint_blocks(model: nn.Module) -> None:
+    """Recompute the activations of every block in backward: the longest ModuleList holds the blocks."""
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList)]
+    for block in max(lists, key=len, default=()):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def pretrain(path: str | Path) -> Path:
-    """Train what the recipe says, resuming from its output folder; returns the model folder."""
+    """Train what the recipe says, resuming from its output folder if it has begun; returns the model folder."""
     recipe = read(Path(path))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not dist.is_initialized():
-        dist.init_process_group("gloo")
-    run = Run(recipe, dist.get_rank() if world > 1 else 0, world)
+        dist.init_process_group()
     if recipe.run.threads:
         torch.set_num_threads(max(1, recipe.run.threads // world))
+    run = Run(recipe, dist.get_rank() if world > 1 else 0, world)
     resumed = run.resume()
-    log = (run.out / "log.jsonl").open("a", encoding="utf-8") if run.rank == 0 else None
-
-    def write(**row: Any) -> None:
-        if log:
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-
-    tokens = recipe.run.batch * recipe.data.length
+    log = Log(run.out, active=run.rank == 0, total=run.schedule.steps, step=run.step)
     count = sum(p.numel() for p in run.parameters.values())
-    write(event="resume" if resumed else "start", step=run.step, parameters=count, tokens_per_step=tokens,
-          time=time.time(), train=len(run.split.train), held_out=len(run.split.held_out))
-    then, loss_sum, since = time.time(), 0.0, 0
-    while run.step < run.steps:
+    rate = matmul_rate(run.device, torch.bfloat16 if recipe.run.bf16 else torch.float32) * world
+    log.event(
+        event="resume" if resumed else "start",
+        step=run.step,
+        parameters=count,
+        train=len(run.split.train),
+        held_out=len(run.split.held_out),
+        excluded=len(run.split.excluded),
+        matmul_flops=round(rate),
+    )
+    then, before, losses = time.time(), recipe.tokens(run.step), list[float]()
+    while run.step < run.schedule.steps:
         run.poll_decay()
-        if run.step >= run.steps:
-            break
         loss, norm = run.train_step()
-        loss_sum, since = loss_sum + loss, since + 1
-        last = run.step == run.steps
+        losses.append(loss)
+        last, stage = run.step == run.schedule.steps, recipe.stage(run.step - 1)[0]
         if run.step % recipe.run.log_every == 0 or last:
-            now = time.time()
-            write(step=run.step, loss=loss_sum / since, bits=loss_sum / since / LN2, norm=norm,
-                  lr=run.schedule().factor(run.step - 1), tokens_s=since * tokens / (now - then), time=now)
-            then, loss_sum, since = now, 0.0, 0
+            now, tokens, mean = time.time(), recipe.tokens(run.step), sum(losses) / len(losses)
+            speed = (tokens - before) / (now - then)
+            log.scalars(
+                run.step,
+                loss=mean,
+                bits=mean / LN2,
+                norm=norm,
+                lr=run.schedule.factor(run.step - 1),
+                tokens=tokens,
+                tokens_s=speed,
+                mfu=6 * count * speed / rate,
+            )
+            then, before, losses = now, tokens, []
         if run.step % recipe.run.save_every == 0 or last:
             run.save()
-        if run.step % recipe.run.eval_every == 0 or last:
-            write(step=run.step, held_out_bits=run.held_out_bits(run.split.held_out, None if last else recipe.run.eval_windows),
-                  time=time.time())
-            then = time.time()
+        if run.split.held_out and (run.step % recipe.run.eval_every == 0 or last):
+            limit = None if last else recipe.run.eval_windows
+            log.scalars(run.step, held_out_bits=run.held_out_bits(run.split.held_out, stage.length, limit))
+            then, before = time.time(), recipe.tokens(run.step)
+    log.close(run.schedule.steps)
+    if run.rank == 0:
+        loss_curve(log.path, run.out / "loss.png")
     if world > 1:
         dist.barrier()
     return run.out / "model"

@@ -7,15 +7,16 @@ update by five Newton-Schulz steps. It needs about half the tokens of AdamW here
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from nexvar.errors import NexVarError
+from nexvar.train.recipe import OptimizerPart
 
 
 def orthogonalize(g: Tensor, steps: int = 5) -> Tensor:
@@ -34,24 +35,18 @@ def orthogonalize(g: Tensor, steps: int = 5) -> Tensor:
 class Optimizer:
     """Updates parameters in place; ``state`` is a flat dict of tensors, so that a checkpoint is one safetensors file.
 
-    kind: "adamw" for everything, or "muon": Muon for the matrices inside blocks, AdamW for the rest.
+    part.kind: "adamw" for everything, or "muon": Muon for the matrices inside numbered blocks, AdamW for the rest.
     Decay applies to matrices only. NOTE log_poles must stay negative: they are trained as -exp(theta), which as an
     update of log_poles itself is a factor; plain steps would let the slowest poles cross zero and explode.
     """
 
-    kind: Literal["adamw", "muon"]
-    parameters: dict[str, Tensor]
-    adam_lr: float
-    muon_lr: float = 0.02
-    beta1: float = 0.9
-    beta2: float = 0.95
-    momentum: float = 0.95
-    weight_decay: float = 0.0
+    part: OptimizerPart
+    parameters: Mapping[str, Tensor]
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        if self.kind not in ("adamw", "muon"):
-            raise NexVarError(f"unknown optimizer {self.kind!r}", where="optimizer.kind", fix='"adamw" or "muon"')
+        if self.part.kind not in ("adamw", "muon"):
+            raise NexVarError(f"unknown optimizer {self.part.kind!r}", where="optimizer.kind", fix='"adamw" or "muon"')
         self.state: dict[str, Tensor] = {}
         for name, p in self.parameters.items():
             self.state[f"m.{name}"] = torch.zeros_like(p)
@@ -59,7 +54,8 @@ class Optimizer:
                 self.state[f"v.{name}"] = torch.zeros_like(p)
 
     def _is_muon(self, name: str, p: Tensor) -> bool:
-        return self.kind == "muon" and p.ndim == 2 and name.startswith("blocks.") and min(p.shape) >= 32
+        in_block = re.search(r"\.\d+\.", f".{name}") is not None
+        return self.part.kind == "muon" and in_block and p.ndim == 2 and min(p.shape) >= 32
 
     @torch.no_grad()
     def step(self, number: int, factor: float) -> None:
@@ -71,16 +67,16 @@ class Optimizer:
             poles = name.endswith("log_poles")
             g = p.grad * p if poles else p.grad
             m, v = self.state[f"m.{name}"], self.state[f"v.{name}"]
-            m.lerp_(g, 1 - self.beta1)
-            v.lerp_(g * g, 1 - self.beta2)
-            m_hat, v_hat = m / (1 - self.beta1**number), v / (1 - self.beta2**number)
+            m.lerp_(g, 1 - self.part.beta1)
+            v.lerp_(g * g, 1 - self.part.beta2)
+            m_hat, v_hat = m / (1 - self.part.beta1**number), v / (1 - self.part.beta2**number)
             update = m_hat / (v_hat.sqrt() + self.eps)
-            lr = self.adam_lr * factor
+            lr = self.part.adam_lr * factor
             if poles:
                 p.mul_(torch.exp(-lr * update))
             else:
                 if p.ndim == 2:
-                    p.mul_(1 - lr * self.weight_decay)
+                    p.mul_(1 - lr * self.part.weight_decay)
                 p.sub_(lr * update)
 
     def _muon(self, factor: float) -> None:
@@ -92,22 +88,21 @@ class Optimizer:
         updates = [torch.zeros_like(p) for _, p in matrices]
         for i, (name, p) in enumerate(matrices):
             m = self.state[f"m.{name}"]
-            m.lerp_(p.grad, 1 - self.momentum)  # type: ignore[arg-type]
+            m.lerp_(p.grad, 1 - self.part.momentum)  # type: ignore[arg-type]
             if i % world == rank:
                 scale = max(1.0, p.shape[0] / p.shape[1]) ** 0.5
-                updates[i] = orthogonalize(torch.lerp(p.grad, m, self.momentum)) * scale  # type: ignore[arg-type]
+                updates[i] = orthogonalize(torch.lerp(p.grad, m, self.part.momentum)) * scale  # type: ignore[arg-type]
         if world > 1:
             flat = torch.cat([u.flatten() for u in updates])
             dist.all_reduce(flat)
             updates = [f.view_as(u) for f, u in zip(flat.split([u.numel() for u in updates]), updates, strict=True)]
-        lr = self.muon_lr * factor
+        lr = self.part.muon_lr * factor
         for (_, p), update in zip(matrices, updates, strict=True):
-            p.mul_(1 - lr * self.weight_decay).sub_(update, alpha=lr)
+            p.mul_(1 - lr * self.part.weight_decay).sub_(update, alpha=lr)
 
 
-def clip_(parameters: Iterable[Tensor], max_norm: float) -> float:
-    """Scale the gradients so that their joint L2 norm is at most ``max_norm``; returns the norm before."""
-    grads = [p.grad for p in parameters if p.grad is not None]
+def clip_(grads: Sequence[Tensor], max_norm: float) -> float:
+    """Scale gradients so that their joint L2 norm is at most ``max_norm`` (0: leave them); the norm before."""
     norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads])))
     if max_norm > 0 and norm > max_norm:
         for g in grads:
@@ -120,23 +115,30 @@ class Schedule:
     """The learning-rate multiplier of a step.
 
     wsd: linear warm-up, constant, then linear to ``floor`` over the last ``decay`` steps.
-    cosine: linear warm-up, then half a cosine down to ``floor``.
+    cosine: linear warm-up, then half a cosine down to ``floor`` at ``cosine_steps`` (default: ``steps``).
     """
 
-    kind: Literal["wsd", "cosine"]
+    kind: str
     steps: int
     warmup: int
     decay: int = 0
     floor: float = 0.0
+    cosine_steps: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in ("wsd", "cosine"):
             raise NexVarError(f"unknown schedule {self.kind!r}", where="schedule.kind", fix='"wsd" or "cosine"')
-        decay = self.decay if self.kind == "wsd" else 0
-        if min(self.warmup, decay) < 0 or self.steps < 1 or self.warmup + decay > self.steps:
+        end = (self.cosine_steps or self.steps) if self.kind == "cosine" else self.steps - self.decay
+        if (
+            min(self.warmup, self.decay, self.cosine_steps) < 0
+            or self.steps < 1
+            or not self.warmup <= end <= self.steps
+        ):
             raise NexVarError(
-                f"{self.warmup} warm-up and {decay} decay steps do not fit into {self.steps}", where="schedule",
-                fix="warmup + decay <= steps",
+                f"impossible: {self.steps} steps with {self.warmup} of warm-up, {self.decay} of decay"
+                + (f", cosine to {self.cosine_steps}" if self.cosine_steps else ""),
+                where="schedule",
+                fix="warmup + decay <= steps, warmup <= cosine_steps <= steps",
             )
 
     def factor(self, step: int) -> float:
@@ -144,7 +146,17 @@ class Schedule:
         if step < self.warmup:
             return (step + 1) / self.warmup
         if self.kind == "cosine":
-            done = (step - self.warmup) / max(1, self.steps - self.warmup)
+            done = (step - self.warmup) / max(1, (self.cosine_steps or self.steps) - self.warmup)
             return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         left = (self.steps - step) / max(1, self.decay)
         return self.floor + (1 - self.floor) * min(1.0, max(0.0, left))
+
+    def decay_now(self, step: int, count: int) -> Schedule:
+        """This schedule with its decay over the ``count`` steps from ``step`` on, and then its end."""
+        if self.kind != "wsd":
+            raise NexVarError("only a wsd schedule can be ended early", where="schedule.kind")
+        return replace(self, steps=step + count, decay=count, warmup=min(self.warmup, step))
+
+    def resumed(self, steps: int, decay: int) -> Schedule:
+        """This schedule as a checkpoint left it (``decay_now`` may have changed it)."""
+        return replace(self, steps=steps, decay=decay, warmup=min(self.warmup, steps - decay))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_type_hints
 
 from nexvar.errors import NexVarError
 
@@ -17,16 +18,28 @@ except ModuleNotFoundError:  # Python 3.10
 
 @dataclass(frozen=True)
 class ModelPart:
-    """config: the fields of ``models/<architecture>.py: Config``."""
+    """config: the fields of ``models/<architecture>.py: Config``. tokenizer: as cards name it.
+
+    tokenizer_folder: where a tokenizer that needs files finds them. card: what the output folder says of itself.
+    init_std: draw every matrix with this standard deviation; 0 is the architecture's own way (see init.py).
+    """
 
     architecture: str
     config: dict[str, Any]
     tokenizer: str = "byte"
+    tokenizer_folder: str = ""
+    card: dict[str, Any] = field(default_factory=dict)
+    init_std: float = 0.0
 
 
 @dataclass(frozen=True)
 class DataPart:
-    """length: bases per window. weights: clade -> sampling factor. exclude: clades that are never seen."""
+    """length: bases per window. weights: clade -> sampling factor. exclude: clades that are never seen.
+
+    holdout: at least this many records are held out, whole groups of ``holdout_by`` ("genus" or "record"), drawn by
+    holdout_seed; holdout_names holds out records by name instead (species, chromosomes).
+    soft_mask_weight: loss weight of lower-case bases (Evo 2: 0.1).
+    """
 
     files: list[str]
     length: int
@@ -38,11 +51,28 @@ class DataPart:
     holdout_by: str = "genus"
     holdout: int = 0
     holdout_seed: int = 0
+    holdout_names: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ObjectivePart:
+    """mask_rate: share of tokens hidden. mask_span: tokens hidden together (whole k-mers of a one-base tokenizer).
+
+    router_aux, router_z: weights of a mixture of experts' load-balancing and z-losses.
+    """
+
+    kind: str = "causal"
+    mask_rate: float = 0.15
+    mask_span: int = 1
+    router_aux: float = 0.0
+    router_z: float = 0.0
 
 
 @dataclass(frozen=True)
 class OptimizerPart:
-    kind: Literal["adamw", "muon"] = "adamw"
+    """clip: largest gradient norm, 0 for none. weight_decay: of matrices."""
+
+    kind: str = "adamw"
     adam_lr: float = 1e-3
     muon_lr: float = 0.02
     beta1: float = 0.9
@@ -54,26 +84,34 @@ class OptimizerPart:
 
 @dataclass(frozen=True)
 class SchedulePart:
-    """In optimizer steps. See optim.Schedule."""
+    """In optimizer steps; see ``optim.Schedule``. cosine_steps: where the cosine ends, if before ``steps``."""
 
     steps: int
     warmup: int
-    kind: Literal["wsd", "cosine"] = "wsd"
+    kind: str = "wsd"
     decay: int = 0
+    cosine_steps: int = 0
     floor: float = 0.0
 
 
 @dataclass(frozen=True)
 class RunPart:
-    """batch: windows per update, over all processes; micro_batch: windows per forward of one process."""
+    """batch: windows per update, over all processes; micro_batch: windows per forward of one process.
+
+    threads: CPU threads over all processes, 0 leaves torch's choice. ema: decay of the weights' moving average, 0 for
+    none; with it, the output folder and the held-out loss are the average's.
+    """
 
     out: str
     batch: int
     micro_batch: int
     seed: int = 0
+    device: str = "auto"
     threads: int = 0
     bf16: bool = True
     compile: bool = False
+    checkpoint_activations: bool = False
+    ema: float = 0.0
     log_every: int = 10
     save_every: int = 100
     eval_every: int = 500
@@ -81,44 +119,100 @@ class RunPart:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """From step ``start`` on, windows of ``length`` in batches of ``batch`` (progressive context)."""
+
+    start: int
+    length: int
+    batch: int
+    micro_batch: int
+
+
+@dataclass(frozen=True)
 class Recipe:
     model: ModelPart
     data: DataPart
+    objective: ObjectivePart
     optimizer: OptimizerPart
     schedule: SchedulePart
     run: RunPart
+    stages: tuple[Stage, ...]
+
+    def stage(self, step: int) -> tuple[Stage, int]:
+        """The stage of a 0-based step, and the number of the first window of that step."""
+        first, current = 0, self.stages[0]
+        for later in self.stages[1:]:
+            if step < later.start:
+                break
+            first += (later.start - current.start) * current.batch
+            current = later
+        return current, first + (step - current.start) * current.batch
+
+    def tokens(self, step: int) -> int:
+        """Bases seen in the first ``step`` steps."""
+        ends = [min(s.start, step) for s in self.stages[1:]] + [step]
+        return sum(max(0, end - s.start) * s.batch * s.length for s, end in zip(self.stages, ends, strict=True))
 
 
 _PARTS: dict[str, type] = {
-    "model": ModelPart, "data": DataPart, "optimizer": OptimizerPart, "schedule": SchedulePart, "run": RunPart,
+    "model": ModelPart,
+    "data": DataPart,
+    "objective": ObjectivePart,
+    "optimizer": OptimizerPart,
+    "schedule": SchedulePart,
+    "run": RunPart,
 }
 
 
 def read(path: Path) -> Recipe:
-    """The recipe in a TOML file; NexVarError names an unknown, missing or badly typed key."""
+    """The recipe in a TOML file; NexVarError names an unknown, missing, badly typed or impossible value.
+
+    Relative paths in it (data.files, run.out, model.tokenizer_folder) are relative to the working folder.
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise NexVarError(f"cannot be read: {error}", where=path) from error
+    rows = values.pop("stages", [])
     _only_known(values, list(_PARTS), path, "")
-    parts = {}
-    for name, part in _PARTS.items():
-        table = values.get(name, {})
-        known = [f.name for f in fields(part)]
-        _only_known(table, known, path, f"{name}.")
-        try:
-            parts[name] = part(**table)
-        except TypeError as error:
-            raise NexVarError(f"[{name}]: {error}".replace("__init__() ", ""), where=path) from error
-    recipe = Recipe(**parts)
-    run = recipe.run
-    if run.batch % run.micro_batch:
-        raise NexVarError(f"batch {run.batch} is no multiple of micro_batch {run.micro_batch}", where=path)
-    return recipe
+    parts = {name: _table(part, values.get(name, {}), path, f"[{name}]") for name, part in _PARTS.items()}
+    run, length = parts["run"], parts["data"].length
+    stages = [Stage(0, length, run.batch, run.micro_batch)]
+    stages += [_table(Stage, row, path, "[[stages]]") for row in rows]
+    for before, stage in zip(stages, stages[1:], strict=False):
+        if stage.start <= before.start:
+            raise NexVarError(f"a stage starts at {stage.start}, not after {before.start}", where=path)
+    for stage in stages:
+        if min(stage.length, stage.batch, stage.micro_batch) < 1 or stage.batch % stage.micro_batch:
+            raise NexVarError(
+                f"batch {stage.batch} of windows of {stage.length} in micro-batches of {stage.micro_batch}",
+                where=path,
+                fix="batch must be a multiple of micro_batch, all at least 1",
+            )
+    return Recipe(**parts, stages=tuple(stages))
+
+
+def _table(part: type, table: Any, path: Path, name: str) -> Any:
+    if not isinstance(table, dict):
+        raise NexVarError(f"{name} is no table", where=path)
+    fields = {f.name: f for f in dataclasses.fields(part)}
+    _only_known(table, list(fields), path, f"{name} ")
+    missing = dataclasses.MISSING
+    for key, f in fields.items():
+        if key not in table and f.default is missing and f.default_factory is missing:
+            raise NexVarError(f"{name} has no {key}", where=path, fix=f"add {key} = …")
+    hints = get_type_hints(part)
+    for key, value in table.items():
+        wanted = getattr(hints[key], "__origin__", hints[key])
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            continue
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+            raise NexVarError(f"{name} {key} is {value!r}", where=path, fix=f"it must be of type {wanted.__name__}")
+    return part(**table)
 
 
 def _only_known(table: dict[str, Any], known: list[str], path: Path, prefix: str) -> None:
     for key in table:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.3) or known
-            raise NexVarError(f"unknown key {prefix}{key}", where=path, fix=f"did you mean {prefix}{near[0]}?")
+            raise NexVarError(f"unknown key {prefix}{key}", where=path, fix=f"did you mean {near[0]}?")

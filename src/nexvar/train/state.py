@@ -1,0 +1,54 @@
+"""Checkpoints of a run: one safetensors file that holds all a resume needs and is never seen half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nexvar.errors import NexVarError
+
+
+def write(tensors: dict[str, Tensor], facts: dict[str, Any], path: Path) -> None:
+    """Replace ``path`` atomically: it is always either the old file or the whole new one."""
+    unfinished = path.with_suffix(".partial")
+    try:
+        save_file({n: t.detach().contiguous() for n, t in tensors.items()}, unfinished, {"run": json.dumps(facts)})
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except (OSError, SafetensorError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+
+
+def read_into(tensors: dict[str, Tensor], path: Path) -> dict[str, Any]:
+    """Copy a file that ``write`` made into ``tensors``, name by name; returns its facts."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts: dict[str, Any] = json.loads(file.metadata()["run"])
+        stored = load_file(path)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise NexVarError(f"cannot be resumed: {error}", where=path, fix="remove it to start anew") from error
+    wrong = [n for n, t in tensors.items() if n not in stored or stored[n].shape != t.shape]
+    wrong += [n for n in stored if n not in tensors]
+    if wrong:
+        raise NexVarError(
+            f"it holds another run: {wrong[0]} differs",
+            where=path,
+            fix="use another run.out for another model or optimizer",
+        )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(stored[name])
+    return facts
+
+
+def unwritable(path: Path, error: Exception) -> NexVarError:
+    return NexVarError(f"cannot be written: {error}", where=path, fix="is the disk full? the last state is intact")
