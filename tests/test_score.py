@@ -11,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexvar import score
+from nexvar import jobs, score
+from nexvar.engine import Tally
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta, Variant, reverse_complement
-from nexvar.score import Options, Summary
+from nexvar.score import Options
 from nexvar.table import read_rows
 from tiny import tiny_loaded
 
@@ -75,12 +76,12 @@ def test_neither_sharing_nor_batches_nor_neighbours_change_a_score(tmp_path_fact
 
 
 def test_a_reference_window_is_computed_once(fasta):
-    summary = Summary()
+    tally = Tally()
     items = [(None, snv(1500)), (None, snv(1500))]
-    list(score.score_alleles(LOADED, items, Fasta(fasta), Options(strand="forward").resolve(LOADED), summary))
+    list(score.score_alleles(LOADED, items, Fasta(fasta), Options(strand="forward").resolve(LOADED), tally))
     # one reference and three alternatives share 128 tokens; equal alternatives of two records are one
-    assert summary.tally.naive == 4 * 256
-    assert summary.tally.computed == 128 + 4 * 128
+    assert tally.naive == 4 * 256
+    assert tally.computed == 128 + 4 * 128
 
 
 def write_vcf(path, lines):
@@ -112,7 +113,7 @@ def mixed_vcf(tmp_path):
 
 def test_alleles_in_are_scored_plus_skipped(mixed_vcf, fasta, tmp_path):
     outputs = [tmp_path / name for name in ("out.vcf.gz", "out.tsv", "out.parquet")]
-    summary = score.score_file(mixed_vcf, fasta, outputs, model=LOADED, options=Options(window=256))
+    summary = jobs.score_file(mixed_vcf, fasta, outputs, model=LOADED, options=Options(window=256))
     assert summary.records == 9 and summary.alleles == 11
     assert summary.scored + sum(summary.skipped.values()) == summary.alleles
     assert summary.scored == 4
@@ -135,7 +136,7 @@ def test_alleles_in_are_scored_plus_skipped(mixed_vcf, fasta, tmp_path):
 
 def test_header_and_untouched_fields_are_kept(mixed_vcf, fasta, tmp_path):
     out = tmp_path / "out.vcf"
-    score.score_file(mixed_vcf, fasta, out, model=LOADED, options=Options(window=256), command="nexvar score x")
+    jobs.score_file(mixed_vcf, fasta, out, model=LOADED, options=Options(window=256), command="nexvar score x")
     text = out.read_text()
     assert "##nexvar_command=nexvar score x\n" in text
     assert 'ID=NEXVAR_LLR,Number=A,Type=Float,Description="' in text and "model=tiny" in text
@@ -149,10 +150,10 @@ def test_a_wrong_assembly_stops_before_anything_is_computed(fasta, tmp_path):
     vcf, out = write_vcf(tmp_path / "wrong.vcf", wrong), tmp_path / "out.vcf"
     before = LOADED.module.tokens
     with pytest.raises(NexVarError, match="assembly") as error:
-        score.score_file(vcf, fasta, out, model=LOADED, options=Options(window=256))
+        jobs.score_file(vcf, fasta, out, model=LOADED, options=Options(window=256))
     assert all(f"chr1:{p} REF" in str(error.value) for p in (100, 101, 102))
     assert LOADED.module.tokens == before and not out.exists()
-    summary = score.score_file(
+    summary = jobs.score_file(
         vcf, fasta, out, model=LOADED, options=Options(window=256, max_ref_mismatch=1.0)
     )
     assert summary.skipped == {"REF_MISMATCH": 40}
@@ -160,7 +161,7 @@ def test_a_wrong_assembly_stops_before_anything_is_computed(fasta, tmp_path):
 
 def test_the_default_model_is_for_mitochondria_only(mixed_vcf, fasta, tmp_path):
     with pytest.raises(NexVarError, match="knows mitochondria only") as error:
-        score.score_file(mixed_vcf, fasta, tmp_path / "out.vcf")
+        jobs.score_file(mixed_vcf, fasta, tmp_path / "out.vcf")
     assert "fits this machine" in str(error.value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -28,44 +29,66 @@ Dtype = Annotated[str, typer.Option(help="auto (the card's), float32, bfloat16, 
 
 @app.command()
 def score(
-    vcf: Annotated[Path, typer.Option(help="VCF, plain, gzipped or bgzipped; - for standard input")],
-    fasta: Annotated[Path, typer.Option(help="the reference the VCF was called on")],
-    output: Annotated[Path, typer.Option("-o", "--output", help=".vcf, .vcf.gz, .tsv or .parquet")],
+    vcf: Annotated[Path, typer.Option(help="VCF (plain, gzip, bgzip), BCF, .tsv or .hgvs; - for standard input")],
+    fasta: Annotated[Path, typer.Option(help="the reference the variants were called on")],
+    output: Annotated[list[Path], typer.Option("-o", "--output", help=".vcf, .vcf.gz, .tsv, .parquet (repeatable)")],
     model: Model = None,
     window: Annotated[int | None, typer.Option(help="bases around a variant; default: the model's")] = None,
     readout: Annotated[str | None, typer.Option(help="one or more, by comma; default: the model's")] = None,
     strand: Annotated[str, typer.Option(help="both (averaged, each kept) or forward")] = "both",
+    layer: Annotated[str | None, typer.Option(help="of embedding readouts; default: the last hidden state")] = None,
+    pool: Annotated[str, typer.Option(help="of embedding readouts: mean, max, last")] = "mean",
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_tokens: Annotated[int | None, typer.Option(help="tokens in one forward; default: by device")] = None,
     circular: Annotated[list[str] | None, typer.Option(help="a circular contig (repeatable); chrM is one")] = None,
+    synonyms: Annotated[Path | None, typer.Option(help="table of contig names: the file's, the FASTA's")] = None,
     max_ref_mismatch: Annotated[float, typer.Option(help="stop above this share of wrong REFs; 1: never")] = 0.05,
+    shard: Annotated[str | None, typer.Option(help="i/n: every n-th part only; then `nexvar merge`")] = None,
     explain: Annotated[bool, typer.Option(help="say how many tokens were computed and how many were shared")] = False,
 ) -> None:
-    """Score every allele of a VCF with a genomic language model."""
-    from nexvar import score as scoring
+    """Score every allele of a VCF with a genomic language model. The same command resumes a run that was stopped."""
+    from nexvar import jobs
+    from nexvar.score import Options
 
-    options = scoring.Options(
-        window=window,
-        readouts=tuple(readout.split(",")) if readout else None,
-        strand=strand,
-        batch_tokens=batch_tokens,
-        max_ref_mismatch=max_ref_mismatch,
-    )
-    summary = scoring.score_file(
+    summary = jobs.score_file(
         vcf,
         fasta,
         output,
         model=model,
         device=device,
         dtype=dtype,
-        options=options,
+        options=Options(
+            window=window,
+            readouts=tuple(readout.split(",")) if readout else None,
+            strand=strand,
+            layer=layer,
+            pool=pool,
+            batch_tokens=batch_tokens,
+            max_ref_mismatch=max_ref_mismatch,
+        ),
         circular=tuple(circular or ()),
+        synonyms=synonyms,
         command=shlex.join(["nexvar", *sys.argv[1:]]),
+        shard=jobs.parse_shard(shard) if shard else None,
     )
-    for line in summary.lines(explain=explain):
+    _report(summary.lines(explain=explain))
+
+
+@app.command()
+def merge(
+    output: Annotated[Path, typer.Argument(help="the -o of `nexvar score --shard`")],
+    also: Annotated[list[Path] | None, typer.Option("-o", "--output", help="write these instead")] = None,
+) -> None:
+    """Join the parts of all shards into the output; no model is loaded."""
+    from nexvar import jobs
+
+    _report(jobs.merge(output, also).lines())
+
+
+def _report(lines: list[str]) -> None:
+    for line in [*lines, RESEARCH_ONLY]:
         typer.echo(line, err=True)
-    typer.echo(RESEARCH_ONLY, err=True)
 
 
 @app.command()
@@ -163,6 +186,7 @@ def eval_variants(
 
 def main() -> None:
     """Entry point: every NexVarError is one line on standard error and exit code 2."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that temporary files are removed
     try:
         app()
     except NexVarError as error:

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from tqdm import tqdm
-
-from nexvar import machine, scorers
+from nexvar import scorers
 from nexvar.engine import Member, Tally, default_batch_tokens, log_likelihoods
 from nexvar.errors import NexVarError
 from nexvar.genome import MITO_ACCESSION, MITO_NAMES, Fasta, Variant, reverse_complement
-from nexvar.load import Loaded, load
+from nexvar.load import Loaded
 from nexvar.readout import reduce_log_likelihood
-from nexvar.table import Provenance, ScoredAllele, check_output, open_writer
-from nexvar.variants import VariantSource, open_variants
+from nexvar.table import ScoredAllele
+from nexvar.variants import open_variants
 from nexvar.vcf import Record
-from nexvar.windows import Status, Windows, allele_windows
+from nexvar.windows import Windows, allele_windows
 
 STRANDS = ("both", "forward")
-CHECKED_ALLELES = 20_000  # how many REFs are compared with the genome before anything is computed
-BUILT_IN, BUILT_IN_CONTIGS = "nexvar_mito", (*MITO_NAMES, MITO_ACCESSION)
+MITO_CONTIGS = (*MITO_NAMES, MITO_ACCESSION)
 
 T = TypeVar("T")
 
@@ -102,15 +98,15 @@ class Summary:
     notes: list[str] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
-    def add(self, chrom: str, windows: Windows) -> None:
+    def add(self, row: ScoredAllele) -> None:
         """Count one allele."""
         self.alleles += 1
-        if windows.status.scored:
+        if row.status.scored:
             self.scored += 1
         else:
-            self.skipped[str(windows.status)] += 1
-        if windows.rule not in ("", "exact"):
-            self.rules[f"{chrom} read as {windows.contig} ({windows.rule})"] += 1
+            self.skipped[str(row.status)] += 1
+        if row.rule not in ("", "exact"):
+            self.rules[f"{row.chrom} read as {row.contig} ({row.rule})"] += 1
 
     def lines(self, *, explain: bool = False) -> list[str]:
         """For people: alleles in = scored + skipped by reason."""
@@ -197,17 +193,17 @@ class AlleleScore:
 
 
 def score_alleles(
-    loaded: Loaded, items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Resolved, summary: Summary
+    loaded: Loaded, items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Resolved, tally: Tally
 ) -> Iterator[tuple[T, list[AlleleScore]]]:
     """Score every ALT of every variant; what came with a variant comes back with its scores, in order."""
-    for part in _parts(items, fasta, options, summary):
-        scores = iter(_score_part(loaded, [w for _, windows in part for w in windows], options, summary))
+    for part in _parts(items, fasta, options):
+        scores = iter(_score_part(loaded, [w for _, windows in part for w in windows], options, tally))
         for item, windows in part:
             yield item, list(islice(scores, len(windows)))
 
 
 def _parts(
-    items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Resolved, summary: Summary
+    items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Resolved
 ) -> Iterator[list[tuple[T, list[Windows]]]]:
     """Pieces of about four batches, cut between positions so that alleles of one window stay together."""
     enough = max(8, 4 * options.how.batch_tokens // options.window)
@@ -222,22 +218,19 @@ def _parts(
             allele_windows(fasta, variant.chrom, variant.pos, variant.ref, alt, options.window, end=variant.end)
             for alt in variant.alts
         ]
-        for w in windows:
-            summary.add(variant.chrom, w)
-        summary.records += 1
         part.append((item, windows))
         alleles, last = alleles + len(windows), here
     if part:
         yield part
 
 
-def _score_part(loaded: Loaded, windows: list[Windows], options: Resolved, summary: Summary) -> list[AlleleScore]:
+def _score_part(loaded: Loaded, windows: list[Windows], options: Resolved, tally: Tally) -> list[AlleleScore]:
     """Scores of these windows, in order; both strands go through the model together."""
     scored = [w for w in windows if w.status.scored]
     both = options.strand == "both"
     twice = both and not loaded.module.rc_equivariant  # else the other strand's values are known to be the same
     strands = scored + [w.reverse() for w in scored] if twice else scored
-    values = scorers.score_windows(loaded, strands, options.how, summary.tally)
+    values = scorers.score_windows(loaded, strands, options.how, tally)
     reverse = values[len(scored) :] if twice else values
     pairs = iter(
         {name: (f[name], r[name] if both else None) for name in options.how.readouts}
@@ -255,10 +248,10 @@ def score_variants(
     """See ``NexVar.score_variants``."""
     fasta = genome if isinstance(genome, Fasta) else Fasta(genome)
     reader = open_variants(variants, fasta, require_sorted=False)
-    _make_circular(fasta, (), reader.circular)
+    make_circular(fasta, (), reader.circular)
     resolved = options.resolve(loaded)
     items = ((record, record.variant) for record in reader)
-    for index, (record, scores) in enumerate(score_alleles(loaded, items, fasta, resolved, Summary())):
+    for index, (record, scores) in enumerate(score_alleles(loaded, items, fasta, resolved, Tally())):
         yield from rows(index, record, scores, resolved.how.readouts)
 
 
@@ -290,124 +283,11 @@ def columns_of(readout: str, readouts: Sequence[str]) -> tuple[str, str, str]:
     return name, f"{name}_FWD", f"{name}_REV"
 
 
-DEFAULTS = Options()
-
-# -- files --------------------------------------------------------------------------------------------------------
-
-
-def score_file(
-    vcf: str | Path,
-    fasta_path: str | Path,
-    outputs: str | Path | Sequence[str | Path],
-    *,
-    model: str | Path | Loaded | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    options: Options = DEFAULTS,
-    circular: Sequence[str] = (),
-    command: str = "",
-    progress: bool = True,
-) -> Summary:
-    """VCF + FASTA -> one or more of .vcf, .vcf.gz (indexed), .tsv, .parquet, in one pass over the model.
-
-    model: name, folder or an already loaded one; None is the built-in model, for mitochondrial variants only.
-    Everything that can be wrong with the files is found before the model is loaded.
-    """
-    targets = [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
-    for path in targets:
-        check_output(path, inputs=(vcf, fasta_path))
-    fasta = Fasta(fasta_path)
-    reader = open_variants(vcf, fasta)
-    summary = Summary()
-    found = reader.scan()
-    if model is None:
-        model = _default_model(found.contigs)
-    _make_circular(fasta, circular, reader.circular)
-    _check_references(reader, fasta, options.max_ref_mismatch)
-    loaded = model if isinstance(model, Loaded) else load(model, device=device, dtype=dtype)
-    resolved = options.resolve(loaded)
-    if loaded.card.species is not None:
-        other = [name for name in found.contigs if name not in BUILT_IN_CONTIGS]
-        if other:
-            summary.notes.append(
-                f"{loaded.card.name} knows {loaded.card.species} only: scores on {', '.join(other[:3])} mean little"
-            )
-    card = loaded.card
-    provenance = Provenance(
-        model=card.name,
-        revision=card.revision or ("built in" if card.weights else "local folder" if card.repo is None else "main"),
-        window=resolved.window,
-        strand=resolved.strand,
-        dtype=str(loaded.dtype).removeprefix("torch."),
-        readout=", ".join(resolved.how.readouts),
-        command=command,
-        extra={
-            column: text
-            for name in resolved.how.readouts
-            for column, text in _describe(name, resolved.how.readouts).items()
-            if not column.startswith("LLR")
-        },
-    )
-    items = ((record, record.variant) for record in reader)
-    with ExitStack() as stack:
-        writers = [stack.enter_context(open_writer(path, reader, provenance)) for path in targets]
-        bar = stack.enter_context(tqdm(total=found.alleles, unit="allele", disable=not progress, delay=2))
-        for index, (record, scores) in enumerate(score_alleles(loaded, items, fasta, resolved, summary)):
-            found_rows = rows(index, record, scores, resolved.how.readouts)
-            for writer in writers:
-                writer.write(record, found_rows)
-            bar.update(len(scores))
-    return summary
-
-
-def _describe(readout: str, readouts: Sequence[str]) -> dict[str, str]:
-    text = scorers.DESCRIPTIONS[readout]
-    strands = ("mean over strands", "forward strand", "reverse strand")
-    return {column: f"{text} ({which})" for column, which in zip(columns_of(readout, readouts), strands, strict=True)}
-
-
-def _default_model(contigs: dict[str, Any]) -> str:
-    """The built-in model where it knows something; elsewhere an error that names what fits this machine."""
-    other = [name for name in contigs if name not in BUILT_IN_CONTIGS]
-    if not other:
-        return BUILT_IN
-    fitting = [
-        f"{card.name} ({machine.human_bytes(machine.weight_bytes(card))}, {card.licence})"
-        for card in reversed(machine.fitting("causal"))
-        if card.fp8 != "hopper"
-    ]
-    raise NexVarError(
-        f"the built-in model knows mitochondria only, and the VCF has {other[0]}",
-        where="--model",
-        fix=f"choose one that fits this machine: {'; '.join(fitting) or 'none does; use a larger one'}",
-    )
-
-
-def _make_circular(fasta: Fasta, named: Iterable[str], declared: Iterable[str]) -> None:
+def make_circular(fasta: Fasta, named: Iterable[str], declared: Iterable[str]) -> None:
     """Circular are: what the user names, what the VCF's header declares, and mitochondria."""
     for name in named:
         fasta.set_circular(name)
-    for name in (*declared, *BUILT_IN_CONTIGS):
+    for name in (*declared, *MITO_CONTIGS):
         found = fasta.resolve(name)
         if found is not None and "region" not in found.rule:
             fasta.set_circular(name)
-
-
-def _check_references(reader: VariantSource, fasta: Fasta, limit: float) -> None:
-    """Compare REFs with the genome before anything is computed: a wrong assembly is the commonest mistake."""
-    compared, wrong = 0, []
-    for record in islice(reader, CHECKED_ALLELES):
-        variant = record.variant
-        w = allele_windows(fasta, variant.chrom, variant.pos, variant.ref, "N", 2 * len(variant.ref) + 2)
-        compared += w.status is not Status.UNKNOWN_CONTIG
-        if w.status is Status.REF_MISMATCH:
-            wrong.append(f"{record.chrom}:{record.pos0 + 1} REF={variant.ref[:20]} but {w.detail}")
-    if len(wrong) >= 3 and len(wrong) > limit * compared:
-        raise NexVarError(
-            f"{len(wrong):,} of {compared:,} REF alleles are not what {fasta.path.name} has: "
-            + "; ".join(wrong[:3]),
-            where=reader.name,
-            fix="was the VCF called on another assembly? give its FASTA, or --max-ref-mismatch 1 to score the rest",
-        )
-
-

@@ -39,7 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(folder: Path, *, window: int | None = None) -> list[Path]:
     """Score, evaluate, draw; returns the files written."""
-    from nexvar import score
+    from nexvar import jobs
+    from nexvar.score import Options
 
     shipped = resources.files("nexvar") / "data"
     vcf, fasta = Path(str(shipped / "mtdna_labelled.vcf")), Path(str(shipped / "chrM_rCRS.fa"))
@@ -50,12 +51,12 @@ def run(folder: Path, *, window: int | None = None) -> list[Path]:
     print(f"Scoring the human mitochondrial variants of {vcf.name} with {MODEL} ({size}, built in) …", flush=True)
 
     start = time.monotonic()
-    summary = score.score_file(
+    summary = jobs.score_file(
         vcf,
         fasta,
         scored,
         model=MODEL,
-        options=score.Options(window=window),
+        options=Options(window=window),
         command=shlex.join(["python", "-m", "nexvar.evals.demo", *sys.argv[1:]]),
     )
     seconds = time.monotonic() - start

@@ -1,0 +1,414 @@
+"""Scoring a file: checked first, cut into parts, each part written atomically, merged at the end.
+
+    VCF ─ scan (every line checked, REFs compared) ─ plan: parts of whole positions
+        ─ each part: model -> OUT.parts/part-00012.parquet (temporary name, then rename)
+        ─ merge: the input's records + the parts' rows -> VCF, TSV, Parquet; OUT.parts is removed
+
+OUT.parts/manifest.json holds what the scores depend on (contents of the input and of the genome, model, options). The
+same command again skips finished parts; other inputs are refused. The plan fixes the batches: a run that was killed
+and resumed, or cut into shards, gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nexvar import __version__, machine, scorers
+from nexvar.engine import Tally, default_batch_tokens
+from nexvar.errors import NexVarError
+from nexvar.genome import Fasta
+from nexvar.load import Loaded, load
+from nexvar.score import MITO_CONTIGS, Options, Resolved, Summary, columns_of, make_circular, rows, score_alleles
+from nexvar.table import ParquetWriter, Provenance, ScoredAllele, check_output, open_writer, read_rows
+from nexvar.variants import VariantSource, open_variants
+from nexvar.vcf import Record
+from nexvar.windows import Status, allele_windows
+
+BUILT_IN = "nexvar_mito"
+CHECKED_RECORDS = 20_000  # how many REFs are compared with the genome before anything is computed
+BATCHES_PER_PART = 16
+DEFAULTS = Options()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Records [first, first + records) of the input."""
+
+    first: int
+    records: int
+    alleles: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked request: everything that can be wrong with files and options has been found."""
+
+    reader: VariantSource
+    fasta: Fasta
+    loaded: Loaded
+    options: Resolved
+    provenance: Provenance
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...]
+    inputs: dict[str, str | None]  # absolute paths, for ``merge``
+
+
+def score_file(
+    source: str | Path,
+    fasta_path: str | Path,
+    outputs: str | Path | Sequence[str | Path],
+    *,
+    model: str | Path | Loaded | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    options: Options = DEFAULTS,
+    circular: Sequence[str] = (),
+    synonyms: str | Path | None = None,
+    command: str = "",
+    shard: tuple[int, int] | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Variants + FASTA -> one or more of .vcf, .vcf.gz (indexed), .tsv, .parquet, in one pass over the model.
+
+    source: VCF or BCF ("-": standard input), .tsv, .hgvs. model: name, folder or an already loaded one; None is the
+    built-in model, for mitochondrial variants only. circular, synonyms: see ``genome.Fasta``.
+    shard: (i, n), 1-based: only every n-th part; ``merge`` (or a run without shard) makes the outputs of all of them.
+    """
+    targets = [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
+    for path in targets:
+        check_output(path, inputs=(source, fasta_path))
+    folder = parts_folder(targets[0])
+    job = prepare(source, fasta_path, model, device, dtype, options, circular, synonyms, command)
+    tally = Tally()
+    with ExitStack() as stack:
+        if folder is None:  # standard output: nothing to resume from
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexvar-")))
+        open_parts(folder, job)
+        mine = [i for i in range(len(job.parts)) if shard is None or i % shard[1] == shard[0] - 1]
+        run_parts(job, folder, mine, tally, progress=progress)
+        if shard is not None:
+            missing = sum(not part_path(folder, i).exists() for i in range(len(job.parts)))
+            state = f"{missing:,} of {len(job.parts):,} parts are missing" if missing else "all parts are there"
+            summary = Summary(notes=[f"shard {shard[0]}/{shard[1]} is done; {state}: merge when all shards are"])
+        else:
+            summary = _merge(folder, job.reader, job.provenance, len(job.parts), targets)
+    summary.tally = tally
+    summary.notes += job.notes
+    return summary
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """"3/8" -> (3, 8)."""
+    first, slash, last = text.partition("/")
+    if not (slash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise NexVarError(f"shard {text!r}", where="--shard", fix="i/n with i from 1 to n, such as 3/8")
+    return int(first), int(last)
+
+
+def prepare(
+    source: str | Path,
+    fasta_path: str | Path,
+    model: str | Path | Loaded | None,
+    device: str,
+    dtype: str,
+    options: Options,
+    circular: Sequence[str] = (),
+    synonyms: str | Path | None = None,
+    command: str = "",
+) -> Job:
+    """Check the files, then load the model, then cut the work into parts."""
+    fasta = Fasta(fasta_path, synonyms=synonyms)
+    reader = open_variants(source, fasta)
+    make_circular(fasta, circular, reader.circular)
+    contigs = _check(reader, fasta, options.max_ref_mismatch)
+    loaded = model if isinstance(model, Loaded) else load(model or _default_model(contigs), device=device, dtype=dtype)
+    resolved = options.resolve(loaded)
+    card = loaded.card
+    provenance = Provenance(
+        model=card.name,
+        revision=card.revision or ("built in" if card.weights else "main" if card.repo else "local folder"),
+        window=resolved.window,
+        strand=resolved.strand,
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        readout=", ".join(resolved.how.readouts),
+        command=command,
+        extra=_extra_columns(resolved.how.readouts),
+    )
+    other = [name for name in contigs if name not in MITO_CONTIGS] if card.species is not None else []
+    notes = (f"{card.name} knows {card.species} only: scores on {', '.join(other[:3])} mean little",) if other else ()
+    size = max(8, BATCHES_PER_PART * default_batch_tokens(loaded) // resolved.window)
+    parts = tuple(_plan(reader, size))
+    paths = {"variants": source, "fasta": fasta_path, "synonyms": synonyms}
+    inputs = {name: None if path is None else str(Path(path).absolute()) for name, path in paths.items()}
+    return Job(reader, fasta, loaded, resolved, provenance, parts, notes, inputs)
+
+
+def _extra_columns(readouts: Sequence[str]) -> dict[str, str]:
+    strands = ("mean over strands", "forward strand", "reverse strand")
+    return {
+        column: f"{scorers.DESCRIPTIONS[name]} ({which})"
+        for name in readouts
+        for column, which in zip(columns_of(name, readouts), strands, strict=True)
+        if not column.startswith("LLR")
+    }
+
+
+def _check(reader: VariantSource, fasta: Fasta, limit: float) -> dict[str, int]:
+    """Read every line once (malformed ones raise); stop at a wrong assembly, the commonest mistake. Returns contigs."""
+    compared, wrong, contigs = 0, [], reader.scan().contigs
+    for record in islice(reader, CHECKED_RECORDS):
+        variant = record.variant
+        w = allele_windows(fasta, variant.chrom, variant.pos, variant.ref, "N", 2 * len(variant.ref) + 2)
+        compared += w.status is not Status.UNKNOWN_CONTIG
+        if w.status is Status.REF_MISMATCH:
+            wrong.append(f"{record.chrom}:{record.pos0 + 1} REF={variant.ref[:20]} but {w.detail}")
+    if len(wrong) >= 3 and len(wrong) > limit * compared:
+        raise NexVarError(
+            f"{len(wrong):,} of {compared:,} REF alleles are not what {fasta.path.name} has: " + "; ".join(wrong[:3]),
+            where=reader.name,
+            fix="was the VCF called on another assembly? give its FASTA, or --max-ref-mismatch 1 to score the rest",
+        )
+    return contigs
+
+
+def _default_model(contigs: dict[str, int]) -> str:
+    """The built-in model where it knows something; elsewhere an error that names what fits this machine."""
+    other = [name for name in contigs if name not in MITO_CONTIGS]
+    if not other:
+        return BUILT_IN
+    fitting = [
+        f"{card.name} ({machine.human_bytes(machine.weight_bytes(card))}, {card.licence})"
+        for card in reversed(machine.fitting("causal"))
+        if card.fp8 != "hopper"
+    ]
+    raise NexVarError(
+        f"the built-in model knows mitochondria only, and the variants are on {other[0]}",
+        where="--model",
+        fix=f"choose one that fits this machine: {'; '.join(fitting) or 'none does; use a larger one'}",
+    )
+
+
+def _plan(reader: VariantSource, size: int) -> Iterator[Part]:
+    """Parts of at least ``size`` alleles, cut between positions so that alleles of one window stay together."""
+    first = records = alleles = 0
+    last = None
+    for record in reader:
+        here = record.chrom, record.pos0
+        if alleles >= size and here != last:
+            yield Part(first, records, alleles)
+            first, records, alleles = first + records, 0, 0
+        records, alleles, last = records + 1, alleles + len(record.alts), here
+    if records:
+        yield Part(first, records, alleles)
+
+
+# -- parts on disk ------------------------------------------------------------------------------------------------
+
+
+def parts_folder(output: str | Path) -> Path | None:
+    """Where the parts of an output live until they are merged; None for standard output."""
+    return None if str(output) == "-" else Path(f"{output}.parts")
+
+
+def part_path(folder: Path, index: int) -> Path:
+    """The file of one part."""
+    return folder / f"part-{index:06}.parquet"
+
+
+def open_parts(folder: Path, job: Job) -> None:
+    """Make the folder and its manifest, or check that what is there is of the same job."""
+    manifest = _manifest(job)
+    path = folder / "manifest.json"
+    try:
+        folder.mkdir(exist_ok=True)
+        if not path.exists():
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(manifest, indent=1))
+            temporary.replace(path)
+            return
+    except OSError as error:
+        raise NexVarError(f"cannot keep parts here ({error.strerror})", where=folder, fix="is the disk full?") from None
+    found = read_manifest(folder)
+    free = ("inputs", "provenance")  # paths and the command line may differ: the contents are what counts
+    changed = [key for key in manifest if key not in free and found.get(key) != manifest[key]]
+    if changed:
+        key = changed[0]
+        raise NexVarError(
+            f"an unfinished run is here, and since then changed: {', '.join(changed)} "
+            f"({str(found.get(key))[:60]} then, {str(manifest[key])[:60]} now)",
+            where=folder,
+            fix="undo the change to resume, or delete the folder to start again",
+        )
+
+
+def _manifest(job: Job) -> dict[str, Any]:
+    """What the rows depend on, and what ``merge`` needs."""
+    variants, contigs = _hash_records(job.reader)
+    genome = hashlib.sha256()
+    for name in contigs:
+        found = job.fasta.resolve(name)
+        genome.update(f">{name} {found}\n".encode())
+        if found is not None:
+            low, high = job.fasta.span(found.contig)
+            for start in range(low, high, 1 << 22):
+                genome.update(job.fasta.fetch(found.contig, start, min(start + (1 << 22), high)).encode())
+    return {
+        "nexvar": __version__,
+        "variants": variants,
+        "genome": genome.hexdigest(),
+        "circular": sorted(job.fasta.circular),
+        "model": f"{job.provenance.model} {job.provenance.revision} {_fingerprint(job.loaded)}",
+        "dtype": job.provenance.dtype,
+        "device": job.loaded.device.type,
+        "options": json.loads(json.dumps(asdict(job.options))),
+        "parts": len(job.parts),
+        "inputs": job.inputs,
+        "provenance": asdict(job.provenance),
+    }
+
+
+def _hash_records(reader: VariantSource) -> tuple[str, list[str]]:
+    """sha256 of every record, and the contigs in order of appearance."""
+    digest = hashlib.sha256()
+    contigs: dict[str, None] = {}
+    for record in reader:
+        digest.update(record.raw.encode() + b"\n")
+        contigs[record.chrom] = None
+    return digest.hexdigest(), list(contigs)
+
+
+def _fingerprint(loaded: Loaded) -> str:
+    """A short hash of names, shapes and a sample of every weight: tells a local folder's retrained model apart."""
+    digest = hashlib.sha256()
+    for name, tensor in loaded.module.state_dict().items():
+        flat = tensor.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().numpy()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + sample.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def run_parts(job: Job, folder: Path, indices: Sequence[int], tally: Tally, *, progress: bool) -> None:
+    """Compute the parts that are not there yet."""
+    todo = [i for i in indices if not part_path(folder, i).exists()]
+    done = sum(job.parts[i].alleles for i in indices) - sum(job.parts[i].alleles for i in todo)
+    if not todo:
+        return
+    total = sum(job.parts[i].alleles for i in indices)
+    with tqdm(total=total, initial=done, unit="allele", disable=not progress, delay=2) as bar:
+        for i, records in _records_of(job, todo):
+            writer = _PartFile(folder, i, job.provenance)
+            items = ((record, record.variant) for record in records)
+            scored = score_alleles(job.loaded, items, job.fasta, job.options, tally)
+            for index, (record, scores) in enumerate(scored, start=job.parts[i].first):
+                writer.write(record, rows(index, record, scores, job.options.how.readouts))
+                bar.update(len(scores))
+            writer.finish()
+
+
+def _records_of(job: Job, indices: Sequence[int]) -> Iterator[tuple[int, list[Record]]]:
+    """The records of these parts (ascending), in one pass over the input."""
+    records, position = iter(job.reader), 0
+    for i in indices:
+        part = job.parts[i]
+        chosen = list(islice(records, part.first - position, part.first - position + part.records))
+        position = part.first + part.records
+        yield i, chosen
+
+
+class _PartFile:
+    """One part's Parquet file under a temporary name until ``finish``."""
+
+    def __init__(self, folder: Path, index: int, provenance: Provenance) -> None:
+        self.path = part_path(folder, index)
+        self.temporary = self.path.with_suffix(".tmp")
+        try:
+            self.writer = ParquetWriter(self.temporary, provenance)
+        except OSError as error:
+            raise self._full(error) from None
+
+    def write(self, record: Record, found: Sequence[ScoredAllele]) -> None:
+        self.writer.write(record, found)
+
+    def finish(self) -> None:
+        try:
+            self.writer.close()
+            self.temporary.replace(self.path)
+        except OSError as error:
+            self.temporary.unlink(missing_ok=True)
+            raise self._full(error) from None
+
+    def _full(self, error: OSError) -> NexVarError:
+        return NexVarError(
+            f"cannot be written ({error.strerror or error})",
+            where=self.path,
+            fix="make room; the same command resumes with the parts that are finished",
+        )
+
+
+def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Summary:
+    """The outputs of a run whose shards are all done, from ``OUTPUT.parts`` alone; no model is loaded.
+
+    targets: other files than ``output``, or several.
+    """
+    folder = Path(f"{output}.parts")
+    manifest = read_manifest(folder)
+    wanted = list(targets or [output])
+    for path in wanted:
+        check_output(path)
+    inputs = manifest["inputs"]
+    fasta = Fasta(inputs["fasta"], synonyms=inputs["synonyms"])
+    reader = open_variants(inputs["variants"], fasta)
+    if _hash_records(reader)[0] != manifest["variants"]:
+        raise NexVarError("the variants changed since they were scored", where=inputs["variants"], fix="score again")
+    return _merge(folder, reader, Provenance(**manifest["provenance"]), manifest["parts"], wanted)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder of parts; NexVarError if there is none or it is damaged."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text())
+    except OSError:
+        raise NexVarError("no unfinished run is here", where=folder, fix="give the -o of `nexvar score`") from None
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or not {"inputs", "provenance", "parts", "variants"} <= set(manifest):
+        raise NexVarError("the manifest is damaged", where=path, fix=f"delete {folder} and start again")
+    return manifest
+
+
+def _merge(
+    folder: Path, reader: VariantSource, provenance: Provenance, parts: int, targets: Sequence[str | Path]
+) -> Summary:
+    missing = [i for i in range(parts) if not part_path(folder, i).exists()]
+    if missing:
+        raise NexVarError(
+            f"{len(missing):,} of {parts:,} parts are missing, the first is {part_path(folder, missing[0]).name}",
+            where=folder,
+            fix="run the shards that have not finished",
+        )
+    summary = Summary()
+    all_rows = (row for i in range(parts) for row in read_rows(part_path(folder, i)))
+    with ExitStack() as stack:
+        writers = [stack.enter_context(open_writer(path, reader, provenance)) for path in targets]
+        for record in reader:
+            found = list(islice(all_rows, len(record.alts)))
+            summary.records += 1
+            for row in found:
+                summary.add(row)
+            for writer in writers:
+                writer.write(record, found)
+    shutil.rmtree(folder)
+    return summary
