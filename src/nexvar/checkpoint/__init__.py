@@ -127,7 +127,11 @@ def find_weights(folder: Path) -> list[list[Path]]:
 def _find_weights(folder: Path) -> list[list[Path]]:
     for name in INDEXES:
         if (folder / name).is_file():
-            return [[path] for path in _index(folder / name)]
+            files = [[folder / shard] for shard in shards(folder / name)]
+            for (path,) in files:
+                if not path.is_file():
+                    raise NexVarError(f"the shard {path.name} is missing", where=folder, fix="download all files")
+            return files
     for name in SINGLE:
         if (folder / name).is_file():
             return [[folder / name]]
@@ -161,19 +165,16 @@ def group_parts(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
     return {whole: [parts[i] for i in range(len(parts))] for whole, parts in groups.items()}
 
 
-def _index(path: Path) -> list[Path]:
-    index = read_json(path)
-    shards = index.get("weight_map")
-    if not isinstance(shards, dict) or not shards or not all(isinstance(v, str) for v in shards.values()):
+def shards(path: Path) -> list[str]:
+    """The file names an index.json lists; NexVarError for one that would lead out of its folder."""
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         raise NexVarError("no weight_map of file names", where=path)
-    files = []
-    for name in sorted(set(shards.values())):
-        if not is_plain_name(name):
-            raise NexVarError(f"the shard {name[:80]!r} is not a file of this folder", where=path)
-        if not (path.parent / name).is_file():
-            raise NexVarError(f"the shard {name} is missing", where=path, fix="download all files of the folder")
-        files.append(path.parent / name)
-    return files
+    names = sorted(set(weight_map.values()))
+    for name in names:
+        if not is_plain_name(name) or not name.endswith((".safetensors", ".bin")):
+            raise NexVarError(f"the shard {name[:80]!r} is not a weight file of this folder", where=path)
+    return names
 
 
 def check_inside(path: Path) -> None:

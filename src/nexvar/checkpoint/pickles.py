@@ -300,7 +300,7 @@ class Machine:
     def call_tensor(self, storage: Any, offset: int, shape: Any, stride: Any, *rest: Any) -> TensorRecord:
         dtype = storage.dtype
         if rest and isinstance(rest[-1], Global):  # _rebuild_tensor_v3: the dtype of an untyped storage
-            dtype = _DTYPE_NAMES[rest[-1].name]
+            dtype = _DTYPE_NAMES.get(rest[-1].name)
         numbers = (offset, *shape, *stride)
         if not isinstance(storage, Storage) or dtype is None or len(shape) != len(stride):
             raise TypeError

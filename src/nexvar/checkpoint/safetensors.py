@@ -11,6 +11,7 @@ import json
 import math
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,12 @@ def read(file: Bytes) -> dict[str, Tensor]:
     }
 
 
-def write(state: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+def write(
+    state: dict[str, Tensor],
+    path: Path,
+    metadata: dict[str, str] | None = None,
+    progress: Callable[[int], Any] = lambda size: None,
+) -> None:
     """Write ``state`` to ``path``, one tensor at a time; it appears under its name only when it is whole."""
     names = {dtype: name for name, dtype in DTYPES.items()}
     table: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
@@ -128,7 +134,7 @@ def write(state: dict[str, Tensor], path: Path, metadata: dict[str, str] | None 
             file.write(struct.pack("<Q", len(head)) + head)
             for name in order:
                 tensor = state[name].detach().to("cpu").contiguous()
-                file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+                progress(file.write(tensor.reshape(-1).view(torch.uint8).numpy().data))
         temporary.replace(path)
     except OSError as error:
         raise NexVarError(f"cannot write it ({error.strerror})", where=path) from error
