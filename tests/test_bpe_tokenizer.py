@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 
 from nexvar.errors import NexVarError
-from nexvar.tokenizers import BpeTokenizer, OneHotTokenizer, differing_tokens, make
+from nexvar.scorers import differing_tokens
+from nexvar.tokenizers import BpeTokenizer, Encoding, OneHotTokenizer, make
 
 GOLDEN = Path(__file__).parent / "golden"
 BPE = GOLDEN / "dnabert2_tiny" / "tokenizer.json"
@@ -104,12 +105,18 @@ def test_a_long_sequence_is_quick_enough() -> None:
     assert bpe.detokenize(encoding.ids) == text
 
 
+def differing(ref: Encoding, alt: Encoding) -> tuple[range, range]:
+    """The tokens that a masked readout masks, in each of the two."""
+    start, ref_end, alt_end = differing_tokens(ref.ids, alt.ids)
+    return range(start, ref_end), range(start, alt_end)
+
+
 @given(dna.filter(bool), st.data())
 def test_differing_tokens_hold_the_variant_and_nothing_else_differs(text: str, data: st.DataObject) -> None:
     position = data.draw(st.integers(0, len(text) - 1))
     alt_base = data.draw(st.sampled_from([b for b in "ACGT" if b != text[position]]))
     ref, alt = bpe.encode(text), bpe.encode(text[:position] + alt_base + text[position + 1 :])
-    in_ref, in_alt = differing_tokens(ref, alt)
+    in_ref, in_alt = differing(ref, alt)
     assert ref.base_to_token(len(text))[position] in in_ref
     assert alt.base_to_token(len(text))[position] in in_alt
     assert ref.ids[: in_ref.start] == alt.ids[: in_alt.start]
@@ -122,7 +129,7 @@ def test_differing_tokens_hold_the_variant_and_nothing_else_differs(text: str, d
 @given(dna, dna)
 def test_differing_tokens_of_any_two_texts_never_overlap_their_common_ends(a: str, b: str) -> None:
     ref, alt = bpe.encode(a), bpe.encode(b)
-    in_ref, in_alt = differing_tokens(ref, alt)
+    in_ref, in_alt = differing(ref, alt)
     assert ref.ids[: in_ref.start] + ref.ids[in_ref.stop :] == alt.ids[: in_alt.start] + alt.ids[in_alt.stop :]
     assert len(ref.ids) - len(in_ref) == len(alt.ids) - len(in_alt)
     if a == b:
@@ -131,7 +138,7 @@ def test_differing_tokens_of_any_two_texts_never_overlap_their_common_ends(a: st
 
 def test_one_base_can_change_several_tokens() -> None:
     ref, alt = bpe.encode("TTTTTTTTTTTTTTTTTTTT"), bpe.encode("TTTTTTTTTGTTTTTTTTTT")
-    in_ref, in_alt = differing_tokens(ref, alt)
+    in_ref, in_alt = differing(ref, alt)
     assert len(in_ref) > 1 or len(in_alt) > 1
 
 
