@@ -147,7 +147,7 @@ def _folder_card(
     """A card for a folder: what it says of itself, else what the architecture's released checkpoints say."""
     family = next((c for c in cards.all_cards().values() if c.architecture == architecture), None)
     known: dict[str, Any] = {
-        "tokenizer": family.tokenizer if family else "byte",
+        "tokenizer": getattr(config, "tokenizer", None) or (family.tokenizer if family else "byte"),
         "objective": family.objective if family else "causal",
         "readout": family.readout if family else "llr",
         "context": getattr(config, "context", None) or (family.context if family else 8192),
@@ -184,21 +184,29 @@ def _open_card(card: Card, revision: str | None) -> _Opened:
     from nexvar import hub
 
     folder = hub.fetch(card, revision)
-    compare_config(card, config, folder / "config.json")
+    config = compare_config(card, config, folder / "config.json")
     return _Opened(card, config, hub.read_weights(card, folder), False, folder)
 
 
-def compare_config(card: Card, config: Any, path: Path) -> None:
-    """The downloaded config.json must agree with the card; it is compared, never used."""
+def compare_config(card: Card, config: Any, path: Path) -> Any:
+    """The config to build: the card's. The downloaded config.json must agree with it; it is compared, not used.
+
+    Cards with ``config_file`` take from config.json what they do not say themselves.
+    """
     if not path.is_file():
-        return
+        if card.config_file:
+            raise NexVarError(f"the card {card.name} needs it", where=path, fix="download it again")
+        return config
     values = checkpoint.read_json(path)
     name = models.infer(values)
     if name is None:  # some repositories hold a place-holder config.json
-        return
+        if card.config_file:
+            raise NexVarError(f"this is no {card.architecture} config", where=path, fix="another revision?")
+        return config
     theirs = official_config(name, values, path) if name == card.architecture else None
     fields = [f.name for f in dataclasses.fields(config)] if theirs is not None else []
-    different = [f for f in fields if getattr(theirs, f) != getattr(config, f)]
+    said = [f for f in fields if not card.config_file or f in card.config]
+    different = [f for f in said if getattr(theirs, f) != getattr(config, f)]
     if theirs is None or different:
         detail = f"architecture is {name}, the card says {card.architecture}"
         if different:
@@ -210,6 +218,7 @@ def compare_config(card: Card, config: Any, path: Path) -> None:
             where=path,
             fix=f"another revision? load the folder itself: NexVar({str(path.parent)!r})",
         )
+    return theirs if card.config_file else config
 
 
 # -- choices

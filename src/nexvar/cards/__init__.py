@@ -33,6 +33,8 @@ class Card:
     fp8: "any" if the checkpoint needs FP8 input projections and float32 accumulation serves it, "hopper" if only
         the accumulator of Hopper GPUs gives its numbers; None where it needs no FP8.
     config: the architecture's own values (``models/<architecture>.py: Config``), never read from the hub.
+    config_file: the checkpoint's config.json completes ``config`` (track names by the thousand); read as data, and
+        what the card says must agree.
     context: the longest input in bases.
     parameters: floating-point numbers of the checkpoint, tied ones counted once.
     parity: what was verified, in a word (``parity_note`` says how).
@@ -50,6 +52,7 @@ class Card:
     parity: str
     parity_note: str
     config: dict[str, Any]
+    config_file: bool = False
     aliases: tuple[str, ...] = ()
     repo: str | None = None
     revision: str | None = None

@@ -321,6 +321,8 @@ class Model(nn.Module):
     """
 
     last_hidden = "embedding"
+    pads_safely = True
+    rc_equivariant = False
 
     def __init__(self, config: Config) -> None:
         super().__init__()
