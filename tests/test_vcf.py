@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from malformed import VCF_CASES
 from malformed.case import bgzip, gz
 from malformed.vcf_cases import HEAD, fields
+from nexvar import textio
 from nexvar.errors import NexVarError
 from nexvar.vcf import read_vcf
 from test_genome import edit

@@ -162,7 +162,8 @@ class VcfReader:
         name = _ID.search(body)
         if not (body.startswith("<") and body.rstrip().endswith(">")) or name is None:
             raise self._error(number, f"broken ##{match[1]} line", f"write ##{match[1]}=<ID=…,…>")
-        if body.count('"') - body.count('\\"') & 1 and match[1] in ("INFO", "FORMAT"):
+        quotes = body.replace("\\\\", "").replace('\\"', "").count('"')
+        if quotes % 2 and match[1] in ("INFO", "FORMAT"):
             raise self._error(number, f"a quote is not closed in ##{match[1]}", 'write Description="…"')
         if match[1] in ("INFO", "FORMAT") and not ("Number=" in body and "Type=" in body):
             raise self._error(number, f"##{match[1]} {name[1]!r} lacks Number or Type", "write <ID=,Number=,Type=,…>")
