@@ -148,8 +148,9 @@ def _folder_card(
     family = next((c for c in cards.all_cards().values() if c.architecture == architecture), None)
     known: dict[str, Any] = {
         "tokenizer": getattr(config, "tokenizer", None) or (family.tokenizer if family else "byte"),
-        "objective": family.objective if family else "causal",
+        "objective": "causal" if hasattr(models.get(architecture).Model, "new_cache") else "masked",
         "readout": family.readout if family else "llr",
+        "bos_id": family.bos_id if family else None,
         "context": getattr(config, "context", None) or (family.context if family else 8192),
         "licence": "as the folder says",
         "citation": "",
@@ -160,6 +161,7 @@ def _folder_card(
     fields = {f.name for f in dataclasses.fields(Card)} - {"config", "files", "repo", "revision", "weights"}
     if not isinstance(described, dict) or not set(described) <= fields:
         raise NexVarError("the card in config.json has unknown fields", where=folder / "config.json")
+    known["window"] = min(known["context"], family.window if family else 8192)
     known |= {"name": folder.resolve().name, "architecture": architecture, **described}
     if known["dtype"] not in DTYPES:
         known["dtype"] = "float32"
