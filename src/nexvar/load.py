@@ -146,9 +146,10 @@ def _folder_card(
 ) -> Card:
     """A card for a folder: what it says of itself, else what the architecture's released checkpoints say."""
     family = next((c for c in cards.all_cards().values() if c.architecture == architecture), None)
+    model = models.get(architecture).Model
     known: dict[str, Any] = {
         "tokenizer": getattr(config, "tokenizer", None) or (family.tokenizer if family else "byte"),
-        "objective": "causal" if hasattr(models.get(architecture).Model, "new_cache") else "masked",
+        "objective": family.objective if family else "causal" if hasattr(model, "new_cache") else "masked",
         "readout": family.readout if family else "llr",
         "bos_id": family.bos_id if family else None,
         "context": getattr(config, "context", None) or (family.context if family else 8192),
