@@ -1,0 +1,116 @@
+"""Caduceus against the official way of computing it: python benchmarks/caduceus.py [--lengths 1024 8192 32768]
+
+The opponent follows kuleshov-group/caduceus with mamba-ssm's ``selective_scan_ref``, what runs where no CUDA
+extension is installed: every direction projects in and out by itself, and decays and inputs exist for the whole
+sequence, (B, E, L, N). Same weights, same numbers (the difference is printed), turns taken in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from _measure import interleaved, peak_above, table
+from nexvar.models.caduceus import Config, Mamba, Model
+from nexvar.ops import ssm_scan_cpu
+
+
+def official_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """(B, E, L) in the manner of selective_scan_ref."""
+    decay = torch.exp(torch.einsum("bel,en->beln", dt, A))
+    added = torch.einsum("bel,bnl,bel->beln", dt, B, u)
+    state, ys = A.new_zeros(len(u), *A.shape), []
+    for t in range(u.shape[2]):
+        state = decay[:, :, t] * state + added[:, :, t]
+        ys.append(torch.einsum("ben,bn->be", state, C[:, :, t]))
+    return torch.stack(ys, dim=2) + u * D[:, None]
+
+
+def official_mamba(way: Mamba, owner: Mamba, h_BLD: Tensor) -> Tensor:
+    L = h_BLD.shape[1]
+    x, z = F.linear(h_BLD, owner.in_proj.weight).transpose(1, 2).chunk(2, dim=1)
+    x = F.silu(F.conv1d(x, way.conv1d.weight, way.conv1d.bias, padding=3, groups=x.shape[1])[..., :L])
+    N = way.A_log.shape[1]
+    dt, B, C = F.linear(x.transpose(1, 2), way.x_proj.weight).split([way.dt_proj.in_features, N, N], dim=-1)
+    dt = F.softplus(F.linear(dt, way.dt_proj.weight, way.dt_proj.bias)).transpose(1, 2)
+    y = official_scan(x, dt, -way.A_log.exp(), B.transpose(1, 2), C.transpose(1, 2), way.D) * F.silu(z)
+    return F.linear(y.transpose(1, 2), owner.out_proj.weight)
+
+
+def official_forward(model: Model, ids_BL: Tensor) -> Tensor:
+    """Logits of a Ph model."""
+    backbone: Any = model.caduceus["backbone"]
+    weight = backbone.embeddings.word_embeddings.weight
+    h, residual = F.embedding(ids_BL, weight), None
+    for layer in backbone.layers:
+        residual = h if residual is None else h + residual
+        n, fwd, rev = layer.norm(residual), layer.mixer.mamba_fwd, layer.mixer.mamba_rev
+        h = official_mamba(fwd, fwd, n) + official_mamba(rev, fwd, n.flip(1)).flip(1)
+    return F.linear(backbone.norm_f(h + residual), weight)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 8192, 32768])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--layers", type=int, default=4)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    model = Model(Config(d_model=256, n_layer=options.layers)).eval()
+    print(
+        f"Caduceus-Ph, width 256, {options.layers} layers, {options.threads} threads; C scan: {ssm_scan_cpu.status()}\n"
+    )
+    rows = []
+    for length in options.lengths:
+        ids = torch.randint(7, 11, (1, length))
+
+        def ours(backend: str, ids: Tensor = ids) -> Tensor:
+            os.environ["NEXVAR_SCAN"] = backend
+            logits = model(ids).logits
+            assert logits is not None
+            return logits
+
+        def ours_c(ids: Tensor = ids) -> Tensor:
+            return ours("c", ids)
+
+        def ours_torch(ids: Tensor = ids) -> Tensor:
+            return ours("torch", ids)
+
+        def official(ids: Tensor = ids) -> Tensor:
+            return official_forward(model, ids)
+
+        jobs = {"official style": official, "torch only": ours_torch, "C scan": ours_c}
+        with torch.no_grad():
+            reference = official()
+            times = interleaved(jobs, options.repeats, warmup=0)
+            for name, job in jobs.items():
+                off = float((job() - reference).abs().max() / reference.abs().max())
+                base, own = times["official style"], times[name]
+                memory = peak_above(job) / 2**20
+                rows.append((length, name, own.wall, own.cpu, base.wall / own.wall, base.cpu / own.cpu, memory, off))
+        for name, job in (("torch only", ours_torch), ("C scan", ours_c)):
+            if length <= 8192:
+                rows.append(
+                    (length, f"{name}, forward + backward", *backward(model, job, options.repeats), "", "", "", "")
+                )
+    header = ("L", "contestant", "wall s", "CPU s", "wall x", "CPU x", "MiB above", "rel. diff")
+    print(table(header, rows))
+
+
+def backward(model: Model, job: Any, repeats: int) -> tuple[float, float]:
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        job().square().mean().backward()
+
+    return interleaved({"step": step}, repeats)["step"]
+
+
+if __name__ == "__main__":
+    main()
