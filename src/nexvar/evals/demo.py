@@ -37,13 +37,17 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(EXIT_BAD_INPUT) from None
 
 
-def run(folder: Path, *, window: int | None = None) -> list[Path]:
-    """Score, evaluate, draw; returns the files written."""
+def shipped(name: str) -> Path:
+    """A data file of the package."""
+    return Path(str(resources.files("nexvar") / "data" / name))
+
+
+def run(folder: Path, *, vcf: Path | None = None, window: int | None = None) -> list[Path]:
+    """Score, evaluate, draw; returns the files written. ``vcf``: others than the labelled variants of the package."""
     from nexvar import jobs
     from nexvar.score import Options
 
-    shipped = resources.files("nexvar") / "data"
-    vcf, fasta = Path(str(shipped / "mtdna_labelled.vcf")), Path(str(shipped / "chrM_rCRS.fa"))
+    vcf = vcf or shipped("mtdna_labelled.vcf")
     folder.mkdir(parents=True, exist_ok=True)
     scored = [folder / f"mtdna_scored{ending}" for ending in (".vcf.gz", ".tsv", ".parquet")]
     card = cards.get(MODEL)
@@ -53,7 +57,7 @@ def run(folder: Path, *, window: int | None = None) -> list[Path]:
     start = time.monotonic()
     summary = jobs.score_file(
         vcf,
-        fasta,
+        shipped("chrM_rCRS.fa"),
         scored,
         model=MODEL,
         options=Options(window=window),
@@ -93,9 +97,9 @@ def draw(report: variants.Report, scored: Path, path: Path, size: str) -> Path:
         regions=list(report.groups[order]),
         rows=rows,
         title="Human mitochondrial variants, scored by a model that never saw a human",
-        subtitle=f"{MODEL} ({size}), zero-shot, on a CPU: {len(positions):,} variants with a clinical label, "
+        subtitle=f"{MODEL} ({size}), zero-shot: {len(positions):,} variants with a clinical label, "
         f"{pathogenic} of them pathogenic",
-        score_name="fall of the mean log-likelihood per base (× 0.001)",
+        score_name="log-likelihood lost per 1,000 bases (nats)",
     )
 
 

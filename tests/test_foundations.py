@@ -1,0 +1,149 @@
+"""What a newcomer meets first: quick start-up, commands and links that exist, tables that agree with the cards."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+import nexvar
+from nexvar import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("start", "seconds"),
+    [("import nexvar", 0.5), ("import nexvar.cli; nexvar.cli.app(['--help'], standalone_mode=False)", 1.0)],
+)
+def test_starting_does_not_import_torch_and_is_quick(start: str, seconds: float) -> None:
+    heavy = "{'torch', 'numpy', 'pysam', 'pyarrow', 'matplotlib'}"
+    assert python(f"import sys\n{start}\nprint('loaded:', {heavy} & set(sys.modules))").endswith("loaded: set()\n")
+    assert min(cpu_seconds(start) for _ in range(3)) - cpu_seconds("pass") < seconds
+
+
+def cpu_seconds(code: str) -> float:
+    """CPU time of a fresh Python, which a busy machine changes little (the goals are 0.15 and 0.3 s of wall time)."""
+    before = os.times()
+    python(code)
+    after = os.times()
+    return after.children_user - before.children_user + after.children_system - before.children_system
+
+
+def test_every_public_name_is_there() -> None:
+    for name in nexvar.__all__:
+        assert getattr(nexvar, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Nexvar'"):
+        nexvar.Nexvar  # noqa: B018
+
+
+def test_one_version_everywhere() -> None:
+    assert f'version = "{nexvar.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"\nversion: {nexvar.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+# --- the pages ---
+
+
+def code_blocks(language: str) -> Iterator[tuple[Path, str]]:
+    for page in PAGES:
+        for match in re.finditer(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            yield page, match[1]
+
+
+def documented(start: str) -> list[str]:
+    """Lines of code blocks, and inline code, that begin with ``start``; comments dropped."""
+    lines = [line for _, block in code_blocks("(?:bash|sh)?") for line in block.splitlines()]
+    for page in PAGES:
+        lines += re.findall(r"`([^`\n]+)`", page.read_text())
+    return sorted({line.split("  #")[0].strip() for line in lines if line.startswith(start)})
+
+
+@pytest.mark.parametrize("line", documented("nexvar "))
+def test_documented_commands_exist_with_their_options(line: str) -> None:
+    command: Any = typer.main.get_command(cli.app)
+    words = line.split()[1:]
+    while words and hasattr(command, "commands") and words[0] in command.commands:
+        command = command.commands[words.pop(0)]
+    assert not hasattr(command, "commands") or words in ([], ["--help"]), f"{line}: no such verb"
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    for word in words:
+        if word.startswith("-") and word != "--help":
+            assert word in known, f"{line}: no option {word}"
+
+
+@pytest.mark.parametrize("line", documented("make "))
+def test_documented_make_targets_exist(line: str) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = [word for word in line.split()[1:] if "=" not in word and word.isalpha()]
+    assert set(named) <= targets and named
+
+
+@pytest.mark.parametrize("line", documented("python "))
+def test_documented_scripts_and_modules_exist(line: str) -> None:
+    words = line.split()
+    if words[1] == "-m":
+        assert importlib.util.find_spec(words[2]) is not None
+    elif "<" not in words[1]:  # a placeholder
+        assert (ROOT / words[1]).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_resolves(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)):
+        if target.startswith(("https://", "http://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, target
+
+
+def test_every_page_is_reachable_from_the_readme_or_the_index() -> None:
+    entrances = (ROOT / "README.md").read_text() + (ROOT / "docs" / "index.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name in entrances or page.name == "index.md", page
+
+
+def test_the_model_tables_agree_with_the_cards() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "model_table.py"))
+    for page, text in script["pages"]().items():
+        assert page.read_text() == text, f"{page.name} differs from the cards: run `python docs/model_table.py`"
+
+
+@pytest.mark.parametrize(
+    ("page", "block"), [pytest.param(p, b, id=f"{p.name}-{i}") for i, (p, b) in enumerate(code_blocks("python"))]
+)
+def test_python_examples_run_as_printed(
+    page: Path, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    if "mito.vcf" in block:  # an example that goes on from one before it, on files of the user's
+        shipped = resources.files("nexvar") / "data"
+        lines = (shipped / "mtdna_labelled.vcf").read_text().splitlines(keepends=True)
+        head = [line for line in lines if line.startswith("#")]
+        Path("mito.vcf").write_text("".join([*head, *lines[len(head) : len(head) + 3]]))
+        shutil.copy(str(shipped / "chrM_rCRS.fa"), "chrM.fa")
+        names["model"] = nexvar.NexVar("nexvar_mito")
+    exec(compile(block, str(page), "exec"), names)
