@@ -24,6 +24,17 @@ def test_codes_are_the_reference_bits(reference):
     assert torch.equal(w_codes.view(torch.uint8), reference["w_codes"])
 
 
+def test_codes_by_arithmetic_are_the_same():
+    """What devices without float8 use: every code, every midpoint between two codes, and random values."""
+    codes = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
+    codes = codes[codes.isfinite()].sort().values
+    middles = (codes[1:] + codes[:-1]) / 2
+    near = torch.cat([middles.nextafter(codes[1:]), middles.nextafter(codes[:-1])])
+    values = torch.cat([codes, middles, near, torch.randn(10_000) * 100, torch.tensor([1e9, -1e9, 1e-30])])
+    one = torch.ones(())
+    assert torch.equal(fp8.code_values(values, one), fp8.quantize_e4m3(values, one).float())
+
+
 @pytest.mark.parametrize("linear", [fp8.fp8_linear, fp8.fp8_linear_naive])
 def test_float32_accumulation(reference, linear):
     x, w, scale = reference["x"], reference["w"], reference["scale_fwd"][:2]

@@ -9,7 +9,7 @@ Evo 2 1B, 20B and 40B were trained this way and are wrong without it. How the pr
 - 20B and 40B need the narrow accumulator of Hopper GPUs: there ``torch._scaled_mm(use_fast_accum=True)`` runs, and
   ``fp8_linear_hopper_naive`` models it bit for bit (a reference for tests, a thousand times too slow to serve).
 
-NOTE: the CUDA branch was written without a GPU at hand and is untested. Scale updates during training are not
+NOTE: the CUDA and MPS branches were written without such a device at hand and are untested there. Scale updates during training are not
 implemented: the scales are the checkpoint's.
 
 Legend: M rows, K inputs, N outputs.
@@ -35,6 +35,14 @@ _weights = WeakTensorKeyDictionary()
 def quantize_e4m3(x: Tensor, scale: Tensor) -> Tensor:
     """e4m3(clamp(x * scale, ±448)), round to nearest even; any shape -> float8_e4m3fn of the same."""
     return (x.float() * scale).clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)
+
+
+def code_values(x: Tensor, scale: Tensor) -> Tensor:
+    """The same codes as float32 values, by arithmetic on the exponent bits alone: for devices without float8 (MPS)."""
+    x = (x.float() * scale).clamp(-E4M3_MAX, E4M3_MAX)
+    exponent = (((x.view(torch.int32) >> 23) & 255) - 127).clamp(min=-6)
+    step = ((exponent - 3 + 127) << 23).view(torch.float32)  # 2^(exponent - 3): e4m3 keeps three bits
+    return torch.round(x / step) * step
 
 
 def fp8_linear_naive(x: Tensor, weight_NK: Tensor, scale: Tensor) -> Tensor:
@@ -93,12 +101,19 @@ def _native(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
 
 
+def _codes(x: Tensor, scale: Tensor) -> Tensor:
+    """Codes in the form the device multiplies: float8, or their values in float32."""
+    if x.device.type == "mps":
+        return code_values(x, scale)
+    codes = quantize_e4m3(x, scale)
+    return codes if _native(x.device) else codes.float()
+
+
 def _weight_codes(weight_NK: Tensor, scale: Tensor) -> Tensor:
-    """(N, K) codes of a weight: float8 where the device multiplies them, else their values in float32."""
+    """(N, K) codes of a weight, kept until it changes."""
 
     def make() -> Tensor:
-        codes = quantize_e4m3(weight_NK.detach().bfloat16(), scale[1])
-        return codes if _native(weight_NK.device) else codes.float()
+        return _codes(weight_NK.detach().bfloat16(), scale[1])
 
     if torch.compiler.is_compiling() or weight_NK.is_inference():  # neither has a version to compare
         return make()
@@ -112,10 +127,10 @@ def _weight_codes(weight_NK: Tensor, scale: Tensor) -> Tensor:
 
 
 def _product(x: Tensor, weight_NK: Tensor, scale: Tensor) -> Tensor:
-    x_codes = quantize_e4m3(x, scale[0])
+    x_codes = _codes(x, scale[0])
     w_codes = _weight_codes(weight_NK, scale)
     if not _native(x.device):
-        return ((x_codes.float() @ w_codes.T) * _unscale(scale)).to(x.dtype)
+        return ((x_codes @ w_codes.T) * _unscale(scale)).to(x.dtype)
     rows = x_codes.reshape(-1, x.shape[-1])
     padding = -len(rows) % 16  # cuBLAS multiplies FP8 in multiples of 16
     if padding:
@@ -146,6 +161,6 @@ class _Fp8Linear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = grad @ (_weight_codes(weight_NK, scale).float() / scale[1]).to(grad.dtype)
         if ctx.needs_input_grad[1]:
-            rows = (quantize_e4m3(x, scale[0]).float() / scale[0]).to(grad.dtype).reshape(-1, x.shape[-1])
+            rows = (_codes(x, scale[0]).float() / scale[0]).to(grad.dtype).reshape(-1, x.shape[-1])
             grad_w = (grad.reshape(-1, grad.shape[-1]).T @ rows).to(weight_NK.dtype)
         return grad_x, grad_w, None
