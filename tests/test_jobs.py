@@ -1,0 +1,188 @@
+"""A run that is killed, cut into shards or out of disk: nothing lost, nothing doubled, the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from nexvar import jobs
+from nexvar.errors import NexVarError
+from nexvar.score import Options
+from nexvar.table import read_rows
+from tiny import tiny_loaded
+
+GENOME = "".join(random.Random(7).choices("ACGT", k=4000))
+OPTIONS = Options(window=64)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(jobs, "BATCHES_PER_PART", 0.1)
+
+
+@pytest.fixture
+def files(tmp_path):
+    fasta, vcf = tmp_path / "ref.fa", tmp_path / "in.vcf"
+    fasta.write_text(f">chr1\n{GENOME}\n")
+    lines = [
+        f"chr1\t{pos + 1}\t.\t{GENOME[pos]}\t{','.join('ACGT'.replace(GENOME[pos], ''))}\t.\t.\t.\n"
+        for pos in range(100, 400)
+    ]
+    header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    vcf.write_text(header + "".join(lines))
+    return vcf, fasta
+
+
+def run(files, out, loaded=None, **options):
+    given = {"model": loaded or tiny_loaded(), "options": OPTIONS, "progress": False, **options}
+    return jobs.score_file(*files, out, **given)
+
+
+class StopAfter:
+    """A model that is interrupted in its n-th forward."""
+
+    def __init__(self, n: int) -> None:
+        self.loaded, self.left = tiny_loaded(), n
+        forward = self.loaded.module.forward
+
+        def counting(*args, **kwargs):
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            return forward(*args, **kwargs)
+
+        self.loaded.module.forward = counting
+
+
+@pytest.mark.parametrize("stop", [0, 1, 5, 9])
+def test_an_interrupted_run_resumes_to_the_same_bytes(files, tmp_path, stop):
+    whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
+    run(files, whole)
+    with pytest.raises(KeyboardInterrupt):
+        run(files, out, StopAfter(stop).loaded)
+    assert not out.exists()
+    kept = len(list(Path(f"{out}.parts").glob("part-*.parquet")))
+    loaded = tiny_loaded()
+    run(files, out, loaded)
+    assert out.read_bytes() == whole.read_bytes()
+    assert not Path(f"{out}.parts").exists()
+    if kept:
+        fresh = tiny_loaded()
+        run(files, tmp_path / "again.parquet", fresh)
+        assert loaded.module.tokens < fresh.module.tokens
+
+
+@pytest.mark.parametrize("shards", [1, 3, 4])
+def test_shards_in_any_order_merge_to_the_same_bytes(files, tmp_path, shards):
+    whole, out = tmp_path / "whole.vcf.gz", tmp_path / "out.vcf.gz"
+    run(files, whole)
+    for i in random.Random(0).sample(range(1, shards + 1), shards):
+        run(files, out, shard=(i, shards))
+    summary = jobs.merge(out)
+    assert summary.alleles == summary.scored == 900
+    assert out.read_bytes() == whole.read_bytes()
+    assert Path(f"{out}.tbi").exists()
+
+
+def test_merge_says_what_is_missing(files, tmp_path):
+    out = tmp_path / "out.tsv"
+    run(files, out, shard=(2, 3))
+    with pytest.raises(NexVarError, match="part-000000.parquet"):
+        jobs.merge(out)
+    with pytest.raises(NexVarError, match="no unfinished run"):
+        jobs.merge(tmp_path / "other.tsv")
+
+
+def change_vcf(vcf, fasta):
+    vcf.write_text(vcf.read_text().replace("\t.\t.\t.\n", "\t.\t.\tDP=1\n", 1))
+
+
+def change_fasta(vcf, fasta):
+    fasta.write_text(f">chr1\n{GENOME[:3000]}{GENOME[3000:][::-1]}\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "says"),
+    [
+        (change_vcf, {}, "variants"),
+        (change_fasta, {}, "genome"),
+        (None, {"options": Options(window=66)}, "options"),
+        (None, {"loaded": tiny_loaded(seed=1)}, "model"),
+    ],
+)
+def test_a_changed_input_refuses_to_resume(files, tmp_path, change, options, says):
+    out = tmp_path / "out.vcf"
+    run(files, out, shard=(1, 2))
+    if change:
+        change(*files)
+    with pytest.raises(NexVarError, match=f"changed: {says}"):
+        run(files, out, **options)
+
+
+def test_a_damaged_manifest_is_one_line(files, tmp_path):
+    out = tmp_path / "out.vcf"
+    run(files, out, shard=(1, 2))
+    Path(f"{out}.parts/manifest.json").write_text("{")
+    with pytest.raises(NexVarError, match="manifest is damaged"):
+        run(files, out)
+
+
+def test_standard_output_keeps_no_parts(files, tmp_path, capfdbinary, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    summary = run(files, "-")
+    assert summary.scored == 900
+    assert capfdbinary.readouterr().out.count(b"NEXVAR_LLR=") == 300
+    assert not list(tmp_path.glob("*.parts"))
+
+
+SCRIPT = """
+    import sys, time
+    sys.path.insert(0, {tests!r})
+    from tiny import tiny_loaded
+    from nexvar import jobs
+    from nexvar.score import Options
+    jobs.BATCHES_PER_PART = 0.1
+    loaded = tiny_loaded()
+    forward = loaded.module.forward
+    def slow(*a, **k):
+        time.sleep(0.05)
+        return forward(*a, **k)
+    loaded.module.forward = slow
+    print("ready", flush=True)
+    jobs.score_file({vcf!r}, {fasta!r}, {out!r}, model=loaded, options=Options(window=64), progress=False)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_at_a_random_moment_nothing_is_lost(files, tmp_path, how):
+    whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
+    run(files, whole)
+    script = SCRIPT.format(
+        tests=str(Path(__file__).parent), vcf=str(files[0]), fasta=str(files[1]), out=str(out)
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdout.readline() == b"ready\n"
+    folder = Path(f"{out}.parts")
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("part-*.parquet")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(random.random() * 0.1)
+    process.send_signal(how)
+    assert process.wait(30) != 0
+    run(files, out)
+    assert out.read_bytes() == whole.read_bytes()
+    keys = [(row.record, row.allele) for row in read_rows(out)]
+    assert keys == [(i, j) for i in range(300) for j in range(3)]
