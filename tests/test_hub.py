@@ -304,6 +304,23 @@ def test_no_server_is_one_line(serve):
         hub.fetch(make_card(GOLDEN / "sh2_a", files))
 
 
+def test_fetch_on_the_command_line(serve, register, home):
+    """Downloads, converts, prints the folder; loading needs no server afterwards."""
+    from typer.testing import CliRunner
+
+    from nexvar.cli import app
+
+    files = repository(GOLDEN / "sh2_a", "pt")
+    fake = serve(files)
+    register(make_card(GOLDEN / "sh2_a", files))
+    done = CliRunner().invoke(app, ["fetch", "tiny"])
+    assert done.exit_code == 0 and COMMIT in done.output
+    assert list((home / "nexvar").glob("converted/*.safetensors"))
+    asked = sum(fake.requests.values())
+    load("tiny", device="cpu")
+    assert sum(fake.requests.values()) == asked
+
+
 SCRIPT = """
 from nexvar import cards, hub
 from nexvar.errors import NexVarError

@@ -112,6 +112,20 @@ def models(
 
 
 @app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="a model's name, alias or hub repository")],
+    revision: Annotated[str | None, typer.Option(help="instead of the pinned one; checksums then do not apply")] = None,
+) -> None:
+    """Download a checkpoint beforehand: resumes, checks sizes and checksums, converts torch files to safetensors."""
+    from nexvar import cards, hub
+
+    card = cards.get(name)
+    folder = hub.fetch(card, revision)
+    hub.read_weights(card, folder)
+    typer.echo(folder)
+
+
+@app.command()
 def generate(
     prompt: Annotated[list[str], typer.Option(help="the beginning (repeatable)")],
     n_tokens: Annotated[int, typer.Option(help="new tokens")] = 500,

@@ -9,8 +9,8 @@ Evo 2 1B, 20B and 40B were trained this way and are wrong without it. How the pr
 - 20B and 40B need the narrow accumulator of Hopper GPUs: there ``torch._scaled_mm(use_fast_accum=True)`` runs, and
   ``fp8_linear_hopper_naive`` models it bit for bit (a reference for tests, a thousand times too slow to serve).
 
-NOTE: the CUDA and MPS branches were written without such a device at hand and are untested there. Scale updates during training are not
-implemented: the scales are the checkpoint's.
+NOTE: the CUDA and MPS branches were written without such a device at hand and are untested there. Scale updates
+during training are not implemented: the scales are the checkpoint's.
 
 Legend: M rows, K inputs, N outputs.
 Sources: NVIDIA TransformerEngine (delayed scaling), arXiv:2512.07004 (accumulator).
