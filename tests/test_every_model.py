@@ -68,7 +68,8 @@ def test_padding_changes_no_real_token(loaded):
     padded = torch.cat([ids, torch.full((1, 9), loaded.tokenizer.pad_id)], 1)
     mask = torch.arange(padded.shape[1])[None] < ids.shape[1]
     alone = loaded.module(ids, mask_BL=torch.ones_like(ids, dtype=torch.bool)).logits
-    torch.testing.assert_close(loaded.module(padded, mask_BL=mask).logits[:, : ids.shape[1]], alone, atol=2e-4, rtol=1e-4)
+    beside = loaded.module(padded, mask_BL=mask).logits[:, : ids.shape[1]]
+    torch.testing.assert_close(beside, alone, atol=2e-4, rtol=1e-4)
 
 
 def test_gradients_reach_every_parameter_that_the_logits_use(loaded):

@@ -19,13 +19,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from nexvar import __version__, machine, scorers
+from nexvar import machine, scorers
 from nexvar.engine import Tally, default_batch_tokens
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
@@ -265,7 +266,7 @@ def _manifest(job: Job) -> dict[str, Any]:
             for start in range(low, high, 1 << 22):
                 genome.update(job.fasta.fetch(found.contig, start, min(start + (1 << 22), high)).encode())
     return {
-        "nexvar": __version__,
+        "nexvar": version("nexvar"),
         "variants": variants,
         "genome": genome.hexdigest(),
         "circular": sorted(job.fasta.circular),
