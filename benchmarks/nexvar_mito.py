@@ -1,0 +1,312 @@
+"""How good is nexvar_mito? Every number of its model card.
+
+    python benchmarks/nexvar_mito.py bits   --genomes chordata_mitogenomes.fa.gz [--model DIR]
+    python benchmarks/nexvar_mito.py auroc  --genomes chordata_mitogenomes.fa.gz --snvs mtdna_snvs.tsv.gz [--model DIR]
+    python benchmarks/nexvar_mito.py sample --genomes chordata_mitogenomes.fa.gz --count 100 [--model DIR]
+
+bits    bits per base on the held-out genera, beside interpolated Markov models trained on the very same genomes
+auroc   pathogenic against benign human variants beside phyloP100 and the order-11 Markov model, bootstrap intervals,
+        and never-seen against seen transitions (gnomAD), which need no clinical label
+sample  generated mitogenomes: open reading frames of the 13 proteins in order, GC, nearest training genome
+
+The split is the recipe's: same function, same seed. The labels are read here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from nexvar import NexVar, jobs, score
+from nexvar.evals import metrics
+from nexvar.train import data
+from nexvar.train.markov import Markov
+from nexvar.train.recipe import read
+
+ROOT = Path(__file__).parent.parent
+RECIPE = ROOT / "recipes" / "nexvar_mito.toml"
+RCRS = ROOT / "src" / "nexvar" / "data" / "chrM_rCRS.fa"
+LABELLED = ROOT / "src" / "nexvar" / "data" / "mtdna_labelled.vcf"
+
+
+def open_split(genomes: Path, cache: Path) -> tuple[data.Store, data.Split]:
+    d = read(RECIPE).data
+    store = data.build_store([genomes], cache)
+    parts = data.split(store.records, by=d.holdout_by, count=d.holdout, seed=d.holdout_seed, exclude=d.exclude)
+    return store, parts
+
+
+# -- bits per base
+
+
+def model_bits(model: NexVar, genomes: list[np.ndarray], window: int) -> float:
+    """Forward strand, windows side by side; every A, C, G, T but a window's first base counts."""
+    import torch
+
+    total, count = 0.0, 0
+    for letters in genomes:
+        for start in range(0, len(letters), window):
+            piece = letters[start : start + window]
+            if len(piece) < 2:
+                continue
+            ids = torch.from_numpy(piece.astype(np.int64))[None]
+            with torch.no_grad():
+                logp = model.model(ids).logits[0, :-1].float().log_softmax(-1)
+            asked = torch.from_numpy(data.IS_BASE[piece[1:]])
+            total -= float(logp.gather(1, ids[0, 1:, None])[:, 0][asked].sum())
+            count += int(asked.sum())
+    return total / count / np.log(2)
+
+
+def bits(options: argparse.Namespace, cache: Path) -> None:
+    store, parts = open_split(options.genomes, cache)
+    clades = {
+        "all": None,
+        "mammals": "Mammalia",
+        "primates": "Primates",
+        "birds": "Dinosauria",
+        "bony fish": "Actinopterygii",
+    }
+    held = {
+        name: [data.UPPER[store.sequence(r)] for r in parts.held_out if clade is None or clade in r.groups()]
+        for name, clade in clades.items()
+    }
+    print(f"{len(parts.train)} genomes to train on, {len(parts.held_out)} held out (whole genera), "
+          f"{len(parts.excluded)} Homo in neither")  # fmt: skip
+    print("bits per base        " + "".join(f"{name} ({len(g)})".rjust(16) for name, g in held.items()))
+
+    def row(name: str, values: list[float]) -> None:
+        print(name.ljust(21) + "".join(f"{v:.3f}".rjust(16) for v in values), flush=True)
+
+    model = NexVar(options.model)
+    for window in options.windows:
+        row(f"model, {window:,} bases", [model_bits(model, g, window) for g in held.values()])
+    reverse = [data.COMPLEMENT[g[::-1]] for g in held["all"]]
+    row("model, other strand", [model_bits(model, reverse, options.windows[-1])])
+    top = Markov(12).fit((data.UPPER[store.sequence(r)] for r in parts.train), circular=True)
+    for order in (6, 8, 11, 12):
+        lower = Markov(order)
+        lower.counts = top.levels()[order]
+        for pseudo in options.pseudo:
+            lower.pseudo = pseudo
+            row(f"Markov {order}, a = {pseudo:g}", [lower.bits_per_base(g) for g in held.values()])
+
+
+# -- variants
+
+
+def model_scores(model: str, variants: list[tuple[int, str, str]], window: int | None) -> np.ndarray:
+    """Log-likelihood of alt minus ref, both strands averaged, through the public scoring path."""
+    with tempfile.TemporaryDirectory() as folder:
+        vcf, out = Path(folder) / "in.vcf", Path(folder) / "out.tsv"
+        lines = [f"chrM\t{p}\t.\t{r}\t{a}\t.\t.\t.\n" for p, r, a in variants]
+        vcf.write_text("##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n" + "".join(lines))
+        jobs.score_file(vcf, RCRS, [out], model=model, options=score.Options(window=window))
+        with out.open() as file:
+            rows = {(int(r["POS"]), r["REF"], r["ALT"]): r["LLR"] for r in csv.DictReader(file, delimiter="\t")}
+    return np.array([np.nan if rows[v] == "NA" else float(rows[v]) for v in variants])
+
+
+def markov_scores(markov: Markov, genome: str, variants: list[tuple[int, str, str]]) -> np.ndarray:
+    """The same quantity under a Markov model; only order + 1 predictions a strand differ."""
+    reach, letters = 2 * markov.order + 2, np.frombuffer(genome.encode(), dtype=np.uint8)
+
+    def log2p(window: np.ndarray) -> float:
+        total = 0.0
+        for strand in (window, data.COMPLEMENT[window[::-1]]):
+            codes = np.frombuffer(strand.tobytes().translate(bytes.maketrans(b"ACGTN", b"\0\1\2\3\0")), dtype=np.uint8)
+            total += float(markov.log2_probabilities(strand)[np.arange(len(codes)), codes].sum())
+        return total
+
+    scores = []
+    for pos, _, alt in variants:
+        window = np.take(letters, np.arange(pos - 1 - reach, pos + reach), mode="wrap")
+        changed = window.copy()
+        changed[reach] = ord(alt)
+        scores.append(log2p(changed) - log2p(window))
+    return np.array(scores)
+
+
+def table(rows: list[tuple[str, np.ndarray, dict[str, np.ndarray]]]) -> None:
+    """Groups x predictors: AUROC [95 % interval]; a higher predictor means worse."""
+    print("AUROC".ljust(26) + "class 1  class 0  " + "".join(name.ljust(24) for name in rows[0][2]))
+    for group, labels, predictors in rows:
+        cells = []
+        for values in predictors.values():
+            ok = np.isfinite(values)
+            try:
+                cells.append(str(metrics.bootstrap(labels[ok], values[ok], ("auroc",))["auroc"]))
+            except metrics.TooFew:
+                cells.append("too few")
+        counts = f"{int(labels.sum()):7,}  {int((labels == 0).sum()):7,}  "
+        print(group.ljust(26) + counts + "".join(c.ljust(24) for c in cells), flush=True)
+
+
+def auroc(options: argparse.Namespace, cache: Path) -> None:
+    store, parts = open_split(options.genomes, cache)
+    opener = gzip.open if options.snvs.suffix == ".gz" else open
+    with opener(options.snvs, "rt") as file:
+        facts = {(int(r["pos"]), r["ref"], r["alt"]): r for r in csv.DictReader(file, delimiter="\t")}
+    lines = [x.split("\t") for x in LABELLED.read_text().splitlines() if not x.startswith("#")]
+    labelled = [(int(x[1]), x[3], x[4]) for x in lines]
+    info = [dict(pair.split("=") for pair in x[7].split(";")) for x in lines]
+    labels = np.array([int(i["LABEL"]) for i in info])
+    genome = "".join(RCRS.read_text().split("\n")[1:]).upper()
+    markov = Markov(11, pseudo=options.pseudo[-1])
+    markov.fit((data.UPPER[store.sequence(r)] for r in (*parts.train, *parts.held_out)), circular=True)
+
+    def predictors(variants: list[tuple[int, str, str]], window: int | None) -> dict[str, np.ndarray]:
+        phylop = np.array([float(facts[v]["phyloP100"] or "nan") if v in facts else np.nan for v in variants])
+        return {
+            "nexvar_mito": -model_scores(options.model, variants, window),
+            "phyloP100": phylop,
+            "Markov 11": -markov_scores(markov, genome, variants),
+        }
+
+    start = time.time()
+    scored = predictors(labelled, options.window)
+    print(f"{len(labelled)} labelled variants, {time.time() - start:.0f} s")
+    groups = {
+        "all": np.ones(len(labels), dtype=bool),
+        **{r: np.array([i["REGION"] == r for i in info]) for r in ("protein", "tRNA", "rRNA")},
+        "missense": np.array([i["CSQ"] == "missense" for i in info]),
+    }
+    table([(name, labels[rows], {k: v[rows] for k, v in scored.items()}) for name, rows in groups.items()])
+    if not options.seen:
+        return
+    transitions = [v for v, row in facts.items() if row["type"] == "ts"]
+    never = np.array(
+        [int(facts[v]["gnomad_AC_hom"] or 0) + int(facts[v]["gnomad_AC_het"] or 0) == 0 for v in transitions]
+    )
+    scored = predictors(transitions, options.window)
+    regions = np.array([facts[v]["region"] for v in transitions])
+    consequences = np.array([facts[v]["consequence"] for v in transitions])
+    groups = {r: regions == r for r in ("protein", "rRNA", "tRNA", "control")} | {
+        "missense": consequences == "missense"
+    }
+    print("\nnever-seen (class 1) against seen in gnomAD, transitions")
+    table([(name, never[rows].astype(int), {k: v[rows] for k, v in scored.items()}) for name, rows in groups.items()])
+    missense = np.isin(consequences, ("missense", "synonymous"))
+    stop = np.isin(consequences, ("stop_gained", "synonymous"))
+    table([
+        (name, (consequences[rows] != "synonymous").astype(int), {k: v[rows] for k, v in scored.items()})
+        for name, rows in (("missense / synonymous", missense), ("stop / synonymous", stop))
+    ])  # fmt: skip
+
+
+# -- generation
+
+PROTEINS = ("ND1", "ND2", "COX1", "COX2", "ATP8", "ATP6", "COX3", "ND3", "ND4L", "ND4", "ND5", "ND6", "CYTB")
+# rCRS, 0-based half-open; ND6 lies on the other strand
+RCRS_PROTEINS = {
+    "ND1": (3306, 4262), "ND2": (4469, 5511), "COX1": (5903, 7445), "COX2": (7585, 8269), "ATP8": (8365, 8572),
+    "ATP6": (8526, 9207), "COX3": (9206, 9990), "ND3": (10058, 10404), "ND4L": (10469, 10766), "ND4": (10759, 12137),
+    "ND5": (12336, 14148), "ND6": (14148, 14673), "CYTB": (14746, 15887),
+}  # fmt: skip
+_CODE = "FFLLSSSSYY**CCWWLLLLPPPPHHQQRRRRIIMMTTTTNNKKSS**VVVVAAAADDEEGGGG"  # vertebrate mitochondrial, TCAG order
+
+
+def translate(dna: str) -> str:
+    index = {b: i for i, b in enumerate("TCAG")}
+    codons = (dna[i : i + 3] for i in range(0, len(dna) - 2, 3))
+    return "".join(
+        _CODE[16 * index[c[0]] + 4 * index[c[1]] + index[c[2]]] if set(c) <= set("TCAG") else "X" for c in codons
+    )
+
+
+def kmers(text: str, k: int) -> set[str]:
+    return {text[i : i + k] for i in range(len(text) - k + 1)}
+
+
+def open_frames(dna: str, least: int = 50) -> list[tuple[int, str, int]]:
+    """(start on the forward strand, protein, strand) of every stop-free stretch of at least ``least`` codons."""
+    frames = []
+    reverse = dna[::-1].translate(str.maketrans("ACGT", "TGCA"))
+    for strand, text in ((1, dna), (-1, reverse)):
+        for frame in range(3):
+            at = frame
+            for protein in translate(text[frame:]).split("*"):
+                if len(protein) >= least:
+                    frames.append((at if strand == 1 else len(dna) - at - 3 * len(protein), protein, strand))
+                at += 3 * (len(protein) + 1)
+    return frames
+
+
+def proteins_found(dna: str, reference: dict[str, set[str]]) -> dict[str, int]:
+    """Gene -> start of the open frame that shares the most 3-mers of amino acids with a known protein (10 % at least)."""
+    found: dict[str, tuple[float, int]] = {}
+    for start, protein, _ in open_frames(dna):
+        words = kmers(protein, 3)
+        for gene, known in reference.items():
+            share = len(words & known) / len(known)
+            if share > max(0.10, found.get(gene, (0.0, 0))[0]):
+                found[gene] = (share, start)
+    return {gene: start for gene, (_, start) in found.items()}
+
+
+def sample(options: argparse.Namespace, cache: Path) -> None:
+    store, parts = open_split(options.genomes, cache)
+    genome = "".join(RCRS.read_text().split("\n")[1:]).upper().replace("N", "")
+    full = "".join(RCRS.read_text().split("\n")[1:]).upper()
+    reference = {}
+    for gene, (start, end) in RCRS_PROTEINS.items():
+        dna = full[start:end]
+        dna = dna[::-1].translate(str.maketrans("ACGT", "TGCA")) if gene == "ND6" else dna
+        reference[gene] = kmers(translate(dna), 3)
+    print(f"the check finds {len(proteins_found(genome, reference))} of 13 proteins in the human genome itself")
+    model = NexVar(options.model)
+    # A genome begins at tRNA-Phe: prompt with the first bases of held-out genomes, which no training step saw.
+    prompts = [store.sequence(r)[: options.prompt].tobytes().decode().upper() for r in parts.held_out]
+    prompts = [p for p in prompts if set(p) <= set("ACGT")]
+    prompts = [prompts[i % len(prompts)] for i in range(options.count)]
+    start = time.time()
+    made = model.generate(
+        prompt_seqs=prompts, n_tokens=options.length - options.prompt, temperature=options.temperature, top_k=4, seed=0
+    )
+    sequences = [p + s for p, s in zip(prompts, made.sequences, strict=True)]
+    print(f"{len(sequences)} genomes of {options.length:,} bases in {time.time() - start:.0f} s")
+    counts, ordered, gc, near = [], 0, [], []
+    words = [kmers(store.sequence(r).tobytes().decode().upper(), 16) for r in parts.train[:: options.thin]]
+    for s in sequences:
+        found = proteins_found(s, reference)
+        counts.append(len(found))
+        ordered += len(found) == 13 and [g for g, _ in sorted(found.items(), key=lambda x: x[1])] == list(PROTEINS)
+        gc.append((s.count("G") + s.count("C")) / len(s))
+        mine = kmers(s, 16)
+        near.append(max(len(mine & w) / len(mine) for w in words))
+    print(f"proteins found: median {np.median(counts):.0f} of 13, {ordered} genomes have all 13 in order")
+    print(f"GC {np.mean(gc):.3f} +- {np.std(gc):.3f}")
+    print(f"16-mers shared with the nearest training genome: median {np.median(near):.3f}, most {max(near):.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("bits", "auroc", "sample"))
+    parser.add_argument("--genomes", type=Path, required=True)
+    parser.add_argument("--snvs", type=Path)
+    parser.add_argument("--model", default="nexvar_mito")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "nexvar_mito_store")
+    parser.add_argument("--windows", type=int, nargs="+", default=[1024, 4096])
+    parser.add_argument("--window", type=int, default=None)
+    parser.add_argument("--pseudo", type=float, nargs="+", default=[2.0, 8.0])
+    parser.add_argument("--seen", action="store_true", help="also score every transition of the table")
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--length", type=int, default=16_500)
+    parser.add_argument("--prompt", type=int, default=100)
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--thin", type=int, default=1, help="compare with every n-th training genome")
+    options = parser.parse_args()
+    if options.what == "auroc" and options.snvs is None:
+        sys.exit("auroc needs --snvs")
+    {"bits": bits, "auroc": auroc, "sample": sample}[options.what](options, options.cache)
+
+
+if __name__ == "__main__":
+    main()
