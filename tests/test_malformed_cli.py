@@ -6,8 +6,8 @@ import sys
 from importlib.resources import files
 
 import pytest
-from malformed import FASTA_CASES, SYNONYM_CASES, TSV_CASES, VCF_CASES
 
+from malformed import FASTA_CASES, SYNONYM_CASES, TSV_CASES, VCF_CASES
 from nexvar import cli
 
 FASTA = ">chr1\n" + "ACGTTGCAAC" * 100 + "\n"

@@ -64,6 +64,50 @@ def test_there_are_enough_cases():
     assert len(VCF_CASES) >= 80
 
 
+def test_hostile_files(tmp_path, monkeypatch):
+    """A line without an end (a few kilobytes of gzip), a loop of links, names that are none."""
+    monkeypatch.setattr(textio, "MAX_LINE", 1 << 22)
+    bomb = write(tmp_path, gz(HEAD + b"chr1\t1\t.\tA\t" + b"G" * (1 << 24)), "bomb.vcf.gz")
+    with pytest.raises(NexVarError, match=r"bomb.vcf.gz:5: a line longer than"):
+        read_vcf(bomb).scan()
+    (tmp_path / "a.vcf").symlink_to(tmp_path / "b.vcf")
+    (tmp_path / "b.vcf").symlink_to(tmp_path / "a.vcf")
+    with pytest.raises(NexVarError, match="cannot be read"):
+        read_vcf(tmp_path / "a.vcf")
+    with pytest.raises(NexVarError, match="cannot be read"):
+        read_vcf(tmp_path / ("x" * 5000))
+    with pytest.raises(NexVarError, match="NUL"):
+        read_vcf("a\0b")
+
+
+REAL_HEADER = r"""##fileformat=VCFv4.1
+##fileDate=2026-01-01
+##ID=<Description="ClinVar Variation ID">
+##GATKCommandLine=<ID=HaplotypeCaller,CommandLine="HaplotypeCaller --output \"x\" <a>",Version="4.1">
+##INFO=<ID=vep,Number=.,Type=String,Description="Consequence from VEP. Format: Allele|Consequence, ID=x">
+##INFO=<ID=PATH,Number=1,Type=String,Description="ends in a backslash \\">
+##INFO=<ID=AF,Number=A,Type=Float,Description="x",Source="dbSNP",Version="138">
+##FILTER=<ID=q10,Description="x">
+##ALT=<ID=CN0,Description="Copy number allele: 0 copies">
+##bcftools_viewCommand=view -i 'A="b"' x.vcf; Date=Mon
+##contig=<ID=MT,length=16569,assembly=b37>
+##contig=<ID=NT_113889.1>
+##contig=<ID=chrUn_KI270302v1,length=2274,md5=x,species="Homo sapiens">
+#CHROM	POS	ID	REF	ALT	QUAL	FILTER	INFO
+""".replace(r"\t", "\t")
+
+
+def test_real_headers_pass(tmp_path):
+    """Lines as GATK, ClinVar, dbSNP, gnomAD and the 1000 Genomes write them."""
+    records = (
+        "MT\t3243\t9589\tA\tG\t.\t.\tALLELEID=24628;CLNHGVS=NC_012920.1:m.3243A>G;GENEINFO=MT-TL1:4567\n"
+        "NT_113889.1\t5\t.\tC\t<CN0>,<INS:ME:ALU>\t100\tPASS\tAC=1;CIEND=-150,150\n"
+    )
+    reader = read_vcf(write(tmp_path, (REAL_HEADER + records).encode()))
+    assert reader.scan().alleles == 3
+    assert list(reader.contigs) == ["MT", "NT_113889.1", "chrUn_KI270302v1"]
+
+
 def test_a_path_that_is_no_file(tmp_path):
     for path, says in ((tmp_path, "directory"), (tmp_path / "none.vcf", "no such file"), ("/dev/null", "regular")):
         with pytest.raises(NexVarError, match=says):

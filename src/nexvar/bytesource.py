@@ -76,8 +76,8 @@ class BgzfSource:
             if len(head) < 18 or not is_bgzf(head) or head[10:12] != b"\x06\x00":
                 raise self._damaged(offset)
             length = int.from_bytes(head[16:18], "little") + 1
-            tail = self.raw.read(offset + length - 4, 4)
-            if length < 28 or len(tail) < 4:
+            tail = self.raw.read(offset + length - 4, 4) if length >= 28 else b""
+            if len(tail) < 4:
                 raise self._damaged(offset)
             bases = int.from_bytes(tail, "little")
             if bases > 1 << 16:

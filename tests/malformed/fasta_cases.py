@@ -26,6 +26,9 @@ FASTA_CASES: dict[str, Case] = {
         "block at byte",
         ending=".fa.gz",
     ),  # fmt: skip
+    "bgzip_block_of_size_0": Case(
+        bgzip(LARGE, 30_000)[:16] + b"\0\0" + bgzip(LARGE, 30_000)[18:], "block at byte 0", ending=".fa.gz"
+    ),
     "zip": Case(b"PK\x03\x04" + GOOD, "zip"),
     "xz": Case(b"\xfd7zXZ\0" + GOOD, "xz"),
     "twobit": Case(b"\x43\x27\x41\x1a\0\0\0\0", "2bit"),
