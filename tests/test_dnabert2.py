@@ -14,6 +14,7 @@ from hypothesis import given
 from safetensors.torch import load_file
 from torch import Tensor
 
+from nexvar import NexVar, cards, tokenizers
 from nexvar.errors import NexVarError
 from nexvar.models.dnabert2 import Config, Model, alibi_slopes, convert, matches, pack
 from nexvar.ops.attention import attention_naive
@@ -265,3 +266,21 @@ def test_an_empty_batch_and_a_batch_of_padding(model: Model) -> None:
         assert model(torch.zeros(0, 5, dtype=torch.long)).logits.shape == (0, 5, 4096)
         out = model(torch.full((2, 3), 3), taps=[model.last_hidden])
     assert not out.taps[model.last_hidden].any() and bool(out.logits.isfinite().all())
+
+
+def test_a_folder_loads_with_its_tokenizer() -> None:
+    loaded = NexVar(FOLDER, device="cpu", dtype="float32")
+    assert (loaded.card.architecture, loaded.card.objective) == ("dnabert2", "masked")
+    assert loaded.tokenizer.tokenize("GATTACA GATTACA") == [1, 260, 12, 260, 12, 2]
+    outputs, embeddings = loaded(IDS, MASK, return_embeddings=True, layer_names=[BLOCKS[2]])
+    close(outputs[0], IO["batch.logits"])
+    close(embeddings[BLOCKS[2]], IO["batch.last_hidden_state"])
+
+
+def test_recorded_values_of_the_real_checkpoint_are_well_formed() -> None:
+    card = cards.get("dnabert2")
+    oracle = json.loads((Path(cards.__file__).parent / card.oracles["file"]).read_text())
+    tokenizer = tokenizers.make(card.tokenizer, FOLDER)
+    for case in oracle["cases"]:
+        assert tokenizer.tokenize(case["text"]) == case["input_ids"]
+        assert len(case["mean"]) == card.config["hidden_size"]

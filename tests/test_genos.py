@@ -14,6 +14,7 @@ from hypothesis import given
 from safetensors.torch import load_file
 from torch import Tensor
 
+from nexvar import NexVar, cards, tokenizers
 from nexvar.errors import NexVarError
 from nexvar.models.genos import KEEP_FLOAT32, Config, Model, convert, matches
 
@@ -24,8 +25,7 @@ IO = load_file(FOLDER / "io.safetensors")
 IDS, MASK = IO["input_ids"], IO["attention_mask"].bool()
 ROW = IDS[:1]
 BLOCKS = [f"model.layers.{i}" for i in range(3)]
-GENOS_1_2B = Config(128, 1024, 12, 16, 8, 4096)
-GENOS_10B = Config(256, 4096, 12, 16, 8, 8192)
+GENOS_1_2B, GENOS_10B = (Config(**cards.get(name).config) for name in ("genos_1.2b", "genos_10b"))
 
 
 def load(dtype: torch.dtype = torch.float32) -> Model:
@@ -78,7 +78,7 @@ def test_training_loss(model: Model) -> None:
         out = model(IDS, mask_BL=MASK)
     loss = F.cross_entropy(out.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
     close(loss, IO["loss_lm_only"][0])
-    close(loss + CONFIG.router_aux_loss_coef * out.extras["aux_loss"], IO["loss_with_aux"][0])
+    close(loss + OFFICIAL["router_aux_loss_coef"] * out.extras["aux_loss"], IO["loss_with_aux"][0])
 
 
 def test_attention_maps(model: Model) -> None:
@@ -270,6 +270,23 @@ def test_config_and_its_recognition() -> None:
     wide = dataclasses.replace(CONFIG, head_dim=16)
     with torch.device("meta"):
         assert Model(wide).model.layers[0].self_attn.q_proj.weight.shape == (96, 48)
+
+
+def test_recorded_values_of_the_real_checkpoint_are_well_formed() -> None:
+    card = cards.get("genos_1.2b")
+    oracle = json.loads((Path(cards.__file__).parent / card.oracles["file"]).read_text())
+    (case,) = oracle["cases"]
+    assert tokenizers.make(card.tokenizer).tokenize(case["text"]) == case["input_ids"]
+    assert [len(state) for state in case["hidden_states"]] == [10] * (card.config["num_hidden_layers"] + 1)
+
+
+def test_a_folder_loads_and_generates_greedily() -> None:
+    loaded = NexVar(FOLDER, device="cpu", dtype="float32")
+    assert (loaded.card.architecture, loaded.card.objective, loaded.card.context) == ("genos", "causal", 1_048_576)
+    text = loaded.tokenizer.detokenize(ROW[0].tolist())
+    assert loaded.tokenizer.tokenize(text) == ROW[0].tolist()
+    (ids,) = loaded.generate([text], n_tokens=12, top_k=1).token_ids
+    assert ids == IO["greedy.output_ids"][0, 27:].tolist()
 
 
 def test_bad_requests_are_one_line(model: Model) -> None:

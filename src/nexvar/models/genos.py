@@ -45,7 +45,7 @@ LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 @dataclass(frozen=True)
 class Config:
-    """Names as in the official config.json. The last two are weights for a training loss, not used here."""
+    """Names as in the official config.json. head_dim: None is hidden_size / num_attention_heads."""
 
     vocab_size: int
     hidden_size: int
@@ -59,8 +59,6 @@ class Config:
     rms_norm_eps: float = 1e-5
     rope_theta: float = 5e7
     max_position_embeddings: int = 1_048_576
-    router_aux_loss_coef: float = 1e-3
-    router_z_loss_coef: float = 1e-3
 
     def __post_init__(self) -> None:
         if self.num_attention_heads % self.num_key_value_heads:
@@ -88,11 +86,10 @@ class Config:
             intermediate_size=official["intermediate_size"],
             num_local_experts=official["num_local_experts"],
             num_experts_per_tok=official["num_experts_per_tok"],
-            head_dim=official.get("head_dim"),
+            head_dim=official.get("head_dim") or official["hidden_size"] // official["num_attention_heads"],
             rms_norm_eps=official["rms_norm_eps"],
             rope_theta=float(rope["rope_theta"]),
             max_position_embeddings=official["max_position_embeddings"],
-            router_aux_loss_coef=official.get("router_aux_loss_coef", 1e-3),
         )
 
     @property
