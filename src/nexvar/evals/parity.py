@@ -130,6 +130,8 @@ def _further_inputs(case: Case, module: nn.Module) -> dict[str, Tensor]:
 
 def compare(folder: Path, tolerance: float = TOLERANCE) -> Parity:
     """Load the folder's checkpoint in float32 and run every case."""
+    if not (folder / "io.safetensors").is_file():
+        raise NexVarError("no io.safetensors in it", where=folder, fix="give a golden folder, see CONTRIBUTING.md")
     loaded = load(folder, device="cpu", dtype="float32")
     module: Any = loaded.module.eval()
     result = Parity(folder.name, loaded.card.architecture, tolerance)
