@@ -33,7 +33,10 @@ class Encoding:
         return owner
 
     def tokens_over(self, start: int, end: int) -> list[int]:
-        """Indices of the tokens that share at least one base with ``start .. end``: what to mask to hide them."""
+        """Indices of the tokens that share a base with ``start .. end``: what to mask to hide them.
+
+        An empty interval (an insertion) inside a token gives that token.
+        """
         return [i for i, (first, last) in enumerate(self.spans) if first < end and start < last]
 
 
@@ -170,7 +173,7 @@ class KmerTokenizer:
 
     def _refuse(self, token: str, start: int) -> NexVarError:
         if self.unknown == "jax":
-            return NexVarError(f"token {token} not found in the vocabulary", where=f"sequence position {start + 1}")
+            return NexVarError(f"token {token!r} not found in the vocabulary", where=f"sequence position {start + 1}")
         fix = "RNA? write T for U" if token in "uU" else "write N for an ambiguous or unknown base"
         return NexVarError(f"{token!r} is not A, C, G, T or N", where=f"sequence position {start + 1}", fix=fix)
 
