@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from nexvar.cards import Card, all_cards
@@ -16,7 +17,7 @@ FAMILIES = {
     "caduceus": "**Caduceus**",
     "dnabert2": "**DNABERT-2**",
     "nucleotide_transformer": "**Nucleotide Transformer** v1, v2",
-    "nucleotide_transformer_v3": "**Nucleotide Transformer** v3",
+    "ntv3": "**Nucleotide Transformer** v3",
     "genos": "**Genos**",
 }
 
@@ -41,32 +42,38 @@ def span(values: list[int]) -> str:
 
 
 def families() -> list[str]:
-    """One row for each architecture: README.md."""
+    """One row for what is built in, then one for each architecture: README.md."""
     groups: dict[str, list[Card]] = defaultdict(list)
     for card in all_cards().values():
-        groups[card.architecture].append(card)
-    known = [name for name in FAMILIES if name in groups]
+        groups[f"**{card.name}**, built in" if card.weights else card.architecture].append(card)
+    order = [name for name in groups if name not in FAMILIES] + [name for name in FAMILIES if name in groups]
     rows = [
-        "| models | checkpoints | parameters | context, bases | kind | licence | parity |",
+        "| models | checkpoints | parameters | context, bases | kind | licence of the weights | parity |",
         "|---|--:|---|---|---|---|---|",
     ]
-    for name in [*known, *sorted(set(groups) - set(known))]:
+    for name in order:
         cards = groups[name]
         cells = (
-            FAMILIES.get(name, f"**{name}**"),
+            FAMILIES.get(name, name),
             str(len(cards)),
             span([card.parameters for card in cards]),
             span([card.context for card in cards]),
             _unique(card.objective for card in cards),
-            _unique(card.licence for card in cards),
+            _unique(terms(card) for card in cards),
             _unique(card.parity for card in cards),
         )
         rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 
-def _unique(values: object) -> str:
-    return ", ".join(sorted(set(values)))  # type: ignore[call-overload]
+def terms(card: Card) -> str:
+    """The licence's name, and whether it forbids commercial use; docs/models.md has the whole of it."""
+    name = card.licence.split(" (")[0]
+    return f"{name} (non-commercial)" if "non-commercial" in card.licence else name
+
+
+def _unique(values: Iterable[str]) -> str:
+    return ", ".join(sorted(set(values)))
 
 
 def checkpoints() -> list[str]:
