@@ -33,6 +33,7 @@ SMALL_FILES = (
     "vocab.json",
 )
 WEIGHTS = (*checkpoint.INDEXES, *checkpoint.SINGLE)
+COMMIT = "[0-9a-f]{40}"
 LARGE = 256 * 1024 * 1024  # bytes from which hashing and converting show a progress bar
 
 
@@ -58,7 +59,7 @@ def fetch(card: Card, revision: str | None = None) -> Path:
     for name in listed or (None,):
         path = _download(card, name, wanted) if name else _first(card, wanted)
         folder = path.parent
-        if re.fullmatch("[0-9a-f]{40}", wanted) and folder.name != wanted:
+        if re.fullmatch(COMMIT, wanted) and folder.name != wanted:
             raise NexVarError(f"the server sent revision {folder.name[:80]}, not {wanted}", where=card.repo)
         wanted = folder.name  # a branch may move between two files
         if pinned and name:
@@ -121,8 +122,14 @@ def _first(card: Card, revision: str) -> Path:
 
 def _download(card: Card, name: str, revision: str, optional: bool = False) -> Any:
     """The path of one file of the hub's cache; None where an optional one does not exist."""
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import _CACHED_NO_EXIST, errors, hf_hub_download, try_to_load_from_cache
 
+    if re.fullmatch(COMMIT, revision):  # a commit never changes: no need to ask the server again
+        cached = try_to_load_from_cache(str(card.repo), name, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+        if cached is _CACHED_NO_EXIST and optional:
+            return None
     network = (getattr(errors, "HTTPError", OSError), getattr(errors, "XetDownloadError", OSError))
     where = f"{card.repo}@{revision}: {name}"
     try:
