@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import typer.main
 
 import nexvar
 from nexvar import cli
+from nexvar.evals import demo
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -125,25 +125,34 @@ def test_every_page_is_linked() -> None:
         assert f"{page.name})" in linked or page.name == "index.md", page
 
 
+def test_every_benchmark_has_its_section() -> None:
+    performance = (ROOT / "docs" / "performance.md").read_text()
+    for script in (ROOT / "benchmarks").glob("[a-z]*.py"):
+        assert f"python benchmarks/{script.name}" in performance, script.name
+
+
 def test_the_model_tables_agree_with_the_cards() -> None:
     script = runpy.run_path(str(ROOT / "docs" / "model_table.py"))
     for page, text in script["pages"]().items():
         assert page.read_text() == text, f"{page.name} differs from the cards: run `python docs/model_table.py`"
 
 
-@pytest.mark.parametrize(
-    ("page", "block"), [pytest.param(p, b, id=f"{p.name}-{i}") for i, (p, b) in enumerate(code_blocks("python"))]
-)
+EXAMPLES = [pytest.param(p, b, id=f"{p.name}-{i}") for i, (p, b) in enumerate(code_blocks("python"))]
+
+
+@pytest.mark.parametrize(("page", "block"), EXAMPLES)
 def test_python_examples_run_as_printed(
     page: Path, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    code = compile(block, str(page), "exec")
+    if page.name != "README.md" and "import " not in block:
+        return  # a fragment that shows a form; it parses
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    if "mito.vcf" in block:  # an example that goes on from one before it, on files of the user's
-        shipped = resources.files("nexvar") / "data"
-        lines = (shipped / "mtdna_labelled.vcf").read_text().splitlines(keepends=True)
+    if "mito.vcf" in block:  # goes on from the example before it, on files of the user's
+        lines = demo.shipped("mtdna_labelled.vcf").read_text().splitlines(keepends=True)
         head = [line for line in lines if line.startswith("#")]
         Path("mito.vcf").write_text("".join([*head, *lines[len(head) : len(head) + 3]]))
-        shutil.copy(str(shipped / "chrM_rCRS.fa"), "chrM.fa")
+        shutil.copy(demo.shipped("chrM_rCRS.fa"), "chrM.fa")
         names["model"] = nexvar.NexVar("nexvar_mito")
-    exec(compile(block, str(page), "exec"), names)
+    exec(code, names)
