@@ -148,6 +148,6 @@ def _account(verb: str, names: list[str], where: object) -> None:
 
 def all_finite(tensor: Tensor) -> bool:
     """Whether no value is NaN or infinite. One pass: a sum shows them; one that overflows is looked at again."""
-    if tensor.dtype.itemsize == 1 or torch.isfinite(tensor.detach().sum(dtype=torch.float32)):
+    if tensor.dtype.itemsize == 1 or torch.isfinite(tensor.detach().sum()):
         return True
     return all(bool(torch.isfinite(piece).all()) for piece in tensor.detach().reshape(-1).split(1 << 24))
