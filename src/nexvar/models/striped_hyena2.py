@@ -101,6 +101,10 @@ class Config:
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
 
+    @property
+    def projections_bias(self) -> bool:
+        return self.qkv_proj_bias
+
     @classmethod
     def from_official(cls, c: dict[str, Any]) -> Config:
         """From the keys of vortex' configs (and NexVar's renamed one), with vortex' defaults."""
@@ -187,7 +191,8 @@ def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
                 continue
             key, value = key.removesuffix("_fwd"), value[:2]
         result[key] = value
-    for index in (i for i, letter in enumerate(config.pattern) if letter == "*"):
+    attention = (i for i, letter in enumerate(config.pattern) if letter == "*" and config.inv_freq_in_checkpoint)
+    for index in attention:
         # Real checkpoints hold bf16-rounded values; a file without them can only have meant the same.
         exact = inverse_frequencies(config.head_dim, config.rotary_emb_base)
         result.setdefault(f"blocks.{index}.inner_mha_cls.rotary_emb.inv_freq", exact.bfloat16().float())
@@ -237,7 +242,7 @@ class Projections(Linear):
     fp8_scale: Tensor  # (2,) float32: of the input and of the weight
 
     def __init__(self, config: Any) -> None:
-        super().__init__(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_proj_bias)
+        super().__init__(config.hidden_size, 3 * config.hidden_size, bias=config.projections_bias)
         self.fp8 = config.fp8_projections
         if self.fp8:
             self.register_buffer("fp8_scale", torch.ones(2))
@@ -265,6 +270,10 @@ class HyenaFilter(nn.Module):
         """The layer's own causal filter over u and its state after u."""
         raise NotImplementedError
 
+    def init_long(self, generator: torch.Generator | None) -> None:
+        """Random values for ``long``'s weights (called without gradients)."""
+        raise NotImplementedError
+
     def forward(self, z_BLE: Tensor, state: HyenaState, mask_BL1: Tensor | None) -> Tensor:
         if state.filter is None:
             state.filter = self.prepare()
@@ -287,6 +296,10 @@ class ShortFilter(HyenaFilter):
         self.repeats = config.hidden_size // groups
         self.h = nn.Parameter(torch.empty(groups, 1, length))
 
+    def init_long(self, generator: torch.Generator | None) -> None:
+        taps = self.h.normal_(generator=generator)
+        taps /= taps.norm(dim=-1, keepdim=True)
+
     def prepare(self) -> Tensor:
         return self.h[:, 0].repeat_interleave(self.repeats, 0)
 
@@ -301,6 +314,15 @@ class MediumFilter(HyenaFilter):
         super().__init__(config)
         self.h = nn.Parameter(torch.empty(groups, 1, length))
         self.D = nn.Parameter(torch.empty(config.hidden_size))
+
+    def init_long(self, generator: torch.Generator | None) -> None:
+        """Filters of unit energy that decay over 2 to K / 2 tokens, group by group."""
+        G, _, K = self.h.shape
+        spans = torch.logspace(math.log10(2), math.log10(K / 2), G, dtype=torch.float32, device=self.h.device)
+        decay = torch.exp(-torch.arange(K, device=self.h.device) / spans[:, None, None])
+        taps = self.h.normal_(generator=generator).mul_(decay)
+        taps /= taps.norm(dim=-1, keepdim=True)
+        self.D.normal_(generator=generator)
 
     def prepare(self) -> BlockFilter:
         return block_filter(self.h[:, 0])
@@ -319,23 +341,19 @@ class LongFilter(HyenaFilter):
         self.residues = nn.Parameter(torch.empty(config.hidden_size, config.state_size))
         self.D = nn.Parameter(torch.empty(config.hidden_size))
 
+    def init_long(self, generator: torch.Generator | None) -> None:
+        """Time constants spread evenly (in logarithm) over 2 to 8,192 tokens, every mode of the same energy."""
+        self.log_poles.uniform_(math.log(1 / 8192), math.log(0.5), generator=generator).exp_().neg_()
+        energy = (1 - (2 * self.log_poles[..., 0]).exp()) / self.log_poles.shape[1]
+        self.residues.normal_(generator=generator).mul_(energy.sqrt())
+        self.D.normal_(generator=generator)
+
     def prepare(self) -> ModalFilter:
         return modal_filter(self.log_poles[..., 0].float(), self.residues.float())
 
     def long(self, u_BLD: Tensor, filter: ModalFilter, state: Tensor | None) -> tuple[Tensor, Tensor]:
         y_BLD, state = modal_iir(u_BLD, filter, state)
         return y_BLD.to(u_BLD.dtype) + u_BLD * self.D, state.detach()
-
-
-def make_filter(config: Config, letter: str) -> HyenaFilter:
-    if letter == "H":
-        return LongFilter(config)
-    groups, length = (
-        (config.hcs_filter_groups, config.hcs_filter_length)
-        if letter == "S"
-        else (config.hcm_filter_groups, config.hcm_filter_length)
-    )
-    return (MediumFilter if length >= LONG_FILTER else ShortFilter)(config, groups, length)
 
 
 class RotaryFrequencies(nn.Module):
@@ -465,7 +483,16 @@ class Model(nn.Module):
     def make_block(self, index: int, letter: str) -> HyenaBlock | AttentionBlock:
         if letter == "*":
             return AttentionBlock(self.config, index)
-        return HyenaBlock(self.config, index, make_filter(self.config, letter))
+        return HyenaBlock(self.config, index, self.make_filter(letter))
+
+    def make_filter(self, letter: str) -> HyenaFilter:
+        c = self.config
+        if letter == "H":
+            return LongFilter(c)
+        groups, length = (
+            (c.hcs_filter_groups, c.hcs_filter_length) if letter == "S" else (c.hcm_filter_groups, c.hcm_filter_length)
+        )
+        return (MediumFilter if length >= LONG_FILTER else ShortFilter)(c, groups, length)
 
     def each_block(self) -> list[Any]:
         return list(self.blocks)
@@ -519,35 +546,18 @@ class Model(nn.Module):
         stream), filters of unit energy whose memories spread from one token to thousands."""
         D, depth = self.config.hidden_size, len(self.blocks)
         for name, p in self.named_parameters():
-            last = name.rsplit(".", 1)[-1]
-            if last == "scale":
+            if name.endswith("scale"):
                 p.fill_(1.0)
-            elif last in ("bias", "short_filter_bias"):
+            elif name.endswith("bias"):
                 p.zero_()
-            elif last == "D":
-                p.normal_(generator=generator)
-            elif last == "short_filter_weight":
-                p.uniform_(-(p.shape[2] ** -0.5), p.shape[2] ** -0.5, generator=generator)
-            elif last == "h":
-                p.copy_(decaying_taps(p, generator))
-            elif last == "log_poles":
-                p.uniform_(math.log(1 / 8192), math.log(0.5), generator=generator).exp_().neg_()
-            elif last == "residues":  # after its poles in this order
-                poles = self.get_parameter(name.replace("residues", "log_poles"))[..., 0].exp()
-                p.normal_(generator=generator).mul_(((1 - poles**2) / p.shape[1]).sqrt())
             elif name.endswith(("out_filter_dense.weight", "out_proj.weight", "l3.weight")):
                 p.normal_(std=2 / (depth * math.sqrt(D)), generator=generator)
-            else:
+            elif ".filter." not in name:
                 p.normal_(std=math.sqrt(2 / (5 * D)), generator=generator)
+        for module in self.modules():
+            if isinstance(module, HyenaFilter):
+                bound = module.short_filter_weight.shape[2] ** -0.5
+                module.short_filter_weight.uniform_(-bound, bound, generator=generator)
+                module.init_long(generator)
         for rotary in self.rotaries():
             rotary.inv_freq.copy_(rotary.exact())
-
-
-def decaying_taps(h_G1K: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Random taps of unit energy; long filters decay over 2 to K / 2 tokens, group by group."""
-    G, _, K = h_G1K.shape
-    taps = torch.empty_like(h_G1K).normal_(generator=generator)
-    if K >= LONG_FILTER:
-        spans = torch.logspace(math.log10(2), math.log10(K / 2), G, dtype=h_G1K.dtype, device=h_G1K.device)
-        taps = taps * torch.exp(-torch.arange(K, dtype=h_G1K.dtype, device=h_G1K.device) / spans[:, None, None])
-    return taps / taps.norm(dim=-1, keepdim=True)

@@ -16,7 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nexvar.ops.fftconv import fft_conv
+
 CHUNK = 64
+DIRECT = 512  # inputs up to here are convolved with the impulse response itself
 
 
 class ModalFilter(NamedTuple):
@@ -60,8 +63,19 @@ def modal_iir_naive(u_BLD: Tensor, filter: ModalFilter, state_BDS: Tensor | None
     return torch.stack(outputs, dim=1), state
 
 
+def impulse_response(filter: ModalFilter, length: int) -> Tensor:
+    """(D, length) float32: ``h[t] = Re sum_s residue_s exp(log_pole_s t)``, by blocks of 64 channels."""
+    time = torch.arange(length, device=filter.log_poles_DS.device, dtype=torch.float32)
+    blocks = zip(filter.residues_DS.split(64), filter.log_poles_DS.split(64), strict=True)
+    return torch.cat([(r[..., None] * (p[..., None] * time).exp()).sum(1).real for r, p in blocks])
+
+
 def modal_iir(u_BLD: Tensor, filter: ModalFilter, state_BDS: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """``modal_iir_naive`` by chunks; float32 inside, whatever u's dtype and autocast."""
+    """``modal_iir_naive`` by chunks; float32 inside, whatever u's dtype and autocast.
+
+    Short inputs from the beginning take the official formula instead: the phase of a complex pole, log_pole * t, is
+    rounded in float32, and only the same product for the same t gives the same rounding as the original.
+    """
     B, L, D = u_BLD.shape
     if L == 1:
         with torch.autocast(u_BLD.device.type, enabled=False):
@@ -74,12 +88,15 @@ def modal_iir(u_BLD: Tensor, filter: ModalFilter, state_BDS: Tensor | None = Non
         absorbed = _states(u_DNC @ filter.absorb_DCR, filter).view(D, B, K, S)
         first = absorbed.new_zeros(D, B, 1, S) if state_BDS is None else state_BDS.transpose(0, 1)[:, :, None]
         before = _scan(torch.cat([first, absorbed[:, :, :-1]], 2), filter.log_poles_DS * C)
-        y = torch.baddbmm(u_DNC @ filter.within_DCC, _columns(before).view(D, B * K, -1), filter.emit_DRC)
+        if state_BDS is None and L <= DIRECT:
+            y_BLD = fft_conv(u_BLD.float(), impulse_response(filter, L))
+        else:
+            y = torch.baddbmm(u_DNC @ filter.within_DCC, _columns(before).view(D, B * K, -1), filter.emit_DRC)
+            y_BLD = y.view(D, B, K * C).permute(1, 2, 0)[:, :L]
         # The last chunk may be padded: its r real inputs and the state before it give the state after.
         r = L - (K - 1) * C
         tail = u_DNC.view(D, B, K, C)[:, :, -1, :r] @ filter.absorb_DCR[:, C - r :]
         after = (filter.log_poles_DS * r).exp()[:, None] * before[:, :, -1] + _states(tail, filter)
-        y_BLD = y.view(D, B, K * C).permute(1, 2, 0)[:, :L]
     return y_BLD, after.transpose(0, 1)
 
 

@@ -1,0 +1,144 @@
+"""StripedHyena 1: Evo 1 and 1.5 (Nguyen et al. 2024, Science 386). Causal, one token a base.
+
+The frame is StripedHyena 2's (``striped_hyena2.py``: blocks, short FIR, gating, MLP, attention, cache). What differs:
+
+                           StripedHyena 2                        StripedHyena 1 (this file)
+    layers                 S, D, H and *                         H and *
+    long filter            16 real exponentials, ``log_poles``   8 complex ones, ``poles`` (not their logarithms)
+    modal state            float32                               complex64
+    biases                 of the output projections only        also of projections, Wqkv and the short FIR
+    rows of projections    channel by channel (x2, x1, v)        head by head (x2 | x1 | v)
+    rows of Wqkv           (head, q|k|v, d)                      (q|k|v, head, d)
+    activation             GELU in block 0 only                  GELU in every block
+    rotary frequencies     the checkpoint's (bf16-rounded)       exact: the checkpoint's must be ignored
+    output head            a second copy in the file             absent from the file, tied to the embedding
+
+NOTE: the official generator is wrong for prompts of one token and for forced prompts; ours is not.
+
+Legend: D width, S poles.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nexvar.errors import NexVarError
+from nexvar.models import striped_hyena2
+from nexvar.models.striped_hyena2 import HyenaFilter
+from nexvar.ops.iir import ModalFilter, modal_filter, modal_iir
+
+KEEP_FLOAT32 = ("*.poles", "*.residues")
+
+
+@dataclass(frozen=True)
+class Config(striped_hyena2.Config):
+    """StripedHyena 2's fields with this family's values; ``pattern`` holds H and * only."""
+
+    state_size: int = 8
+    short_filter_bias: bool = True
+    qkv_proj_bias: bool = True
+    activation_everywhere: bool = True
+    inv_freq_in_checkpoint: bool = False
+    hyena_filter_groups: int = 1  # neighbouring channels that share one filter
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if set(self.pattern) - set("H*"):
+            raise NexVarError(f"pattern {self.pattern!r}", where="pattern", fix="StripedHyena 1 has only H and *")
+        if self.hidden_size % self.hyena_filter_groups:
+            raise NexVarError(
+                f"{self.hyena_filter_groups} does not divide {self.hidden_size}", where="hyena_filter_groups"
+            )
+
+    @property
+    def projections_bias(self) -> bool:
+        return True  # whatever qkv_proj_bias says of attention
+
+    @classmethod
+    def from_official(cls, c: dict[str, Any]) -> Config:
+        """From the keys of stripedhyena's configs and of the Hugging Face config.json."""
+        if c.get("proj_groups", 1) != 1:
+            raise NexVarError(f"proj_groups {c['proj_groups']}", where="config", fix="only 1 is known")
+        D, layers, multiple = c["hidden_size"], c["num_layers"], c.get("inner_size_multiple_of", 64)
+        attention, hyena = set(c["attn_layer_idxs"]), set(c["hyena_layer_idxs"])
+        if missing := set(range(layers)) - attention - hyena:
+            raise NexVarError(f"layers {sorted(missing)} are in no *_layer_idxs list", where="config")
+        return cls(
+            hidden_size=D,
+            pattern="".join("*" if i in attention else "H" for i in range(layers)),
+            num_attention_heads=c["num_attention_heads"],
+            inner_mlp_size=c.get("inner_mlp_size") or multiple * math.ceil(int(2 * D * 4 / 3) / multiple),
+            vocab_size=c["vocab_size"],
+            state_size=c["state_size"],
+            short_filter_length=c["short_filter_length"],
+            eps=c["eps"],
+            rotary_emb_base=c.get("rotary_emb_base", 10000),
+            rotary_interpolation=(
+                c.get("rotary_emb_scaling_factor", 1.0) if c.get("use_interpolated_rotary_pos_emb") else 1.0
+            ),
+            max_seqlen=c.get("max_seqlen", c.get("max_sequence_len", 8192)),
+            mlp_activation=c.get("mlp_activation", "silu"),
+            tie_embeddings=c.get("tie_embeddings", True),
+            qkv_proj_bias=c.get("qkv_proj_bias", True),
+            mha_out_proj_bias=c.get("mha_out_proj_bias", True),
+            column_split_hyena=c.get("column_split_hyena", True),
+            hyena_filter_groups=c.get("hyena_filter_groups", 1),
+        )
+
+
+def matches(official: dict[str, Any]) -> bool:
+    """Is this config.json one of StripedHyena 1's?"""
+    return "hyena_layer_idxs" in official and "attn_layer_idxs" in official
+
+
+def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Official names and layouts -> ours; the file's rounded ``inv_freq`` is dropped."""
+    state = {key.removeprefix("backbone."): value for key, value in state.items()}
+    return striped_hyena2.convert({k: v for k, v in state.items() if not k.endswith("inv_freq")}, config)
+
+
+class ComplexFilter(HyenaFilter):
+    """H: the real part of a sum of complex exponentials per channel, and a skip."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.channels = config.hyena_filter_groups
+        systems = config.hidden_size // self.channels
+        self.poles = nn.Parameter(torch.empty(systems, config.state_size, 1, 2))  # (real, imaginary)
+        self.residues = nn.Parameter(torch.empty(systems, config.state_size, 1, 2))
+        self.D = nn.Parameter(torch.empty(config.hidden_size))
+
+    def init_long(self, generator: torch.Generator | None) -> None:
+        """As StripedHyena 2's, at random frequencies."""
+        decay = torch.empty_like(self.poles[..., 0])
+        decay.uniform_(math.log(1 / 8192), math.log(0.5), generator=generator).exp_()
+        angle = torch.empty_like(decay).uniform_(-math.pi, math.pi, generator=generator)
+        self.poles.copy_(torch.view_as_real(torch.polar((-decay).exp(), angle)))
+        energy = (1 - (-2 * decay).exp()) / self.poles.shape[1]
+        self.residues.normal_(generator=generator).mul_(energy.sqrt()[..., None])
+        self.D.normal_(generator=generator)
+
+    def prepare(self) -> ModalFilter:
+        poles, residues = (
+            torch.view_as_complex(p.float())[..., 0].repeat_interleave(self.channels, 0)
+            for p in (self.poles, self.residues)
+        )
+        return modal_filter(poles.log(), residues)
+
+    def long(self, u_BLD: Tensor, filter: ModalFilter, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        y_BLD, state = modal_iir(u_BLD, filter, state)
+        return y_BLD.to(u_BLD.dtype) + u_BLD * self.D, state.detach()
+
+
+class Model(striped_hyena2.Model):
+    """StripedHyena 2's model with complex filters."""
+
+    config: Config
+
+    def make_filter(self, letter: str) -> HyenaFilter:
+        return ComplexFilter(self.config)
