@@ -41,3 +41,21 @@ def test_refused(hostile, name):
     assert "\n" not in line and 20 < len(line) < 700, line
     assert name in line, "the line names the file"
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("name", ["reduce_system", "header_with_a_key_twice", "nan_weight"])
+def test_on_the_command_line(hostile, name, monkeypatch, capsys):
+    """One line on standard error, exit code 2."""
+    import signal
+
+    from nexvar import cli
+
+    directory, marker = hostile
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    model = str(directory / name)
+    monkeypatch.setattr("sys.argv", ["nexvar", "generate", "--prompt", "ACGT", "--model", model, "--device", "cpu"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    printed = capsys.readouterr()
+    assert stopped.value.code == 2 and printed.out == "" and not marker.exists()
+    assert len(printed.err.strip().splitlines()) == 1 and printed.err.startswith("nexvar: ") and name in printed.err
