@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import math
@@ -26,7 +27,7 @@ from nexvar.train.logs import TensorBoard, masked_crc32c
 from nexvar.train.loop import Run, checkpoint_blocks, pretrain
 from nexvar.train.markov import Markov
 from nexvar.train.objective import Objective, weighted_nll
-from nexvar.train.recipe import ObjectivePart, OptimizerPart, read
+from nexvar.train.recipe import ObjectivePart, OptimizerPart, RunPart, SchedulePart, Stage, read
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -277,7 +278,7 @@ def test_adamw_is_torchs() -> None:
     torch.manual_seed(0)
     a = torch.randn(8, 8)
     b = torch.nn.Parameter(a.clone())
-    mine = optim.Optimizer(OptimizerPart(adam_lr=0.01, weight_decay=0.1), {"x": a})
+    mine = optim.Optimizer(OptimizerPart(adam_lr=0.01, weight_decay=0.1), {"x.weight": a})
     theirs = torch.optim.AdamW([b], lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)
     for i in range(5):
         a.grad = torch.randn(8, 8)
@@ -495,3 +496,30 @@ def test_every_recipe_builds_its_model(path: Path) -> None:
     assert sum(p.numel() for p in model.parameters()) > 100_000
     s = recipe.schedule
     assert optim.Schedule(s.kind, s.steps, s.warmup, s.decay, s.floor, s.cosine_steps).factor(s.steps - 1) < 0.2
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
+def test_every_recipe_trains_when_made_small(path: Path, tmp_path: Path, fasta: Path) -> None:
+    """The recipe's own objective, tokenizer, optimizer and schedule kind, at a size for a test."""
+    recipe = read(path)
+    small = {
+        "striped_hyena2": {"hidden_size": 32, "pattern": "SDH*", "num_attention_heads": 2, "inner_mlp_size": 32,
+                           "hcs_filter_groups": 4, "hcm_filter_groups": 4},
+        "genos": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+                  "intermediate_size": 32},
+        "caduceus": {"d_model": 16, "n_layer": 2},
+        "hyenadna": {"d_model": 16, "d_inner": 32, "max_seq_len": 66},
+    }[recipe.model.architecture]  # fmt: skip
+    model = dataclasses.replace(recipe.model, config=recipe.model.config | small)
+    data_part = dataclasses.replace(recipe.data, files=[str(fasta)], length=64, holdout=0, exclude=[])
+    optimizer = dataclasses.replace(recipe.optimizer, adam_lr=1e-2)
+    schedule = SchedulePart(steps=8, warmup=1, kind=recipe.schedule.kind)
+    run_part = RunPart(out=str(tmp_path / "run"), batch=8, micro_batch=4, bf16=False)
+    stages = (Stage(0, 64, 8, 4),)
+    run = Run(dataclasses.replace(recipe, model=model, data=data_part, optimizer=optimizer, schedule=schedule,
+                                  run=run_part, stages=stages))  # fmt: skip
+    first = run.train_step()[0]
+    assert abs(first - math.log(run.config.vocab_size)) < 1.0  # a fresh model knows nothing and claims nothing
+    for _ in range(7):
+        last = run.train_step()[0]
+    assert last < first - 0.3

@@ -36,8 +36,9 @@ class Optimizer:
     """Updates parameters in place; ``state`` is a flat dict of tensors, so that a checkpoint is one safetensors file.
 
     part.kind: "adamw" for everything, or "muon": Muon for the matrices inside numbered blocks, AdamW for the rest.
-    Decay applies to matrices only. NOTE log_poles must stay negative: they are trained as -exp(theta), which as an
-    update of log_poles itself is a factor; plain steps would let the slowest poles cross zero and explode.
+    Decay applies to weight matrices only (not to A_log, residues, norms, filters). NOTE log_poles must stay
+    negative: they are trained as -exp(theta), which as an update of log_poles itself is a factor; plain steps would let
+    the slowest poles cross zero and explode.
     """
 
     part: OptimizerPart
@@ -75,7 +76,7 @@ class Optimizer:
             if poles:
                 p.mul_(torch.exp(-lr * update))
             else:
-                if p.ndim == 2:
+                if p.ndim == 2 and name.endswith("weight"):
                     p.mul_(1 - lr * self.part.weight_decay)
                 p.sub_(lr * update)
 
