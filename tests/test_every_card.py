@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nexvar import cards, models, tokenizers
 from nexvar.assemble import build, convert, make_config
 from nexvar.errors import NexVarError
+from nexvar.load import load
 
 ALL = list(cards.all_cards().values())
 NAMES = [card.name for card in ALL]
@@ -55,6 +56,13 @@ def test_its_model_builds_with_the_published_size(card):
     module = build(card.architecture, make_config(card.architecture, card.config, card.name))
     assert all(t.is_meta for t in module.parameters())
     assert elements(module) == card.parameters
+
+
+@pytest.mark.parametrize("card", [c for c in ALL if c.weights], ids=[c.name for c in ALL if c.weights])
+def test_shipped_weights_load(card):
+    loaded = load(card.name, device="cpu")
+    assert elements(loaded.module) == card.parameters
+    assert not any(t.is_meta for t in loaded.module.state_dict().values())
 
 
 def test_names_are_unique():

@@ -370,6 +370,17 @@ def test_wrong_fp8_is_refused_before_any_download(card, monkeypatch):
         load(card.name, device="cpu")
 
 
+def test_a_folder_with_a_copy_of_a_hopper_checkpoint_is_refused_too(tmp_path, monkeypatch):
+    monkeypatch.delenv("NEXVAR_ALLOW_WRONG_FP8", raising=False)
+    config = {"architecture": "striped_hyena2", **cards.get("nexvar_20b").config}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"norm.scale": torch.ones(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(NexVarError, match="wrong numbers on cpu"):
+        load(tmp_path, device="cpu")
+    with pytest.raises(NexVarError, match="misses"):
+        load(tmp_path, device="cpu", allow_wrong_fp8=True)
+
+
 def test_config_from_a_card_has_tuples_not_lists():
     for card in cards.all_cards().values():
         config = make_config(card.architecture, card.config, card.name)

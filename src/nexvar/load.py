@@ -73,6 +73,7 @@ def load(
         _refuse_wrong_fp8(named, where_to, allow_wrong_fp8)
         opened = _open_card(named, revision)
     card, where = opened.card, folder or opened.card.name
+    _refuse_wrong_fp8(card, where_to, allow_wrong_fp8)
     wanted = _pick_dtype(dtype, card)
     module = build(card.architecture, opened.config, where)
     arch = models.get(card.architecture)
@@ -147,12 +148,15 @@ def _folder_card(
     """A card for a folder: what it says of itself, else what the architecture's released checkpoints say."""
     family = next((c for c in cards.all_cards().values() if c.architecture == architecture), None)
     model = models.get(architecture).Model
+    twins = (c for c in cards.all_cards().values() if c.fp8 and c.architecture == architecture)
+    twin = next((c for c in twins if make_config(architecture, c.config, c.name) == config), None)
     known: dict[str, Any] = {
         "tokenizer": getattr(config, "tokenizer", None) or (family.tokenizer if family else "byte"),
         "objective": family.objective if family else "causal" if hasattr(model, "new_cache") else "masked",
         "readout": family.readout if family else "llr",
         "bos_id": family.bos_id if family else None,
         "context": getattr(config, "context", None) or (family.context if family else 8192),
+        "fp8": twin.fp8 if twin else None,
         "licence": "as the folder says",
         "citation": "",
         "parity": "none",
