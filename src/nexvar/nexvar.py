@@ -28,6 +28,7 @@ class NexVar:
     architecture: for a folder whose config.json does not tell.
     device: "auto" (CUDA, else MPS, else CPU) or any torch device. dtype: "auto" (the card's), "float32", "bfloat16".
 
+    allow_wrong_fp8: load 20B/40B off Hopper GPUs, where their numbers are wrong (see docs/checkpoints.md).
     Raises NexVarError: unknown name, a checkpoint that is damaged, hostile or of another architecture.
 
     >>> model = NexVar("nexvar_mito")
@@ -45,8 +46,16 @@ class NexVar:
         revision: str | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
+        allow_wrong_fp8: bool = False,
     ) -> None:
-        self.loaded = load(source, architecture=architecture, revision=revision, device=device, dtype=dtype)
+        self.loaded = load(
+            source,
+            architecture=architecture,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            allow_wrong_fp8=allow_wrong_fp8,
+        )
         self.model = self.loaded.module
         self.tokenizer = self.loaded.tokenizer
         self.card = self.loaded.card
