@@ -27,8 +27,8 @@ class NexVar:
     network), or a folder with config.json and weights in the official layout.
     architecture: for a folder whose config.json does not tell.
     device: "auto" (CUDA, else MPS, else CPU) or any torch device. dtype: "auto" (the card's), "float32", "bfloat16".
-
     allow_wrong_fp8: load 20B/40B off Hopper GPUs, where their numbers are wrong (see docs/checkpoints.md).
+
     Raises NexVarError: unknown name, a checkpoint that is damaged, hostile or of another architecture.
 
     >>> model = NexVar("nexvar_mito")
