@@ -1,4 +1,4 @@
-"""How well scores separate two classes, each number with its uncertainty. numpy alone.
+"""How well scores separate two classes, each number with its uncertainty.
 
 Conventions: ``labels`` are 0/1 (1 = the class to be found), ``scores`` are higher for class 1,
 finite; both (N,).
@@ -13,8 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from nexvar.errors import NexVarError
 
@@ -205,11 +207,17 @@ def _draws(labels: np.ndarray, draws: int, seed: int, clusters: np.ndarray | Non
         if min(len(np.unique(owner[labels])), len(np.unique(owner[~labels]))) < 2:
             raise TooFew("a class lies in a single cluster", fix="cluster by something finer, or not at all")
     done = 0
-    while done < draws:
-        weights = draw_weights(labels, rng, owner)
-        if weights[labels].any() and weights[~labels].any():
-            done += 1
-            yield weights
+    with _progress(draws) as bar:
+        while done < draws:
+            weights = draw_weights(labels, rng, owner)
+            if weights[labels].any() and weights[~labels].any():
+                done += 1
+                yield weights
+                bar.update()
+
+
+def _progress(draws: int) -> tqdm[Any]:
+    return tqdm(total=draws, desc="bootstrap", unit="draw", delay=2, leave=False, disable=None)
 
 
 def percentile_interval(value: float, samples: np.ndarray) -> Estimate:
@@ -249,9 +257,11 @@ def bootstrap_spearman(
     rng = np.random.default_rng(seed)
     owner = np.arange(len(x)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
     sampled = np.empty(draws)
-    for i in range(draws):
-        weights = draw_weights(np.ones(len(x), dtype=bool), rng, owner).astype(np.int64)
-        sampled[i] = spearman(np.repeat(x, weights), np.repeat(y, weights))
+    with _progress(draws) as bar:
+        for i in range(draws):
+            weights = draw_weights(np.ones(len(x), dtype=bool), rng, owner).astype(np.int64)
+            sampled[i] = spearman(np.repeat(x, weights), np.repeat(y, weights))
+            bar.update()
     return percentile_interval(spearman(x, y), sampled)
 
 
