@@ -120,7 +120,7 @@ def test_post_trained(post, tag, reference):
     """Species conditioning, tracks, annotation and condition logits of both codes."""
     model, io = post
     model.reference = reference
-    out = model(io[f"{tag}.input_ids"], taps=model.tap_names, species_ids_B=io[f"{tag}.species_ids"])
+    out = model(io[f"{tag}.input_ids"], taps=model.tap_names, species_ids_B=io[f"{tag}.species_ids"], heads=True)
     model.reference = "hf"
     assert compare_all(model, io, f"{tag}.{reference}.", out) >= 6
     if (tag, reference) == ("same", "hf"):
@@ -244,7 +244,7 @@ def test_options_against_the_plain_picture(name):
     given_ids = [torch.randint(0, size, (3,)) for size in config.conditions_vocab_size]
     masks: list[Tensor | None] = [None, torch.tensor([True, False, True])][: len(given_ids)]
     conditions = [table(i) for table, i in zip(getattr(model.core, "cond_tables", ()), given_ids, strict=True)]
-    out = model(ids, condition_ids=given_ids or None, condition_masks=masks or None)
+    out = model(ids, condition_ids=given_ids or None, condition_masks=masks or None, heads=True)
     close(out.logits, reference_forward(model, ids, conditions, masks), atol=2e-5)
     assert set(out.extras) == {f"condition_{i}_logits" for i in range(len(given_ids))}
 
@@ -316,24 +316,24 @@ def test_strides_of_taps(pre):
 def test_species_by_name_and_by_default(post):
     model, io = post
     ids = io["same.input_ids"][:2]
-    human = model(ids, species_ids_B=model.species_ids("human"))
-    default = model(ids)
+    human = model(ids, species_ids_B=model.species_ids("human"), heads=True)
+    default = model(ids, heads=True)
     close(human.logits, default.logits, atol=0)
-    both = model(ids, species_ids_B=model.species_ids(["human", "mouse"]))
+    both = model(ids, species_ids_B=model.species_ids(["human", "mouse"]), heads=True)
     close(both.logits[0], human.logits[0], atol=1e-5)
     assert (both.logits[1] - human.logits[1]).abs().max() > 1e-3
     tracks = both.extras["bigwig_tracks_logits"]
     assert tracks.shape == (2, 24, 5) and (tracks >= 0).all()
     assert not tracks[1, :, 3:].any(), "mouse has three tracks"
-    zebrafish = model(ids, species_ids_B=model.species_ids("zebrafish"))
+    zebrafish = model(ids, species_ids_B=model.species_ids("zebrafish"), heads=True)
     assert not zebrafish.extras["bigwig_tracks_logits"].any(), "no tracks, no parameters, zeros"
-    assert model(ids, logits=False).extras == {} == model(ids, heads=False).extras
+    assert model(ids, logits=False, heads=True).extras == {} == model(ids).extras
 
 
 def test_gradients_reach_the_tracks(post):
     model, io = post
     model.zero_grad()
-    out = model(io["mixed.input_ids"], species_ids_B=io["mixed.species_ids"])
+    out = model(io["mixed.input_ids"], species_ids_B=io["mixed.species_ids"], heads=True)
     sum(extra.sum() for extra in out.extras.values()).backward()
     unreached = {name for name, p in model.named_parameters() if p.grad is None}
     assert all("lm_head" in name or "species_heads" in name for name in unreached)
@@ -469,7 +469,7 @@ def test_errors_say_what_to_do(pre, post):
     with pytest.raises(NexVarError, match="species token without tracks"):
         model(ids, species_ids_B=torch.tensor([2]))
     with pytest.raises(NexVarError, match="multiple of 4.*heads=False"):
-        model(ids[:, :7])
+        model(ids[:, :7], heads=True)
     nameless = random_model(dataclasses.replace(model.config, default_species=None))
     with pytest.raises(NexVarError, match="no species given"):
         nameless(ids)

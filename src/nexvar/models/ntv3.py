@@ -395,7 +395,7 @@ class Model(nn.Module):
         species_ids_B: Tensor | None = None,
         condition_ids: Sequence[Tensor] | None = None,
         condition_masks: Sequence[Tensor | None] | None = None,
-        heads: bool = True,
+        heads: bool = False,
     ) -> Output:
         """ids (B, L) -> masked-LM logits (B, L, V), and tracks in ``extras``.
 
@@ -535,7 +535,7 @@ class Model(nn.Module):
             raise NexVarError(
                 "tracks need rows of one length, a multiple of " + str(config.unit),
                 where="input_ids",
-                fix="cut or fill up with N, or ask for no tracks with heads=False",
+                fix="cut or fill up with N, or ask for no tracks (heads=False, the default)",
             )
         centre = x_BLC[:, central(x_BLC.shape[1], config.keep_target_center_fraction, self._reference)]
         if config.bigwigs_per_species:
