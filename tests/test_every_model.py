@@ -65,7 +65,7 @@ def test_padding_changes_no_real_token(loaded):
     if not loaded.module.pads_safely:
         pytest.skip("says that it does not pad safely")
     ids = ids_of(loaded, 96)
-    padded = torch.cat([ids, torch.full((1, 9), loaded.tokenizer.pad_id)], 1)
+    padded = torch.cat([ids, torch.full((1, 32), loaded.tokenizer.pad_id)], 1)
     mask = torch.arange(padded.shape[1])[None] < ids.shape[1]
     alone = loaded.module(ids, mask_BL=torch.ones_like(ids, dtype=torch.bool)).logits
     beside = loaded.module(padded, mask_BL=mask).logits[:, : ids.shape[1]]
@@ -96,22 +96,22 @@ def test_the_other_strand_of_an_equivariant_model(loaded):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("cut", [(1,), (2, 3), (7,), (1, 1, 1, 1, 1, 1, 1), (64, 65)])
+@pytest.mark.parametrize("cut", [(1,), (2, 3), (7,), (1, 1, 1, 1, 1, 1, 1), (50, 51)])
 def test_a_cached_forward_in_any_pieces_is_the_whole_forward(causal, cut):
-    ids = ids_of(causal, 150)
+    ids = ids_of(causal, 120)
     whole = causal.module(ids).logits
-    cache = causal.module.new_cache(1, 150)
-    pieces = ids.split([*cut, 150 - sum(cut)], dim=1)
+    cache = causal.module.new_cache(1, 120)
+    pieces = ids.split([*cut, 120 - sum(cut)], dim=1)
     logits = torch.cat([causal.module(piece, cache=cache).logits for piece in pieces], 1)
-    assert cache.length == 150
+    assert cache.length == 120
     torch.testing.assert_close(logits, whole, atol=5e-4, rtol=1e-4)
 
 
 @torch.no_grad()
 def test_branches_of_a_cache_do_not_see_each_other(causal):
     ids = ids_of(causal, 100)
-    other = ids_of(causal, 130)[:, 100:]
-    cache = causal.module.new_cache(1, 130)
+    other = ids_of(causal, 120)[:, 100:]
+    cache = causal.module.new_cache(1, 120)
     causal.module(ids, cache=cache)
     branches = cache.select(torch.tensor([0, 0]))
     rest = torch.cat([other, other.flip(1)])
@@ -153,7 +153,10 @@ def test_shared_work_gives_the_numbers_of_one_window_at_a_time(loaded, fasta):
         (alone,) = score_variants(
             loaded, [variant], fasta, Options(window=128, readouts=readouts, share=False, batch_tokens=1)
         )
-        assert [alone.llr, *alone.extra.values()] == pytest.approx([row.llr, *row.extra.values()], rel=1e-4, abs=2e-5)
+        assert alone.llr == pytest.approx(row.llr, rel=1e-4, abs=2e-5)
+        for name, value in alone.extra.items():
+            per_token = 128 if name.startswith(("LLR_SUM", "SITE")) else 1
+            assert value == pytest.approx(row.extra[name], rel=1e-4, abs=2e-5 * per_token), name
 
 
 def test_computed_tokens_are_counted(loaded, fasta):
