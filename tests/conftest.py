@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,28 +52,27 @@ def _is_loopback(address: Any) -> bool:
         return False
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse every connection that would leave this machine: no test may need the network."""
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Refuse, in this process, every connection and look-up that would leave the machine."""
 
-    def guarded(name: str) -> Any:
-        original = getattr(socket.socket, name)
-
-        def connect(self: socket.socket, address: Any) -> Any:
+    def guarded(original: Any) -> Any:
+        def call(self: socket.socket, address: Any) -> Any:
             if not _is_loopback(address):
                 raise OSError(f"a test tried to reach {address!r}; tests run without a network")
             return original(self, address)
 
-        return connect
+        return call
 
-    monkeypatch.setattr(socket.socket, "connect", guarded("connect"))
-    monkeypatch.setattr(socket.socket, "connect_ex", guarded("connect_ex"))
-
-    original_lookup = socket.getaddrinfo
+    look_up = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
-        if host not in (None, "", "localhost") and not _is_loopback((host,)):
+        if host is not None and not _is_loopback((host,)):
             raise OSError(f"a test tried to look up {host!r}; tests run without a network")
-        return original_lookup(host, *args, **kwargs)
+        return look_up(host, *args, **kwargs)
 
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+        patch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        yield

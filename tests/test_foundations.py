@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,12 @@ def test_every_public_name_is_there() -> None:
         assert getattr(nexvar, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Nexvar'"):
         nexvar.Nexvar  # noqa: B018
+
+
+def test_tests_cannot_reach_the_network() -> None:
+    for call in (lambda: socket.create_connection(("192.0.2.1", 80)), lambda: socket.getaddrinfo("example.org", 80)):
+        with pytest.raises(OSError, match="without a network"):
+            call()
 
 
 def test_one_version_everywhere() -> None:
