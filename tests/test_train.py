@@ -468,6 +468,24 @@ def test_tensorboard_frames_are_whole(tmp_path: Path) -> None:
     assert frames[1][9:12] == b"\x10\xac\x02" and frames[1].endswith(b"loss\x15" + struct.pack("<f", 1.5))
 
 
+def test_a_tracker_gets_every_number(tmp_path: Path, fasta: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import types
+
+    seen: list[tuple[int, dict[str, float]]] = []
+    fake = types.SimpleNamespace(
+        init=lambda project, name: seen.append((0, {})),
+        log=lambda values, step: seen.append((step, values)),
+        finish=lambda: seen.append((-1, {})),
+    )
+    monkeypatch.setitem(sys.modules, "trackio", fake)
+    pretrain(
+        recipe_file(tmp_path, fasta, **{"threads = 1": 'threads = 1\ntrack = "trackio"', "steps = 12": "steps = 6"})
+    )
+    assert seen[0] == (0, {}) and seen[-1] == (-1, {}) and {"loss", "tokens_s"} <= seen[1][1].keys()
+    with pytest.raises(NexVarError, match="no tracker 'mlflow'"):
+        pretrain(recipe_file(tmp_path, fasta, "other", **{"threads = 1": 'threads = 1\ntrack = "mlflow"'}))
+
+
 def test_markov_is_the_formula() -> None:
     text = b"ACGACGTTACGA"
     m = Markov(2, pseudo=2.0).fit([np.frombuffer(text, dtype=np.uint8)])

@@ -5,6 +5,7 @@ The TensorBoard file is written directly (TFRecord frames around a two-field pro
 
 from __future__ import annotations
 
+import importlib
 import json
 import struct
 import time
@@ -13,6 +14,8 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
+
+from nexvar.errors import NexVarError
 
 _TOP, _BOTTOM = 0xFFFFFFFF, 0x82F63B78  # CRC-32C, reflected
 
@@ -74,12 +77,13 @@ class TensorBoard:
 class Log:
     """Every row goes to log.jsonl; numbers also to TensorBoard and the bar. Silent on ranks other than 0."""
 
-    def __init__(self, folder: Path, *, active: bool, total: int, step: int) -> None:
+    def __init__(self, folder: Path, *, active: bool, total: int, step: int, track: str = "") -> None:
         self.active, self.path = active, folder / "log.jsonl"
         if not active:
             return
         self._file = self.path.open("a", encoding="utf-8")
         self._board = TensorBoard(folder / "tensorboard")
+        self._tracker = tracker(track, folder) if track else None
         self.bar = tqdm(total=total, initial=step, unit="step", disable=None, dynamic_ncols=True)
 
     def event(self, **row: Any) -> None:
@@ -93,6 +97,8 @@ class Log:
             return
         self.event(step=step, **{k: float(f"{v:.6g}") for k, v in values.items()})
         self._board.scalars(step, values)
+        if self._tracker is not None:
+            self._tracker.log(values, step=step)
         if "loss" in values:
             shown = {k: f"{values[k]:.4g}" for k in ("loss", "bits", "tokens_s", "mfu") if k in values}
             self.bar.set_postfix(shown, refresh=False)
@@ -103,6 +109,20 @@ class Log:
             self.bar.total = total
             self.bar.close()
             self._file.close()
+            if self._tracker is not None:
+                self._tracker.finish()
+
+
+def tracker(name: str, folder: Path) -> Any:
+    """wandb or trackio (the same calls), with a run named after the output folder."""
+    if name not in ("wandb", "trackio"):
+        raise NexVarError(f"no tracker {name!r}", where="run.track", fix='"wandb" or "trackio"')
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise NexVarError(f"{name} is not installed", where="run.track", fix=f"pip install {name}") from error
+    module.init(project="nexvar", name=folder.name)
+    return module
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -71,11 +70,11 @@ class Run:
             names=d.holdout_names,
         )
         self.step = 0
-        self.loss_fn: Any = partial(loss_of, self.model, part=recipe.objective, bf16=recipe.run.bf16)
+        self.sampler = cache(self._sampler)
         if recipe.run.compile:
-            self.loss_fn = torch.compile(self.loss_fn)
+            self.model.compile()
 
-    def sampler(self, length: int) -> data.Sampler:
+    def _sampler(self, length: int) -> data.Sampler:
         d = self.recipe.data
         return data.Sampler(
             self.store,
@@ -91,27 +90,26 @@ class Run:
     # -- one step
 
     def train_step(self) -> tuple[float, float]:
-        """One update. Returns the mean loss (nats per weighted target), also per base, and the gradient norm."""
+        """One update. Returns the mean loss (nats per base) and the gradient's norm before clipping."""
         stage, first = self.recipe.stage(self.step)
-        share = stage.batch // self.world
-        first += self.rank * share
-        sampler = self.sampler(stage.length)
+        share, sampler, part = stage.batch // self.world, self.sampler(stage.length), self.recipe.objective
+        begin = first + self.rank * share
         for p in self.parameters.values():
             p.grad = None
         sums = torch.zeros(3, dtype=torch.float64)  # nats, weights, bases
-        for i in range(first, first + share, stage.micro_batch):
+        for i in range(begin, begin + share, stage.micro_batch):
             batch = self.objective.batch(*sampler.windows(i, stage.micro_batch), i).to(self.device)
-            loss, nll = self.loss_fn(batch=batch)
+            loss, nll = loss_of(self.model, batch, part, self.recipe.run.bf16)
             loss.backward()
             sums += torch.tensor([float(nll), float(batch.weight.sum()), batch.bases], dtype=torch.float64)
         grads = self._reduce(sums)
         if not math.isfinite(float(sums[0])):
-            self._stop(f"the loss is {float(sums[0])}", first, share)
+            self._stop(f"the loss is {float(sums[0])}", first, stage.batch)
         for g in grads:
             g.mul_(1.0 / max(float(sums[1]), 1e-9))
         norm = clip_(grads, self.recipe.optimizer.clip)
         if not math.isfinite(norm):
-            self._stop(f"the gradient's norm is {norm}", first, share)
+            self._stop(f"the gradient's norm is {norm}", first, stage.batch)
         self.optimizer.step(self.step + 1, self.schedule.factor(self.step))
         self.step += 1
         with torch.no_grad():
@@ -119,10 +117,10 @@ class Run:
                 mean.lerp_(self.parameters[name], 1 - self.recipe.run.ema)
         return float(sums[0] / sums[2].clamp(min=1e-9)), norm
 
-    def _stop(self, what: str, first: int, share: int) -> None:
+    def _stop(self, what: str, first: int, count: int) -> None:
         raise NexVarError(
             what,
-            where=f"step {self.step}, windows {first} to {first + share - 1}",
+            where=f"step {self.step}, windows {first} to {first + count - 1}",
             fix=f"{self.out / 'state.safetensors'} is the last good state; resume it with a lower learning rate",
         )
 
@@ -146,7 +144,10 @@ class Run:
         The choice is kept in the checkpoint, so a resumed run is the same run.
         """
         request = self.out / "decay"
-        wanted = torch.tensor(int(request.read_text()) if self.rank == 0 and request.is_file() else 0)
+        count = request.read_text().strip() if self.rank == 0 and request.is_file() else "0"
+        if not count.isdigit():
+            raise NexVarError(f"it says {count[:20]!r}", where=request, fix="a number of steps")
+        wanted = torch.tensor(int(count), device=self.device)
         if self.world > 1:
             dist.broadcast(wanted, 0)
         if wanted > 0:
@@ -160,7 +161,7 @@ class Run:
     def held_out_bits(self, records: list[data.Record], length: int, limit: int | None = None) -> float:
         """Bits per base of ``records``: forward strand, windows of ``length`` side by side (the first ``limit``).
 
-        The end of a record that fills no window counts too, as a window that overlaps the one before it.
+        The end of a record that fills no window is left out.
         """
         sums = torch.zeros(2, dtype=torch.float64)
         for record in records[self.rank :: self.world]:
@@ -226,12 +227,14 @@ def pretrain(path: str | Path) -> Path:
     recipe = read(Path(path))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group()
     if recipe.run.threads:
         torch.set_num_threads(max(1, recipe.run.threads // world))
     run = Run(recipe, dist.get_rank() if world > 1 else 0, world)
     resumed = run.resume()
-    log = Log(run.out, active=run.rank == 0, total=run.schedule.steps, step=run.step)
+    log = Log(run.out, active=run.rank == 0, total=run.schedule.steps, step=run.step, track=recipe.run.track)
     count = sum(p.numel() for p in run.parameters.values())
     rate = matmul_rate(run.device, torch.bfloat16 if recipe.run.bf16 else torch.float32) * world
     log.event(
@@ -274,4 +277,5 @@ def pretrain(path: str | Path) -> Path:
         loss_curve(log.path, run.out / "loss.png")
     if world > 1:
         dist.barrier()
+        dist.destroy_process_group()
     return run.out / "model"

@@ -99,7 +99,7 @@ class RunPart:
     """batch: windows per update, over all processes; micro_batch: windows per forward of one process.
 
     threads: CPU threads over all processes, 0 leaves torch's choice. ema: decay of the weights' moving average, 0 for
-    none; with it, the output folder and the held-out loss are the average's.
+    none; with it, the output folder is the average's. track: "wandb" or "trackio" beside the log files.
     """
 
     out: str
@@ -110,6 +110,7 @@ class RunPart:
     threads: int = 0
     bf16: bool = True
     compile: bool = False
+    track: str = ""
     checkpoint_activations: bool = False
     ema: float = 0.0
     log_every: int = 10
