@@ -87,7 +87,9 @@ def expected_taps(case: Case, module: Any) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     states: dict[int, Tensor] = {}
     for name, tensor in case.items():
-        if match := re.fullmatch(r"(?:hf\.)?hidden_states\.(\d+)", name):
+        if name.removeprefix("hf.") in module.tap_names:
+            found[name.removeprefix("hf.")] = tensor
+        elif match := re.fullmatch(r"(?:hf\.)?hidden_states\.(\d+)", name):
             states[int(match[1])] = tensor
         elif match := re.fullmatch(r"block_(\d+)", name):
             found[f"blocks.{int(match[1])}"] = tensor
