@@ -25,7 +25,7 @@ OPTIONS = Options(window=64)
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(jobs, "BATCHES_PER_PART", 0.1)
+    monkeypatch.setattr(jobs, "PART_ALLELES", 30)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ SCRIPT = """
     from tiny import tiny_loaded
     from nexvar import jobs
     from nexvar.score import Options
-    jobs.BATCHES_PER_PART = 0.1
+    jobs.PART_ALLELES = 30
     loaded = tiny_loaded()
     forward = loaded.module.forward
     def slow(*a, **k):

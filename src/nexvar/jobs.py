@@ -27,7 +27,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nexvar import machine, scorers
-from nexvar.engine import Tally, default_batch_tokens
+from nexvar.engine import Tally
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
 from nexvar.load import Loaded, load
@@ -39,7 +39,7 @@ from nexvar.windows import Status, allele_windows
 
 BUILT_IN = "nexvar_mito"
 CHECKED_RECORDS = 20_000  # how many REFs are compared with the genome before anything is computed
-BATCHES_PER_PART = 16
+PART_ALLELES = 512
 DEFAULTS = Options()
 
 
@@ -53,6 +53,15 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Survey:
+    """What one pass over the input found. digest: sha256 of every record; contigs: in order of appearance."""
+
+    parts: tuple[Part, ...]
+    contigs: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
 class Job:
     """A checked request: everything that can be wrong with files and options has been found."""
 
@@ -61,8 +70,7 @@ class Job:
     loaded: Loaded
     options: Resolved
     provenance: Provenance
-    parts: tuple[Part, ...]
-    notes: tuple[str, ...]
+    survey: Survey
     inputs: dict[str, str | None]  # absolute paths, for ``merge``
 
 
@@ -91,22 +99,26 @@ def score_file(
     for path in targets:
         check_output(path, inputs=(source, fasta_path))
     folder = parts_folder(targets[0])
+    if shard is not None and "-" in (str(source), str(targets[0])):
+        raise NexVarError("standard input and output cannot be cut into shards", where="--shard", fix="use files")
     job = prepare(source, fasta_path, model, device, dtype, options, circular, synonyms, command)
     tally = Tally()
     with ExitStack() as stack:
         if folder is None:  # standard output: nothing to resume from
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexvar-")))
         open_parts(folder, job)
-        mine = [i for i in range(len(job.parts)) if shard is None or i % shard[1] == shard[0] - 1]
+        mine = [i for i in range(len(job.survey.parts)) if shard is None or i % shard[1] == shard[0] - 1]
         run_parts(job, folder, mine, tally, progress=progress)
         if shard is not None:
-            missing = sum(not part_path(folder, i).exists() for i in range(len(job.parts)))
-            state = f"{missing:,} of {len(job.parts):,} parts are missing" if missing else "all parts are there"
+            missing = sum(not part_path(folder, i).exists() for i in range(len(job.survey.parts)))
+            state = f"{missing:,} of {len(job.survey.parts):,} parts are missing" if missing else "all parts are there"
             summary = Summary(notes=[f"shard {shard[0]}/{shard[1]} is done; {state}: merge when all shards are"])
         else:
-            summary = _merge(folder, job.reader, job.provenance, len(job.parts), targets)
+            summary = _merge(folder, job.reader, job.provenance, len(job.survey.parts), targets)
     summary.tally = tally
-    summary.notes += job.notes
+    card, other = job.loaded.card, [name for name in job.survey.contigs if name not in MITO_CONTIGS]
+    if card.species is not None and other:
+        summary.notes.append(f"{card.name} knows {card.species} only: scores on {', '.join(other[:3])} mean little")
     return summary
 
 
@@ -133,8 +145,9 @@ def prepare(
     fasta = Fasta(fasta_path, synonyms=synonyms)
     reader = open_variants(source, fasta)
     make_circular(fasta, circular, reader.circular)
-    contigs = _check(reader, fasta, options.max_ref_mismatch)
-    loaded = model if isinstance(model, Loaded) else load(model or _default_model(contigs), device=device, dtype=dtype)
+    survey = _survey(reader, fasta, options.max_ref_mismatch)
+    name = model or _default_model(survey.contigs)
+    loaded = name if isinstance(name, Loaded) else load(name, device=device, dtype=dtype)
     resolved = options.resolve(loaded)
     card = loaded.card
     provenance = Provenance(
@@ -147,13 +160,9 @@ def prepare(
         command=command,
         extra=_extra_columns(resolved.how.readouts),
     )
-    other = [name for name in contigs if name not in MITO_CONTIGS] if card.species is not None else []
-    notes = (f"{card.name} knows {card.species} only: scores on {', '.join(other[:3])} mean little",) if other else ()
-    size = max(8, BATCHES_PER_PART * default_batch_tokens(loaded) // resolved.window)
-    parts = tuple(_plan(reader, size))
     paths = {"variants": source, "fasta": fasta_path, "synonyms": synonyms}
-    inputs = {name: None if path is None else str(Path(path).absolute()) for name, path in paths.items()}
-    return Job(reader, fasta, loaded, resolved, provenance, parts, notes, inputs)
+    inputs = {key: None if path is None else str(Path(path).absolute()) for key, path in paths.items()}
+    return Job(reader, fasta, loaded, resolved, provenance, survey, inputs)
 
 
 def _extra_columns(readouts: Sequence[str]) -> dict[str, str]:
@@ -166,25 +175,49 @@ def _extra_columns(readouts: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _check(reader: VariantSource, fasta: Fasta, limit: float) -> dict[str, int]:
-    """Read every line once (malformed ones raise); stop at a wrong assembly, the commonest mistake. Returns contigs."""
-    compared, wrong, contigs = 0, [], reader.scan().contigs
-    for record in islice(reader, CHECKED_RECORDS):
-        variant = record.variant
-        w = allele_windows(fasta, variant.chrom, variant.pos, variant.ref, "N", 2 * len(variant.ref) + 2)
-        compared += w.status is not Status.UNKNOWN_CONTIG
-        if w.status is Status.REF_MISMATCH:
-            wrong.append(f"{record.chrom}:{record.pos0 + 1} REF={variant.ref[:20]} but {w.detail}")
+def _survey(reader: VariantSource, fasta: Fasta, limit: float) -> Survey:
+    """Read every line once: malformed ones raise, and so does a wrong assembly, the commonest mistake.
+
+    Parts have at least ``PART_ALLELES`` and are cut between positions, so that alleles of one window stay together.
+    """
+    digest = hashlib.sha256()
+    contigs: dict[str, None] = {}
+    parts: list[Part] = []
+    first = records = alleles = 0
+    last, compared, wrong = None, 0, []
+    for record in reader:
+        digest.update(record.raw.encode() + b"\n")
+        contigs[record.chrom] = None
+        here = record.chrom, record.pos0
+        if alleles >= PART_ALLELES and here != last:
+            parts.append(Part(first, records, alleles))
+            first, records, alleles = first + records, 0, 0
+        records, alleles, last = records + 1, alleles + record.alt.count(",") + 1, here
+        if compared < CHECKED_RECORDS:
+            detail = _wrong_reference(record, fasta)
+            compared += detail is not None
+            wrong += [detail] if detail else []
+    if not records:
+        reader.scan()  # raises, and knows the line
     if len(wrong) >= 3 and len(wrong) > limit * compared:
         raise NexVarError(
             f"{len(wrong):,} of {compared:,} REF alleles are not what {fasta.path.name} has: " + "; ".join(wrong[:3]),
             where=reader.name,
             fix="was the VCF called on another assembly? give its FASTA, or --max-ref-mismatch 1 to score the rest",
         )
-    return contigs
+    return Survey((*parts, Part(first, records, alleles)), tuple(contigs), digest.hexdigest())
 
 
-def _default_model(contigs: dict[str, int]) -> str:
+def _wrong_reference(record: Record, fasta: Fasta) -> str | None:
+    """What is wrong with REF; "" if nothing is; None where there is nothing to compare it with."""
+    variant = record.variant
+    w = allele_windows(fasta, variant.chrom, variant.pos, variant.ref, "N", 2 * len(variant.ref) + 2)
+    if w.status is Status.REF_MISMATCH:
+        return f"{record.chrom}:{record.pos0 + 1} REF={variant.ref[:20]} but {w.detail}"
+    return None if w.status is Status.UNKNOWN_CONTIG else ""
+
+
+def _default_model(contigs: Sequence[str]) -> str:
     """The built-in model where it knows something; elsewhere an error that names what fits this machine."""
     other = [name for name in contigs if name not in MITO_CONTIGS]
     if not other:
@@ -199,20 +232,6 @@ def _default_model(contigs: dict[str, int]) -> str:
         where="--model",
         fix=f"choose one that fits this machine: {'; '.join(fitting) or 'none does; use a larger one'}",
     )
-
-
-def _plan(reader: VariantSource, size: int) -> Iterator[Part]:
-    """Parts of at least ``size`` alleles, cut between positions so that alleles of one window stay together."""
-    first = records = alleles = 0
-    last = None
-    for record in reader:
-        here = record.chrom, record.pos0
-        if alleles >= size and here != last:
-            yield Part(first, records, alleles)
-            first, records, alleles = first + records, 0, 0
-        records, alleles, last = records + 1, alleles + len(record.alts), here
-    if records:
-        yield Part(first, records, alleles)
 
 
 # -- parts on disk ------------------------------------------------------------------------------------------------
@@ -256,9 +275,8 @@ def open_parts(folder: Path, job: Job) -> None:
 
 def _manifest(job: Job) -> dict[str, Any]:
     """What the rows depend on, and what ``merge`` needs."""
-    variants, contigs = _hash_records(job.reader)
     genome = hashlib.sha256()
-    for name in contigs:
+    for name in job.survey.contigs:
         found = job.fasta.resolve(name)
         genome.update(f">{name} {found}\n".encode())
         if found is not None:
@@ -267,27 +285,17 @@ def _manifest(job: Job) -> dict[str, Any]:
                 genome.update(job.fasta.fetch(found.contig, start, min(start + (1 << 22), high)).encode())
     return {
         "nexvar": version("nexvar"),
-        "variants": variants,
+        "variants": job.survey.digest,
         "genome": genome.hexdigest(),
         "circular": sorted(job.fasta.circular),
         "model": f"{job.provenance.model} {job.provenance.revision} {_fingerprint(job.loaded)}",
         "dtype": job.provenance.dtype,
         "device": job.loaded.device.type,
         "options": json.loads(json.dumps(asdict(job.options))),
-        "parts": len(job.parts),
+        "parts": len(job.survey.parts),
         "inputs": job.inputs,
         "provenance": asdict(job.provenance),
     }
-
-
-def _hash_records(reader: VariantSource) -> tuple[str, list[str]]:
-    """sha256 of every record, and the contigs in order of appearance."""
-    digest = hashlib.sha256()
-    contigs: dict[str, None] = {}
-    for record in reader:
-        digest.update(record.raw.encode() + b"\n")
-        contigs[record.chrom] = None
-    return digest.hexdigest(), list(contigs)
 
 
 def _fingerprint(loaded: Loaded) -> str:
@@ -303,16 +311,16 @@ def _fingerprint(loaded: Loaded) -> str:
 def run_parts(job: Job, folder: Path, indices: Sequence[int], tally: Tally, *, progress: bool) -> None:
     """Compute the parts that are not there yet."""
     todo = [i for i in indices if not part_path(folder, i).exists()]
-    done = sum(job.parts[i].alleles for i in indices) - sum(job.parts[i].alleles for i in todo)
+    done = sum(job.survey.parts[i].alleles for i in indices) - sum(job.survey.parts[i].alleles for i in todo)
     if not todo:
         return
-    total = sum(job.parts[i].alleles for i in indices)
+    total = sum(job.survey.parts[i].alleles for i in indices)
     with tqdm(total=total, initial=done, unit="allele", disable=not progress, delay=2) as bar:
         for i, records in _records_of(job, todo):
             writer = _PartFile(folder, i, job.provenance)
             items = ((record, record.variant) for record in records)
             scored = score_alleles(job.loaded, items, job.fasta, job.options, tally)
-            for index, (record, scores) in enumerate(scored, start=job.parts[i].first):
+            for index, (record, scores) in enumerate(scored, start=job.survey.parts[i].first):
                 writer.write(record, rows(index, record, scores, job.options.how.readouts))
                 bar.update(len(scores))
             writer.finish()
@@ -322,7 +330,7 @@ def _records_of(job: Job, indices: Sequence[int]) -> Iterator[tuple[int, list[Re
     """The records of these parts (ascending), in one pass over the input."""
     records, position = iter(job.reader), 0
     for i in indices:
-        part = job.parts[i]
+        part = job.survey.parts[i]
         chosen = list(islice(records, part.first - position, part.first - position + part.records))
         position = part.first + part.records
         yield i, chosen
@@ -371,7 +379,7 @@ def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Su
     inputs = manifest["inputs"]
     fasta = Fasta(inputs["fasta"], synonyms=inputs["synonyms"])
     reader = open_variants(inputs["variants"], fasta)
-    if _hash_records(reader)[0] != manifest["variants"]:
+    if _survey(reader, fasta, 1.0).digest != manifest["variants"]:
         raise NexVarError("the variants changed since they were scored", where=inputs["variants"], fix="score again")
     return _merge(folder, reader, Provenance(**manifest["provenance"]), manifest["parts"], wanted)
 
