@@ -138,7 +138,9 @@ def build_store(sources: Sequence[Path], folder: Path) -> Store:
     for path in sources:
         if not path.is_file():
             raise NexVarError("no such file", where=path, fix="data.files of the recipe")
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            while piece := file.read(1 << 24):
+                digest.update(piece)
     home = folder / digest.hexdigest()[:16]
     if (home / "index.json").is_file():
         return Store.open(home)

@@ -4,8 +4,8 @@
                              out/state.safetensors  all that a resume needs, replaced atomically
                              out/log.jsonl, out/tensorboard/, out/loss.png
 
-Data-parallel under torchrun: every process computes its share of the same windows, one all-reduce sums the gradients,
-so the number of processes changes nothing but the order of a few additions.
+Under torchrun every process computes its share of the same windows and gradients are summed (weights whole, or sharded
+by FSDP2), so the number of processes changes nothing but the order of a few additions.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from __future__ import annotations
 import math
 import os
 import time
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
-from nexvar import tokenizers
+from nexvar import models, tokenizers
 from nexvar.errors import NexVarError
 from nexvar.load import make_config, pick_device, save
 from nexvar.train import data, state
 from nexvar.train.init import fresh
 from nexvar.train.logs import Log, loss_curve, matmul_rate
 from nexvar.train.objective import LN2, Objective, loss_of
-from nexvar.train.optim import Optimizer, Schedule, clip_
+from nexvar.train.optim import Optimizer, Schedule
 from nexvar.train.recipe import Recipe, read
+from nexvar.train.weights import Weights, checkpoint_blocks
 
 
 class Run:
@@ -52,12 +52,16 @@ class Run:
         self.model = fresh(m.architecture, self.config, recipe.run.seed, m.init_std).to(self.device).train()
         if recipe.run.checkpoint_activations:
             checkpoint_blocks(self.model)
+        if recipe.run.compile:
+            self.model.compile()
+        if recipe.run.shard and o.kind == "muon":
+            raise NexVarError("muon needs whole matrices", where="run.shard", fix='optimizer.kind = "adamw"')
+        self.weights = Weights(self.model, world, recipe.run.shard and world > 1)
         tokenizer = tokenizers.make(m.tokenizer, Path(m.tokenizer_folder) if m.tokenizer_folder else None)
         vocabulary = getattr(self.config, "vocab_size", tokenizer.vocab_size)
         self.objective = Objective(recipe.objective, tokenizer, vocabulary, recipe.run.seed)
-        self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        self.optimizer = Optimizer(o, self.parameters)
-        self.ema = {n: p.detach().clone() for n, p in self.parameters.items()} if recipe.run.ema else {}
+        self.optimizer = Optimizer(o, self.weights.local)
+        self.ema = {n: p.detach().clone() for n, p in self.weights.local.items()} if recipe.run.ema else {}
         self.schedule = Schedule(s.kind, s.steps, s.warmup, s.decay, s.floor, s.cosine_steps)
         self.out.mkdir(parents=True, exist_ok=True)
         self.store = data.build_store([Path(f) for f in d.files], self.out / "store")
@@ -71,8 +75,6 @@ class Run:
         )
         self.step = 0
         self.sampler = cache(self._sampler)
-        if recipe.run.compile:
-            self.model.compile()
 
     def _sampler(self, length: int) -> data.Sampler:
         d = self.recipe.data
@@ -94,27 +96,26 @@ class Run:
         stage, first = self.recipe.stage(self.step)
         share, sampler, part = stage.batch // self.world, self.sampler(stage.length), self.recipe.objective
         begin = first + self.rank * share
-        for p in self.parameters.values():
-            p.grad = None
+        self.weights.zero()
         sums = torch.zeros(3, dtype=torch.float64)  # nats, weights, bases
         for i in range(begin, begin + share, stage.micro_batch):
             batch = self.objective.batch(*sampler.windows(i, stage.micro_batch), i).to(self.device)
             loss, nll = loss_of(self.model, batch, part, self.recipe.run.bf16)
             loss.backward()
             sums += torch.tensor([float(nll), float(batch.weight.sum()), batch.bases], dtype=torch.float64)
-        grads = self._reduce(sums)
+        self.weights.collect()
+        if self.world > 1:
+            dist.all_reduce(sums)
         if not math.isfinite(float(sums[0])):
             self._stop(f"the loss is {float(sums[0])}", first, stage.batch)
-        for g in grads:
-            g.mul_(1.0 / max(float(sums[1]), 1e-9))
-        norm = clip_(grads, self.recipe.optimizer.clip)
+        norm = self.weights.scale_and_clip(1.0 / max(float(sums[1]), 1e-9), self.recipe.optimizer.clip)
         if not math.isfinite(norm):
             self._stop(f"the gradient's norm is {norm}", first, stage.batch)
         self.optimizer.step(self.step + 1, self.schedule.factor(self.step))
         self.step += 1
         with torch.no_grad():
             for name, mean in self.ema.items():
-                mean.lerp_(self.parameters[name], 1 - self.recipe.run.ema)
+                mean.lerp_(self.weights.local[name], 1 - self.recipe.run.ema)
         return float(sums[0] / sums[2].clamp(min=1e-9)), norm
 
     def _stop(self, what: str, first: int, count: int) -> None:
@@ -123,20 +124,6 @@ class Run:
             where=f"step {self.step}, windows {first} to {first + count - 1}",
             fix=f"{self.out / 'state.safetensors'} is the last good state; resume it with a lower learning rate",
         )
-
-    def _reduce(self, sums: Tensor) -> list[Tensor]:
-        """Sum ``sums`` and all gradients over the processes; returns the gradients (missing ones become zeros)."""
-        for p in self.parameters.values():
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        grads = [p.grad for p in self.parameters.values() if p.grad is not None]
-        if self.world > 1:
-            dist.all_reduce(sums)
-            flat = torch.cat([g.flatten() for g in grads])
-            dist.all_reduce(flat)
-            for g, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-                g.copy_(part.view_as(g))
-        return grads
 
     def poll_decay(self) -> None:
         """A file ``out/decay`` holding a number N ends a wsd schedule's stable phase now: N steps of decay are left.
@@ -163,15 +150,18 @@ class Run:
 
         The end of a record that fills no window is left out.
         """
-        sums = torch.zeros(2, dtype=torch.float64)
-        for record in records[self.rank :: self.world]:
+        windows: list[np.ndarray] = []
+        for record in records:
             letters = data.UPPER[self.store.sequence(record)]
             starts = list(range(0, max(len(letters) - length, 0) + 1, length))
-            for start in starts[:limit]:
-                text = letters[start : start + length][None]
-                batch = self.objective.batch(text, data.IS_BASE[text].astype(np.float32), start).to(self.device)
-                nll = loss_of(self.model, batch, self.recipe.objective, self.recipe.run.bf16)[1]
-                sums += torch.tensor([float(nll), batch.bases], dtype=torch.float64)
+            windows += [letters[start : start + length][None] for start in starts[:limit]]
+        sums = torch.zeros(2, dtype=torch.float64)
+        for i in range(self.rank, -(-len(windows) // self.world) * self.world, self.world):
+            text = windows[i % len(windows)]  # NOTE shards compute together: every process needs as many windows
+            weight = data.IS_BASE[text].astype(np.float32) * (i < len(windows))
+            batch = self.objective.batch(text, weight, i).to(self.device)
+            nll = loss_of(self.model, batch, self.recipe.objective, self.recipe.run.bf16)[1]
+            sums += torch.tensor([float(nll), batch.bases], dtype=torch.float64)
         if self.world > 1:
             dist.all_reduce(sums)
         return float(sums[0] / sums[1].clamp(min=1.0)) / LN2
@@ -179,47 +169,47 @@ class Run:
     # -- checkpoints
 
     def save(self) -> None:
-        """The state for a resume and the model folder (the average's weights, if there is one), from process 0."""
+        """The state for a resume, and the model folder (the average's weights, if there is one). All processes call."""
+        whole = {key: self.weights.whole(name, t) for key, (name, t) in self._tensors().items()}
         if self.rank:
             return
         facts = {"step": self.step, "steps": self.schedule.steps, "decay": self.schedule.decay}
-        state.write(self._tensors(), facts, self.out / "state.safetensors")
+        state.write(whole, facts, self.out / "state.safetensors")
         m, objective = self.recipe.model, self.recipe.objective.kind
         card = {"tokenizer": m.tokenizer, "objective": objective, "context": self.recipe.stages[-1].length, **m.card}
-        backup = {n: self.parameters[n].detach().clone() for n in self.ema}
-        self._assign(self.ema)
+        with torch.device("meta"):
+            module = models.get(m.architecture).Model(self.config)
+        module.to_empty(device="cpu")
+        with torch.no_grad():
+            for name, p in module.named_parameters():
+                p.copy_(whole[f"e.{name}" if self.ema else f"p.{name}"])
+            for name, buffer in module.named_buffers():
+                buffer.copy_(self.model.get_buffer(name))
         try:
-            save(self.out / "model", self.model, architecture=m.architecture, config=self.config, card=card)
+            save(self.out / "model", module, architecture=m.architecture, config=self.config, card=card)
         except (OSError, SafetensorError) as error:
             raise state.unwritable(self.out / "model", error) from error
-        finally:
-            self._assign(backup)
 
     def resume(self) -> bool:
         """Continue from ``out/state.safetensors`` if there is one."""
         path = self.out / "state.safetensors"
         if not path.is_file():
             return False
-        facts = state.read_into(self._tensors(), path)
+        mine = self._tensors()
+        shapes = {key: self.weights.parameters[name].shape for key, (name, _) in mine.items()}
+        facts, whole = state.read(shapes, path)
+        with torch.no_grad():
+            for key, (name, tensor) in mine.items():
+                tensor.copy_(self.weights.part(name, whole[key]))
         self.step = facts["step"]
         self.schedule = self.schedule.resumed(facts["steps"], facts["decay"])
         return True
 
-    def _tensors(self) -> dict[str, Tensor]:
-        groups = ("p", self.parameters), ("o", self.optimizer.state), ("e", self.ema)
-        return {f"{kind}.{name}": t for kind, group in groups for name, t in group.items()}
-
-    @torch.no_grad()
-    def _assign(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            self.parameters[name].copy_(value)
-
-
-def checkpoint_blocks(model: nn.Module) -> None:
-    """Recompute the activations of every block in backward: the longest ModuleList holds the blocks."""
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList)]
-    for block in max(lists, key=len, default=()):
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    def _tensors(self) -> dict[str, tuple[str, Tensor]]:
+        """Key in the state file -> (the parameter it is shaped like, the tensor): p. weight, o. moment, e. average."""
+        local = {f"p.{n}": (n, t) for n, t in self.weights.local.items()}
+        moments = {f"o.{key}": (key.split(".", 1)[1], t) for key, t in self.optimizer.state.items()}
+        return local | moments | {f"e.{n}": (n, t) for n, t in self.ema.items()}
 
 
 def pretrain(path: str | Path) -> Path:
@@ -235,7 +225,7 @@ def pretrain(path: str | Path) -> Path:
     run = Run(recipe, dist.get_rank() if world > 1 else 0, world)
     resumed = run.resume()
     log = Log(run.out, active=run.rank == 0, total=run.schedule.steps, step=run.step, track=recipe.run.track)
-    count = sum(p.numel() for p in run.parameters.values())
+    count = sum(p.numel() for p in run.weights.parameters.values())
     rate = matmul_rate(run.device, torch.bfloat16 if recipe.run.bf16 else torch.float32) * world
     log.event(
         event="resume" if resumed else "start",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -100,15 +100,6 @@ class Optimizer:
         lr = self.part.muon_lr * factor
         for (_, p), update in zip(matrices, updates, strict=True):
             p.mul_(1 - lr * self.part.weight_decay).sub_(update, alpha=lr)
-
-
-def clip_(grads: Sequence[Tensor], max_norm: float) -> float:
-    """Scale gradients so that their joint L2 norm is at most ``max_norm`` (0: leave them); the norm before."""
-    norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads])))
-    if max_norm > 0 and norm > max_norm:
-        for g in grads:
-            g.mul_(max_norm / (norm + 1e-6))
-    return norm
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ class SchedulePart:
 class RunPart:
     """batch: windows per update, over all processes; micro_batch: windows per forward of one process.
 
+    shard: under torchrun, every process keeps one part of every tensor (FSDP2) instead of a copy.
     threads: CPU threads over all processes, 0 leaves torch's choice. ema: decay of the weights' moving average, 0 for
     none; with it, the output folder is the average's. track: "wandb" or "trackio" beside the log files.
     """
@@ -112,6 +113,7 @@ class RunPart:
     compile: bool = False
     track: str = ""
     checkpoint_activations: bool = False
+    shard: bool = False
     ema: float = 0.0
     log_every: int = 10
     save_every: int = 100

@@ -28,26 +28,23 @@ def write(tensors: dict[str, Tensor], facts: dict[str, Any], path: Path) -> None
         raise unwritable(path, error) from error
 
 
-def read_into(tensors: dict[str, Tensor], path: Path) -> dict[str, Any]:
-    """Copy a file that ``write`` made into ``tensors``, name by name; returns its facts."""
+def read(shapes: dict[str, torch.Size], path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Facts and tensors of a file that ``write`` made; it must hold exactly these names and shapes."""
     try:
         with safe_open(path, "pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["run"])
         stored = load_file(path)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise NexVarError(f"cannot be resumed: {error}", where=path, fix="remove it to start anew") from error
-    wrong = [n for n, t in tensors.items() if n not in stored or stored[n].shape != t.shape]
-    wrong += [n for n in stored if n not in tensors]
+    wrong = [n for n, shape in shapes.items() if n not in stored or stored[n].shape != shape]
+    wrong += [n for n in stored if n not in shapes]
     if wrong:
         raise NexVarError(
             f"it holds another run: {wrong[0]} differs",
             where=path,
             fix="use another run.out for another model or optimizer",
         )
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            tensor.copy_(stored[name])
-    return facts
+    return facts, stored
 
 
 def unwritable(path: Path, error: Exception) -> NexVarError:
