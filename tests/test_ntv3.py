@@ -15,12 +15,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nexvar import NexVar, cards, models
+from nexvar.engine import Tally
 from nexvar.errors import NexVarError
 from nexvar.load import build, compare_config, make_config
+from nexvar.load import load as load_any
 from nexvar.models.ntv3 import Config, Model, central, convert, matches
 from nexvar.models.nucleotide_transformer import jax_attention_map
 from nexvar.ops import unet
 from nexvar.ops.conv1d import conv1d, conv1d_naive, upsample_conv1d, upsample_conv1d_naive
+from nexvar.readout import coarser
+from nexvar.scorers import pooled
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = Config(
@@ -309,6 +313,18 @@ def test_strides_of_taps(pre):
     assert model.tap_stride["core.transformer_blocks.0"] == model.config.unit == 8
 
 
+@pytest.mark.parametrize("layer", ["core.transformer_blocks.0", "embedding", "hidden_states.1"])
+def test_embeddings_of_every_resolution(layer):
+    """Pooled vectors do not depend on the batch, also where a position stands for several bases."""
+    loaded = load_any(GOLDEN / "ntv3_pre_tiny", device="cpu", dtype="float32")
+    sequences = ["ACGTNACGTACGTTGCA" * 3, "ACG", "TTGACCATG"]
+    options = {"layer": layer, "method": "mean", "tally": Tally()}
+    together = pooled(loaded, sequences, batch_tokens=10_000, **options)
+    alone = torch.cat([pooled(loaded, [s], batch_tokens=10_000, **options) for s in sequences])
+    close(together, alone, atol=1e-5)
+    close(coarser(torch.tensor([[True] * 9 + [False] * 3]), 8), torch.tensor([[True, True]]))
+
+
 # -- species and tracks
 
 
@@ -325,7 +341,7 @@ def test_species_by_name_and_by_default(post):
     tracks = both.extras["bigwig_tracks_logits"]
     assert tracks.shape == (2, 24, 5) and (tracks >= 0).all()
     assert not tracks[1, :, 3:].any(), "mouse has three tracks"
-    zebrafish = model(ids, species_ids_B=model.species_ids("zebrafish"), heads=True)
+    zebrafish = model(ids, species_ids_B=model.species_ids("zebrafish"))
     assert not zebrafish.extras["bigwig_tracks_logits"].any(), "no tracks, no parameters, zeros"
     assert model(ids, logits=False, heads=True).extras == {} == model(ids).extras
 

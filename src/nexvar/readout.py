@@ -7,6 +7,7 @@ whatever the logits' dtype (a bfloat16 log-softmax costs about 1e-3 a token, mor
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nexvar.errors import NexVarError
@@ -34,6 +35,14 @@ def reduce_log_likelihood(total: float, predictions: int, method: str) -> float:
     if method == "mean":
         return total / max(predictions, 1)
     raise NexVarError(f"no reduce_method {method!r}", where="reduce_method", fix="'mean' or 'sum'")
+
+
+def coarser(real_BL: Tensor, stride: int) -> Tensor:
+    """(B, ceil(L / stride)): does a position that stands for ``stride`` tokens (``Model.tap_stride``) hold a real one."""
+    if stride == 1:
+        return real_BL
+    filled = F.pad(real_BL, (0, -real_BL.shape[1] % stride))
+    return filled.unflatten(1, (-1, stride)).any(-1)
 
 
 def pool(hidden_BLD: Tensor, real_BL: Tensor, method: str) -> Tensor:

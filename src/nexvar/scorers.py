@@ -23,7 +23,7 @@ from torch import Tensor
 from nexvar.engine import Member, Tally, equal_batches, log_likelihoods, padded, run_fitting
 from nexvar.errors import NexVarError
 from nexvar.load import Loaded
-from nexvar.readout import DISTANCES, distance, next_token_log_probs, pool
+from nexvar.readout import DISTANCES, coarser, distance, next_token_log_probs, pool
 from nexvar.windows import Windows
 
 LIKELIHOOD = ("llr", "llr_sum", "llr_acgt", "site")
@@ -213,6 +213,7 @@ def pooled(
 ) -> Tensor:
     """(N, D) float32 on the CPU: one vector per sequence; special tokens and padding never enter."""
     tap = layer or loaded.module.last_hidden
+    stride = getattr(loaded.module, "tap_stride", {}).get(tap, 1)  # U-Nets have taps of a lower resolution
     rows = [tokens(loaded, sequence) for sequence in sequences]
     special = torch.tensor(sorted(loaded.tokenizer.special_ids), device=loaded.device)
 
@@ -221,7 +222,8 @@ def pooled(
         ids_BL, mask_BL = padded(loaded, [rows[i] for i in batch])
         hidden = loaded.module(ids_BL, mask_BL=mask_BL, taps=(tap,), logits=False).taps[tap]
         tally.computed += ids_BL.numel()
-        return list(pool(hidden, mask_BL & ~torch.isin(ids_BL, special), method).cpu())
+        real_BL = coarser(mask_BL & ~torch.isin(ids_BL, special), stride)
+        return list(pool(hidden, real_BL, method).cpu())
 
     return torch.stack(_batched(loaded, [len(row) for row in rows], batch_tokens, compute))
 

@@ -50,6 +50,7 @@ KEEP_FLOAT32: tuple[str, ...] = ()
 CLASSES = ("NTv3PreTrained", "NTv3PostTrained", "NTv3Generative")
 HEAD_EPS = {"hf": 1e-5, "jax": 1e-6}
 ROTARY_BASE = 10_000.0
+LORA_TARGETS = ("query_head.linear", "key_head.linear", "value_head.linear", "mha_output", "fc1", "fc2")
 UPSAMPLE = {"repeat+conv": "repeat", "conv_transpose": "zeros"}
 
 
@@ -395,7 +396,7 @@ class Model(nn.Module):
         species_ids_B: Tensor | None = None,
         condition_ids: Sequence[Tensor] | None = None,
         condition_masks: Sequence[Tensor | None] | None = None,
-        heads: bool = False,
+        heads: bool | None = None,
     ) -> Output:
         """ids (B, L) -> masked-LM logits (B, L, V), and tracks in ``extras``.
 
@@ -405,10 +406,13 @@ class Model(nn.Module):
         condition_ids: (B,) ids of every condition, for models with others than species; condition_masks: (B,) True
         where a condition applies.
         heads: with ``logits=True``, extras get "bigwig_tracks_logits" (B, central L, T), "bed_tracks_logits"
-        (B, central L, elements, 2) and "condition_i_logits" (B, its vocabulary).
+        (B, central L, elements, 2) and "condition_i_logits" (B, its vocabulary). None: if species or conditions are
+        given, so that scoring does not pay for thousands of tracks.
         Raises NexVarError for unknown taps, layers or species, a cache, or tracks of an unaligned length.
         """
         config, core = self.config, self.core
+        if heads is None:
+            heads = species_ids_B is not None or condition_ids is not None
         check_taps(taps, self.tap_names)
         check_attentions(attentions, config.num_layers)
         if cache is not None:
@@ -535,7 +539,7 @@ class Model(nn.Module):
             raise NexVarError(
                 "tracks need rows of one length, a multiple of " + str(config.unit),
                 where="input_ids",
-                fix="cut or fill up with N, or ask for no tracks (heads=False, the default)",
+                fix="cut or fill up with N, or heads=False for no tracks",
             )
         centre = x_BLC[:, central(x_BLC.shape[1], config.keep_target_center_fraction, self._reference)]
         if config.bigwigs_per_species:
