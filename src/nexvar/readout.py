@@ -38,7 +38,7 @@ def reduce_log_likelihood(total: float, predictions: int, method: str) -> float:
 
 
 def coarser(real_BL: Tensor, stride: int) -> Tensor:
-    """(B, ceil(L / stride)): does a position that stands for ``stride`` tokens (``Model.tap_stride``) hold a real one."""
+    """(B, ceil(L / stride)): has a position of ``stride`` tokens (``Model.tap_stride``) a real one?"""
     if stride == 1:
         return real_BL
     filled = F.pad(real_BL, (0, -real_BL.shape[1] % stride))
