@@ -77,7 +77,7 @@ class Cache:
 
     batch_size: int
     max_length: int
-    layers: list[HyenaState | AttentionState]
+    layers: list[Any]  # HyenaState, AttentionState or a model's own, each with ``select(rows)``
     length: int = 0
 
     def check_room(self, rows: int, tokens: int) -> None:
