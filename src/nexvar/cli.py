@@ -51,27 +51,31 @@ def score(
     from nexvar import jobs
     from nexvar.score import Options
 
-    summary = jobs.score_file(
-        vcf,
-        fasta,
-        output,
-        model=model,
-        device=device,
-        dtype=dtype,
-        options=Options(
-            window=window,
-            readouts=tuple(readout.split(",")) if readout else None,
-            strand=strand,
-            layer=layer,
-            pool=pool,
-            batch_tokens=batch_tokens,
-            max_ref_mismatch=max_ref_mismatch,
-        ),
-        circular=tuple(circular or ()),
-        synonyms=synonyms,
-        command=shlex.join(["nexvar", *sys.argv[1:]]),
-        shard=jobs.parse_shard(shard) if shard else None,
-    )
+    try:
+        summary = jobs.score_file(
+            vcf,
+            fasta,
+            output,
+            model=model,
+            device=device,
+            dtype=dtype,
+            options=Options(
+                window=window,
+                readouts=tuple(readout.split(",")) if readout else None,
+                strand=strand,
+                layer=layer,
+                pool=pool,
+                batch_tokens=batch_tokens,
+                max_ref_mismatch=max_ref_mismatch,
+            ),
+            circular=tuple(circular or ()),
+            synonyms=synonyms,
+            command=shlex.join(["nexvar", *sys.argv[1:]]),
+            shard=jobs.parse_shard(shard) if shard else None,
+        )
+    except KeyboardInterrupt:
+        typer.echo("nexvar: interrupted: the finished parts are kept, the same command resumes", err=True)
+        raise typer.Exit(130) from None
     _report(summary.lines(explain=explain))
 
 
@@ -105,7 +109,7 @@ def models(
         if fitting is None or card.name in fitting or card.repo is None:
             size = machine.human_bytes(machine.weight_bytes(card))
             numbers = (f"{card.parameters:,}", f"{card.context:,}", size)
-            rows.append((card.name, *numbers, card.objective, card.licence, card.parity))
+            rows.append((card.name, *numbers, card.objective, card.licence.split(";")[0], card.parity))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
