@@ -232,8 +232,13 @@ class GatedMLP(nn.Module):
 
     def forward(self, x_BLD: Tensor, taps: Taps, name: str) -> Tensor:
         gate, value = taps(f"{name}.l1", self.l1(x_BLD)), taps(f"{name}.l2", self.l2(x_BLD))
-        y = self.l3((self.act(gate) if self.activation else gate) * value)
-        return taps(name, taps(f"{name}.l3", y))
+        if self.activation:
+            gate = self.act(gate)
+        if torch.is_grad_enabled() or taps.wanted:
+            gate = gate * value
+        else:
+            gate *= value  # the largest tensor of the block: no second one
+        return taps(name, taps(f"{name}.l3", self.l3(gate)))
 
 
 class Projections(Linear):
@@ -389,6 +394,8 @@ class Attention(nn.Module):
         q, k = apply_rotary(q, cos, sin), apply_rotary(k, cos, sin)
         if state is not None:
             k, v, mask_BL = state.append(k, v, mask_BL)
+        else:  # every query reads all keys of a head: let them be neighbours
+            k, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (k, v))
         y_BLD = attention(q, k, v, causal=True, mask_BM=mask_BL).flatten(2)
         return taps(name, taps(f"{name}.out_proj", self.out_proj(y_BLD)))
 

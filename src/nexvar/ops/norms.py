@@ -14,5 +14,6 @@ def rms_norm_naive(x_BLD: Tensor, scale_D: Tensor, eps: float) -> Tensor:
 
 def rms_norm(x_BLD: Tensor, scale_D: Tensor, eps: float) -> Tensor:
     """``rms_norm_naive`` in float32 inside, rounded once to x's dtype."""
-    root = torch.linalg.vector_norm(x_BLD, dim=-1, keepdim=True, dtype=torch.float32) * x_BLD.shape[-1] ** -0.5
-    return (x_BLD * (root + eps).reciprocal() * scale_D).to(x_BLD.dtype)
+    x = x_BLD.float()  # once: operations on mixed dtypes would convert at every step
+    root = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
+    return (x * (root + eps).reciprocal() * scale_D.float()).to(x_BLD.dtype)

@@ -39,7 +39,7 @@ class AttentionState:
 
     capacity: int
     length: int = 0
-    k: Tensor | None = None  # (B, capacity, H, d)
+    k: Tensor | None = None  # (B, capacity, H, d), stored head by head
     v: Tensor | None = None
     mask: Tensor | None = None  # (B, length) bool, only if some row began with padding
 
@@ -48,7 +48,7 @@ class AttentionState:
         B, L = k.shape[:2]
         end = self.length + L
         if self.k is None or self.v is None:
-            self.k, self.v = (x.new_empty(B, self.capacity, *x.shape[2:]) for x in (k, v))
+            self.k, self.v = (_head_by_head(x, B, self.capacity) for x in (k, v))
         self.k[:, self.length : end], self.v[:, self.length : end] = k.detach(), v.detach()
         if mask is not None or self.mask is not None:
             old, new = (
@@ -63,12 +63,18 @@ class AttentionState:
         def pick(x: Tensor | None) -> Tensor | None:
             if x is None:
                 return None
-            chosen = x.new_empty(len(rows), *x.shape[1:])
+            chosen = _head_by_head(x, len(rows), self.capacity)
             chosen[:, : self.length] = x[:, : self.length].index_select(0, rows)
             return chosen
 
         mask = None if self.mask is None else self.mask.index_select(0, rows)
         return AttentionState(self.capacity, self.length, pick(self.k), pick(self.v), mask)
+
+
+def _head_by_head(x_BLHd: Tensor, rows: int, capacity: int) -> Tensor:
+    """An empty (rows, capacity, H, d) whose tokens of one head are neighbours in memory."""
+    _, _, H, d = x_BLHd.shape
+    return x_BLHd.new_empty(rows, H, capacity, d).transpose(1, 2)
 
 
 @dataclass
