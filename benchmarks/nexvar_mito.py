@@ -240,15 +240,22 @@ def open_frames(dna: str, least: int = 50) -> list[tuple[int, str, int]]:
 
 
 def proteins_found(dna: str, reference: dict[str, set[str]]) -> dict[str, int]:
-    """Gene -> start of the open frame that shares the most 3-mers of amino acids with a known protein (10 % at least)."""
+    """Gene -> place of the open frame that shares most amino-acid 3-mers with the human protein (10 % at least).
+
+    The place is where the frame's stop codon lies on the forward strand: where it began cannot be told without its start.
+    """
     found: dict[str, tuple[float, int]] = {}
-    for start, protein, _ in open_frames(dna):
+    for start, protein, strand in open_frames(dna):
         words = kmers(protein, 3)
         for gene, known in reference.items():
             share = len(words & known) / len(known)
             if share > max(0.10, found.get(gene, (0.0, 0))[0]):
-                found[gene] = (share, start)
-    return {gene: start for gene, (_, start) in found.items()}
+                found[gene] = (share, start + 3 * len(protein) if strand == 1 else start)
+    return {gene: place for gene, (_, place) in found.items()}
+
+
+def has_all_in_order(found: dict[str, int]) -> bool:
+    return [gene for gene, _ in sorted(found.items(), key=lambda item: item[1])] == list(PROTEINS)
 
 
 def sample(options: argparse.Namespace, cache: Path) -> None:
@@ -260,7 +267,10 @@ def sample(options: argparse.Namespace, cache: Path) -> None:
         dna = full[start:end]
         dna = dna[::-1].translate(str.maketrans("ACGT", "TGCA")) if gene == "ND6" else dna
         reference[gene] = kmers(translate(dna), 3)
-    print(f"the check finds {len(proteins_found(genome, reference))} of 13 proteins in the human genome itself")
+    real = [proteins_found(store.sequence(r).tobytes().decode().upper(), reference) for r in parts.held_out]
+    print(f"the check finds {len(proteins_found(genome, reference))} of 13 proteins in the human genome, a median of "
+          f"{np.median([len(f) for f in real]):.0f} in the {len(real)} held-out ones; "
+          f"{sum(map(has_all_in_order, real))} of these have all 13 in order")  # fmt: skip
     model = NexVar(options.model)
     # A genome begins at tRNA-Phe: prompt with the first bases of held-out genomes, which no training step saw.
     prompts = [store.sequence(r)[: options.prompt].tobytes().decode().upper() for r in parts.held_out]
@@ -277,7 +287,7 @@ def sample(options: argparse.Namespace, cache: Path) -> None:
     for s in sequences:
         found = proteins_found(s, reference)
         counts.append(len(found))
-        ordered += len(found) == 13 and [g for g, _ in sorted(found.items(), key=lambda x: x[1])] == list(PROTEINS)
+        ordered += has_all_in_order(found)
         gc.append((s.count("G") + s.count("C")) / len(s))
         mine = kmers(s, 16)
         near.append(max(len(mine & w) / len(mine) for w in words))
