@@ -214,16 +214,21 @@ def _compute(
         prefixes = torch.tensor(beginnings, device=device)
         rows = torch.tensor([i for i, job in enumerate(batch) for _ in job.members], device=device)
         cache = module.new_cache(len(batch), shared + ids_BL.shape[1])
-        all_real, all_site = torch.ones_like(prefixes, dtype=torch.bool), torch.full((len(batch),), shared, device=device)
-        sums, before = _sums(module, prefixes, all_real, all_site, cache, None, bases)
+        all_real = torch.ones_like(prefixes, dtype=torch.bool)
+        sums, before = _sums(module, prefixes, all_real, all_real.sum(1), cache, None, bases)
         prefix, before, cache = sums[rows], before[rows], cache.select(rows)
         tally.computed += prefixes.numel()
     elif ids_BL.shape[1] > CHUNK:
         cache = module.new_cache(len(members), ids_BL.shape[1])
     sums, _ = _sums(module, ids_BL, real_BL, site_end_B, cache, before, bases)
     tally.computed += ids_BL.numel()
-    values = iter((prefix + sums).tolist())
-    return [[Likelihood(*next(values), len(families[job.family][m].ids) - 1) for m in job.members] for job in batch]
+    values = iter(zip(members, (prefix + sums).tolist(), strict=True))
+    return [[_likelihood(*next(values)) for _ in job.members] for job in batch]
+
+
+def _likelihood(member: Member, sums: Sequence[float]) -> Likelihood:
+    total, nucleotides, site = sums
+    return Likelihood(total, nucleotides, site, len(member.ids) - 1)
 
 
 def _sums(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,11 +115,12 @@ class NexVar:
         )
 
     def score_variants(
-        self, variants: str | Path | Iterable[Variant], genome: str | Path | Fasta, **options: Any
+        self, variants: str | Path | Sequence[str | Variant], genome: str | Path | Fasta, **options: Any
     ) -> Iterator[ScoredAllele]:
         """Stream one row per alternative allele, in input order; nothing is dropped (see each row's ``status``).
 
-        variants: a VCF path, or ``Variant`` objects (0-based). genome: FASTA path or open ``Fasta``.
+        variants: a VCF, BCF or .tsv path, or a list of strings (``chr17:41197722T>A``) and ``Variant`` objects
+        (0-based). genome: FASTA path or open ``Fasta``.
         options: the fields of ``score.Options`` (window, strand, batch_tokens, …).
         """
         return score.score_variants(self.loaded, variants, genome, score.Options(**options))

@@ -336,6 +336,7 @@ class Model(nn.Module):
         if self.config.position_embedding_type == "rotary":
             rope = rotary_tables(self.inv_freq, 0, ids_BL.shape[1])
         maps: dict[int, Tensor] = {}
+        layer: Any
         for i, layer in enumerate(self.esm.encoder.layer):
             name = f"esm.encoder.layer.{i}"
             mixed, weights = layer.attention.self(layer.attention.LayerNorm(x_BLD), rope, mask_BL, i in attentions)
