@@ -239,18 +239,21 @@ def open_frames(dna: str, least: int = 50) -> list[tuple[int, str, int]]:
     return frames
 
 
-def proteins_found(dna: str, reference: dict[str, set[str]]) -> dict[str, int]:
+def proteins_found(dna: str, reference: dict[str, set[str]]) -> dict[str, float]:
     """Gene -> place of the open frame that shares most amino-acid 3-mers with the human protein (10 % at least).
 
-    The place is where the frame's stop codon lies on the forward strand: where it began cannot be told without its start.
+    The place is the mean position of the shared 3-mers: several genes end without a stop codon of their own (the poly-A
+    tail completes it), so the ends of an open frame are not the gene's.
     """
-    found: dict[str, tuple[float, int]] = {}
+    found: dict[str, tuple[float, float]] = {}
     for start, protein, strand in open_frames(dna):
-        words = kmers(protein, 3)
+        words = [protein[i : i + 3] for i in range(len(protein) - 2)]
         for gene, known in reference.items():
-            share = len(words & known) / len(known)
-            if share > max(0.10, found.get(gene, (0.0, 0))[0]):
-                found[gene] = (share, start + 3 * len(protein) if strand == 1 else start)
+            shared = [i for i, word in enumerate(words) if word in known]
+            share = len({words[i] for i in shared}) / len(known)
+            if share > max(0.10, found.get(gene, (0.0, 0.0))[0]):
+                middle = 3 * sum(shared) / len(shared)
+                found[gene] = (share, start + middle if strand == 1 else start + 3 * len(protein) - middle)
     return {gene: place for gene, (_, place) in found.items()}
 
 
