@@ -2,7 +2,7 @@
 
     python benchmarks/nexvar_mito.py bits   --genomes chordata_mitogenomes.fa.gz [--model DIR]
     python benchmarks/nexvar_mito.py auroc  --genomes chordata_mitogenomes.fa.gz --snvs mtdna_snvs.tsv.gz [--model DIR]
-    python benchmarks/nexvar_mito.py sample --genomes chordata_mitogenomes.fa.gz --count 100 [--model DIR]
+    python benchmarks/nexvar_mito.py sample --genomes chordata_mitogenomes.fa.gz --features features.tsv.gz [--model DIR]
 
 bits    bits per base on the held-out genera, beside interpolated Markov models trained on the very same genomes
 auroc   pathogenic against benign human variants beside phyloP100 and the order-11 Markov model, bootstrap intervals,
@@ -17,9 +17,12 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import re
 import sys
 import tempfile
 import time
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -204,12 +207,6 @@ def auroc(options: argparse.Namespace, cache: Path) -> None:
 # -- generation
 
 PROTEINS = ("ND1", "ND2", "COX1", "COX2", "ATP8", "ATP6", "COX3", "ND3", "ND4L", "ND4", "ND5", "ND6", "CYTB")
-# rCRS, 0-based half-open; ND6 lies on the other strand
-RCRS_PROTEINS = {
-    "ND1": (3306, 4262), "ND2": (4469, 5511), "COX1": (5903, 7445), "COX2": (7585, 8269), "ATP8": (8365, 8572),
-    "ATP6": (8526, 9207), "COX3": (9206, 9990), "ND3": (10058, 10404), "ND4L": (10469, 10766), "ND4": (10759, 12137),
-    "ND5": (12336, 14148), "ND6": (14148, 14673), "CYTB": (14746, 15887),
-}  # fmt: skip
 _CODE = "FFLLSSSSYY**CCWWLLLLPPPPHHQQRRRRIIMMTTTTNNKKSS**VVVVAAAADDEEGGGG"  # vertebrate mitochondrial, TCAG order
 
 
@@ -239,21 +236,48 @@ def open_frames(dna: str, least: int = 50) -> list[tuple[int, str, int]]:
     return frames
 
 
-def proteins_found(dna: str, reference: dict[str, set[str]]) -> dict[str, float]:
-    """Gene -> place of the open frame that shares most amino-acid 3-mers with the human protein (10 % at least).
+@dataclass(frozen=True)
+class Profile:
+    """A protein as the 3-mers of amino acids that a tenth of its known versions share."""
 
-    The place is the mean position of the shared 3-mers: several genes end without a stop codon of their own (the poly-A
-    tail completes it), so the ends of an open frame are not the gene's.
-    """
+    words: set[str]
+    length: int
+    least: float  # half of what a known version has, in the middle
+
+
+def profiles(store: data.Store, records: list[data.Record], features: Path) -> dict[str, Profile]:
+    """From the annotated proteins of ``records``; features: TSV of species, type, location, gene."""
+    wanted = {r.name: r for r in records}
+    proteins: dict[str, list[str]] = {gene: [] for gene in PROTEINS}
+    opener = gzip.open if features.suffix == ".gz" else open
+    with opener(features, "rt") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            span = re.fullmatch(r"(complement\()?(\d+)\.\.(\d+)\)?", row["location"])
+            if row["type"] != "CDS" or row["gene"] not in proteins or row["species"] not in wanted or span is None:
+                continue
+            dna = store.sequence(wanted[row["species"]])[int(span[2]) - 1 : int(span[3])]
+            dna = data.COMPLEMENT[dna[::-1]] if span[1] else dna
+            proteins[row["gene"]].append(translate(dna.tobytes().decode().upper()))
+    result = {}
+    for gene, known in proteins.items():
+        count = Counter(word for protein in known for word in kmers(protein, 3))
+        words = {word for word, n in count.items() if n >= 0.1 * len(known)}
+        typical = float(np.median([len(kmers(protein, 3) & words) for protein in known]))
+        result[gene] = Profile(words, int(np.median([len(p) for p in known])), 0.5 * typical)
+    return result
+
+
+def proteins_found(dna: str, known: dict[str, Profile]) -> dict[str, float]:
+    """Gene -> middle of the stretch, as long as the gene and inside one open frame, that is most like its profile."""
     found: dict[str, tuple[float, float]] = {}
     for start, protein, strand in open_frames(dna):
-        words = [protein[i : i + 3] for i in range(len(protein) - 2)]
-        for gene, known in reference.items():
-            shared = [i for i, word in enumerate(words) if word in known]
-            share = len({words[i] for i in shared}) / len(known)
-            if share > max(0.10, found.get(gene, (0.0, 0.0))[0]):
-                middle = 3 * sum(shared) / len(shared)
-                found[gene] = (share, start + middle if strand == 1 else start + 3 * len(protein) - middle)
+        for gene, profile in known.items():
+            hits = np.array([protein[i : i + 3] in profile.words for i in range(len(protein) - 2)], dtype=float)
+            sums = np.convolve(hits, np.ones(min(profile.length, len(hits))), mode="valid")
+            best = int(sums.argmax())
+            if sums[best] >= max(profile.least, found.get(gene, (0.0, 0.0))[0] + 1):
+                middle = 3 * (best + min(profile.length, len(hits)) / 2)
+                found[gene] = (float(sums[best]), start + middle if strand == 1 else start + 3 * len(protein) - middle)
     return {gene: place for gene, (_, place) in found.items()}
 
 
@@ -264,12 +288,7 @@ def has_all_in_order(found: dict[str, int]) -> bool:
 def sample(options: argparse.Namespace, cache: Path) -> None:
     store, parts = open_split(options.genomes, cache)
     genome = "".join(RCRS.read_text().split("\n")[1:]).upper().replace("N", "")
-    full = "".join(RCRS.read_text().split("\n")[1:]).upper()
-    reference = {}
-    for gene, (start, end) in RCRS_PROTEINS.items():
-        dna = full[start:end]
-        dna = dna[::-1].translate(str.maketrans("ACGT", "TGCA")) if gene == "ND6" else dna
-        reference[gene] = kmers(translate(dna), 3)
+    reference = profiles(store, parts.train[::10], options.features)
     real = [proteins_found(store.sequence(r).tobytes().decode().upper(), reference) for r in parts.held_out]
     print(f"the check finds {len(proteins_found(genome, reference))} of 13 proteins in the human genome, a median of "
           f"{np.median([len(f) for f in real]):.0f} in the {len(real)} held-out ones; "
@@ -304,6 +323,7 @@ def main() -> None:
     parser.add_argument("what", choices=("bits", "auroc", "sample"))
     parser.add_argument("--genomes", type=Path, required=True)
     parser.add_argument("--snvs", type=Path)
+    parser.add_argument("--features", type=Path)
     parser.add_argument("--model", default="nexvar_mito")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "nexvar_mito_store")
     parser.add_argument("--windows", type=int, nargs="+", default=[1024, 4096])
@@ -316,6 +336,8 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--thin", type=int, default=1, help="compare with every n-th training genome")
     options = parser.parse_args()
+    if options.what == "sample" and options.features is None:
+        sys.exit("sample needs --features")
     if options.what == "auroc" and options.snvs is None:
         sys.exit("auroc needs --snvs")
     {"bits": bits, "auroc": auroc, "sample": sample}[options.what](options, options.cache)
