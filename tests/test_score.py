@@ -165,6 +165,16 @@ def test_the_default_model_is_for_mitochondria_only(mixed_vcf, fasta, tmp_path):
     assert "fits this machine" in str(error.value)
 
 
+def test_variants_outside_the_regions_keep_their_place(mixed_vcf, fasta, tmp_path):
+    bed, out = tmp_path / "r.bed", tmp_path / "out.parquet"
+    bed.write_text("1\t0\t100\n2\t0\t5\n")
+    summary = jobs.score_file(mixed_vcf, fasta, out, model=LOADED, options=Options(window=256), regions=bed)
+    assert summary.scored == 3 and summary.alleles == 11
+    statuses = [str(row.status) for row in read_rows(out)]
+    assert statuses[:3] == ["EDGE"] * 3 and statuses[-1] == "UNKNOWN_CONTIG"
+    assert statuses[3:-1] == ["OUTSIDE_REGIONS"] * 7
+
+
 @pytest.mark.parametrize(
     "options",
     [{"strand": "reverse"}, {"window": 1}, {"batch_tokens": 0}],

@@ -43,6 +43,7 @@ def score(
     batch_tokens: Annotated[int | None, typer.Option(help="tokens in one forward; default: by device")] = None,
     circular: Annotated[list[str] | None, typer.Option(help="a circular contig (repeatable); chrM is one")] = None,
     synonyms: Annotated[Path | None, typer.Option(help="table of contig names: the file's, the FASTA's")] = None,
+    regions: Annotated[Path | None, typer.Option(help="BED: variants outside get a status, not a score")] = None,
     max_ref_mismatch: Annotated[float, typer.Option(help="stop above this share of wrong REFs; 1: never")] = 0.05,
     shard: Annotated[str | None, typer.Option(help="i/n: every n-th part only; then `nexvar merge`")] = None,
     explain: Annotated[bool, typer.Option(help="say how many tokens were computed and how many were shared")] = False,
@@ -70,6 +71,7 @@ def score(
             ),
             circular=tuple(circular or ()),
             synonyms=synonyms,
+            regions=regions,
             command=shlex.join(["nexvar", *sys.argv[1:]]),
             shard=jobs.parse_shard(shard) if shard else None,
         )

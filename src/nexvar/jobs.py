@@ -33,7 +33,7 @@ from nexvar.genome import Fasta
 from nexvar.load import Loaded, load
 from nexvar.score import MITO_CONTIGS, Options, Resolved, Summary, columns_of, make_circular, rows, score_alleles
 from nexvar.table import ParquetWriter, Provenance, ScoredAllele, check_output, open_writer, read_rows
-from nexvar.variants import VariantSource, open_variants
+from nexvar.variants import Regions, VariantSource, open_variants, read_bed
 from nexvar.vcf import Record
 from nexvar.windows import Status, allele_windows
 
@@ -71,6 +71,7 @@ class Job:
     options: Resolved
     provenance: Provenance
     survey: Survey
+    regions: Regions | None
     inputs: dict[str, str | None]  # absolute paths, for ``merge``
 
 
@@ -85,6 +86,7 @@ def score_file(
     options: Options = DEFAULTS,
     circular: Sequence[str] = (),
     synonyms: str | Path | None = None,
+    regions: str | Path | None = None,
     command: str = "",
     shard: tuple[int, int] | None = None,
     progress: bool = True,
@@ -92,7 +94,8 @@ def score_file(
     """Variants + FASTA -> one or more of .vcf, .vcf.gz (indexed), .tsv, .parquet, in one pass over the model.
 
     source: VCF or BCF ("-": standard input), .tsv, .hgvs. model: name, folder or an already loaded one; None is the
-    built-in model, for mitochondrial variants only. circular, synonyms: see ``genome.Fasta``.
+    built-in model, for mitochondrial variants only. circular, synonyms: see ``genome.Fasta``. regions: a BED file;
+    variants outside get a status instead of a score.
     shard: (i, n), 1-based: only every n-th part; ``merge`` (or a run without shard) makes the outputs of all of them.
     """
     targets = [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
@@ -101,7 +104,7 @@ def score_file(
     folder = parts_folder(targets[0])
     if shard is not None and "-" in (str(source), str(targets[0])):
         raise NexVarError("standard input and output cannot be cut into shards", where="--shard", fix="use files")
-    job = prepare(source, fasta_path, model, device, dtype, options, circular, synonyms, command)
+    job = prepare(source, fasta_path, model, device, dtype, options, circular, synonyms, regions, command)
     tally = Tally()
     with ExitStack() as stack:
         if folder is None:  # standard output: nothing to resume from
@@ -139,12 +142,14 @@ def prepare(
     options: Options,
     circular: Sequence[str] = (),
     synonyms: str | Path | None = None,
+    regions: str | Path | None = None,
     command: str = "",
 ) -> Job:
     """Check the files, then load the model, then cut the work into parts."""
     fasta = Fasta(fasta_path, synonyms=synonyms)
     reader = open_variants(source, fasta)
     make_circular(fasta, circular, reader.circular)
+    wanted = read_bed(regions, fasta) if regions is not None else None
     survey = _survey(reader, fasta, options.max_ref_mismatch)
     name = model or _default_model(survey.contigs)
     loaded = name if isinstance(name, Loaded) else load(name, device=device, dtype=dtype)
@@ -162,7 +167,7 @@ def prepare(
     )
     paths = {"variants": source, "fasta": fasta_path, "synonyms": synonyms}
     inputs = {key: None if path is None else str(Path(path).absolute()) for key, path in paths.items()}
-    return Job(reader, fasta, loaded, resolved, provenance, survey, inputs)
+    return Job(reader, fasta, loaded, resolved, provenance, survey, wanted, inputs)
 
 
 def _extra_columns(readouts: Sequence[str]) -> dict[str, str]:
@@ -291,6 +296,7 @@ def _manifest(job: Job) -> dict[str, Any]:
         "model": f"{job.provenance.model} {job.provenance.revision} {_fingerprint(job.loaded)}",
         "dtype": job.provenance.dtype,
         "device": job.loaded.device.type,
+        "regions": job.regions.digest() if job.regions else None,
         "options": json.loads(json.dumps(asdict(job.options))),
         "parts": len(job.survey.parts),
         "inputs": job.inputs,
@@ -319,7 +325,7 @@ def run_parts(job: Job, folder: Path, indices: Sequence[int], tally: Tally, *, p
         for i, records in _records_of(job, todo):
             writer = _PartFile(folder, i, job.provenance)
             items = ((record, record.variant) for record in records)
-            scored = score_alleles(job.loaded, items, job.fasta, job.options, tally)
+            scored = score_alleles(job.loaded, items, job.fasta, job.options, tally, job.regions)
             for index, (record, scores) in enumerate(scored, start=job.survey.parts[i].first):
                 writer.write(record, rows(index, record, scores, job.options.how.readouts))
                 bar.update(len(scores))

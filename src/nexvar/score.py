@@ -20,9 +20,9 @@ from nexvar.genome import MITO_ACCESSION, MITO_NAMES, Fasta, Variant, reverse_co
 from nexvar.load import Loaded
 from nexvar.readout import reduce_log_likelihood
 from nexvar.table import ScoredAllele
-from nexvar.variants import open_variants
+from nexvar.variants import Regions, open_variants
 from nexvar.vcf import Record
-from nexvar.windows import Windows, allele_windows
+from nexvar.windows import Status, Windows, make_windows
 
 STRANDS = ("both", "forward")
 MITO_CONTIGS = (*MITO_NAMES, MITO_ACCESSION)
@@ -193,17 +193,25 @@ class AlleleScore:
 
 
 def score_alleles(
-    loaded: Loaded, items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Resolved, tally: Tally
+    loaded: Loaded,
+    items: Iterable[tuple[T, Variant]],
+    fasta: Fasta,
+    options: Resolved,
+    tally: Tally,
+    regions: Regions | None = None,
 ) -> Iterator[tuple[T, list[AlleleScore]]]:
-    """Score every ALT of every variant; what came with a variant comes back with its scores, in order."""
-    for part in _parts(items, fasta, options):
+    """Score every ALT of every variant; what came with a variant comes back with its scores, in order.
+
+    regions: variants that do not start in them get the status OUTSIDE_REGIONS.
+    """
+    for part in _parts(items, fasta, options, regions):
         scores = iter(_score_part(loaded, [w for _, windows in part for w in windows], options, tally))
         for item, windows in part:
             yield item, list(islice(scores, len(windows)))
 
 
 def _parts(
-    items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Resolved
+    items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Resolved, regions: Regions | None
 ) -> Iterator[list[tuple[T, list[Windows]]]]:
     """Pieces of about four batches, cut between positions so that alleles of one window stay together."""
     enough = max(8, 4 * options.how.batch_tokens // options.window)
@@ -214,14 +222,18 @@ def _parts(
         if alleles >= enough and here != last:
             yield part
             part, alleles = [], 0
-        windows = [
-            allele_windows(fasta, variant.chrom, variant.pos, variant.ref, alt, options.window, end=variant.end)
-            for alt in variant.alts
-        ]
+        windows = _windows(variant, fasta, options.window, regions)
         part.append((item, windows))
         alleles, last = alleles + len(windows), here
     if part:
         yield part
+
+
+def _windows(variant: Variant, fasta: Fasta, window: int, regions: Regions | None) -> list[Windows]:
+    found = fasta.resolve(variant.chrom) if regions is not None else None
+    if regions is not None and found is not None and (found.contig, variant.pos) not in regions:
+        return [Windows(Status.OUTSIDE_REGIONS, *found)] * len(variant.alts)
+    return make_windows(fasta, variant, window)
 
 
 def _score_part(loaded: Loaded, windows: list[Windows], options: Resolved, tally: Tally) -> list[AlleleScore]:

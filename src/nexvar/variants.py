@@ -8,6 +8,7 @@ All of them become the records of vcf.py, so that whatever reads a VCF reads the
 from __future__ import annotations
 
 import bisect
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -294,6 +295,10 @@ class Regions:
         contig, pos = place
         index = bisect.bisect_right(self._starts.get(contig, []), pos) - 1
         return index >= 0 and pos < self._ends[contig][index]
+
+    def digest(self) -> str:
+        """A hash of the merged intervals."""
+        return hashlib.sha256(repr((sorted(self._starts.items()), sorted(self._ends.items()))).encode()).hexdigest()
 
     def __len__(self) -> int:
         return sum(sum(self._ends[c]) - sum(self._starts[c]) for c in self._starts)
