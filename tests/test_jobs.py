@@ -15,7 +15,7 @@ import pytest
 
 from nexvar import jobs
 from nexvar.errors import NexVarError
-from nexvar.score import Options
+from nexvar.score import Options, score_variants
 from nexvar.table import read_rows
 from tiny import tiny_loaded
 
@@ -90,6 +90,25 @@ def test_shards_in_any_order_merge_to_the_same_bytes(files, tmp_path, shards):
     assert summary.alleles == summary.scored == 900
     assert out.read_bytes() == whole.read_bytes()
     assert Path(f"{out}.tbi").exists()
+
+
+def test_saturation_is_every_snv_of_a_region(files, tmp_path):
+    out = tmp_path / "out.parquet"
+    summary = jobs.score_file(
+        None, files[1], out, model=tiny_loaded(), options=OPTIONS, saturate="1:1,001-1,020", progress=False
+    )
+    assert summary.scored == 60
+    rows = list(read_rows(out))
+    assert [row.pos for row in rows[::3]] == list(range(1001, 1021))
+    assert all(row.ref == GENOME[row.pos - 1] != row.alt for row in rows)
+    (same,) = list(score_variants(tiny_loaded(), [f"chr1:{rows[7].pos}{rows[7].ref}>{rows[7].alt}"], files[1], OPTIONS))
+    assert same.llr == pytest.approx(rows[7].llr, abs=1e-6)
+
+
+@pytest.mark.parametrize("region", ["chr1:0-5", "chr1:20-10", "chr7:1-5", "nonsense", "chr1:1-99999"])
+def test_bad_regions_are_one_line(files, tmp_path, region):
+    with pytest.raises(NexVarError):
+        jobs.score_file(None, files[1], tmp_path / "o.tsv", model=tiny_loaded(), options=OPTIONS, saturate=region)
 
 
 def test_merge_says_what_is_missing(files, tmp_path):

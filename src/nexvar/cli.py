@@ -82,6 +82,38 @@ def score(
 
 
 @app.command()
+def saturate(
+    region: Annotated[str, typer.Option(help="chr17:41,197,000-41,198,000 (1-based, inclusive), or a contig")],
+    fasta: Annotated[Path, typer.Option(help="the reference genome")],
+    output: Annotated[list[Path], typer.Option("-o", "--output", help=".vcf, .vcf.gz, .tsv, .parquet (repeatable)")],
+    model: Model = None,
+    window: Annotated[int | None, typer.Option(help="bases around a variant; default: the model's")] = None,
+    strand: Annotated[str, typer.Option(help="both (averaged, each kept) or forward")] = "both",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    circular: Annotated[list[str] | None, typer.Option(help="a circular contig (repeatable); chrM is one")] = None,
+    explain: Annotated[bool, typer.Option(help="say how many tokens were computed and how many were shared")] = False,
+) -> None:
+    """Score every SNV of a region."""
+    from nexvar import jobs
+    from nexvar.score import Options
+
+    summary = jobs.score_file(
+        None,
+        fasta,
+        output,
+        model=model,
+        device=device,
+        dtype=dtype,
+        options=Options(window=window, strand=strand),
+        circular=tuple(circular or ()),
+        saturate=region,
+        command=shlex.join(["nexvar", *sys.argv[1:]]),
+    )
+    _report(summary.lines(explain=explain))
+
+
+@app.command()
 def merge(
     output: Annotated[Path, typer.Argument(help="the -o of `nexvar score --shard`")],
     also: Annotated[list[Path] | None, typer.Option("-o", "--output", help="write these instead")] = None,

@@ -33,7 +33,8 @@ from nexvar.genome import Fasta
 from nexvar.load import Loaded, load
 from nexvar.score import MITO_CONTIGS, Options, Resolved, Summary, columns_of, make_circular, rows, score_alleles
 from nexvar.table import ParquetWriter, Provenance, ScoredAllele, check_output, open_writer, read_rows
-from nexvar.variants import Regions, VariantSource, open_variants, read_bed
+from nexvar.variants import Regions, VariantSource, open_variants, parse_region, read_bed
+from nexvar.variants import saturate as every_snv
 from nexvar.vcf import Record
 from nexvar.windows import Status, allele_windows
 
@@ -76,7 +77,7 @@ class Job:
 
 
 def score_file(
-    source: str | Path,
+    source: str | Path | None,
     fasta_path: str | Path,
     outputs: str | Path | Sequence[str | Path],
     *,
@@ -87,6 +88,7 @@ def score_file(
     circular: Sequence[str] = (),
     synonyms: str | Path | None = None,
     regions: str | Path | None = None,
+    saturate: str | None = None,
     command: str = "",
     shard: tuple[int, int] | None = None,
     progress: bool = True,
@@ -95,16 +97,17 @@ def score_file(
 
     source: VCF or BCF ("-": standard input), .tsv, .hgvs. model: name, folder or an already loaded one; None is the
     built-in model, for mitochondrial variants only. circular, synonyms: see ``genome.Fasta``. regions: a BED file;
-    variants outside get a status instead of a score.
+    variants outside get a status instead of a score. saturate: in place of a source, every SNV of a region such as
+    ``chr17:41,197,000-41,198,000`` (1-based, inclusive).
     shard: (i, n), 1-based: only every n-th part; ``merge`` (or a run without shard) makes the outputs of all of them.
     """
     targets = [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
     for path in targets:
-        check_output(path, inputs=(source, fasta_path))
+        check_output(path, inputs=(fasta_path, *([source] if source is not None else [])))
     folder = parts_folder(targets[0])
     if shard is not None and "-" in (str(source), str(targets[0])):
         raise NexVarError("standard input and output cannot be cut into shards", where="--shard", fix="use files")
-    job = prepare(source, fasta_path, model, device, dtype, options, circular, synonyms, regions, command)
+    job = prepare(source, fasta_path, model, device, dtype, options, circular, synonyms, regions, saturate, command)
     tally = Tally()
     with ExitStack() as stack:
         if folder is None:  # standard output: nothing to resume from
@@ -134,7 +137,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def prepare(
-    source: str | Path,
+    source: str | Path | None,
     fasta_path: str | Path,
     model: str | Path | Loaded | None,
     device: str,
@@ -143,11 +146,12 @@ def prepare(
     circular: Sequence[str] = (),
     synonyms: str | Path | None = None,
     regions: str | Path | None = None,
+    saturate: str | None = None,
     command: str = "",
 ) -> Job:
     """Check the files, then load the model, then cut the work into parts."""
     fasta = Fasta(fasta_path, synonyms=synonyms)
-    reader = open_variants(source, fasta)
+    reader = _open_source(source, saturate, fasta)
     make_circular(fasta, circular, reader.circular)
     wanted = read_bed(regions, fasta) if regions is not None else None
     survey = _survey(reader, fasta, options.max_ref_mismatch)
@@ -167,7 +171,17 @@ def prepare(
     )
     paths = {"variants": source, "fasta": fasta_path, "synonyms": synonyms}
     inputs = {key: None if path is None else str(Path(path).absolute()) for key, path in paths.items()}
+    inputs["saturate"] = saturate
     return Job(reader, fasta, loaded, resolved, provenance, survey, wanted, inputs)
+
+
+def _open_source(source: str | Path | None, saturate: str | None, fasta: Fasta) -> VariantSource:
+    if (source is None) == (saturate is None):
+        raise NexVarError("give variants or a region to saturate, one of them")
+    if saturate is not None:
+        return every_snv(fasta, parse_region(saturate, fasta))
+    assert source is not None
+    return open_variants(source, fasta)
 
 
 def _extra_columns(readouts: Sequence[str]) -> dict[str, str]:
@@ -384,7 +398,7 @@ def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Su
         check_output(path)
     inputs = manifest["inputs"]
     fasta = Fasta(inputs["fasta"], synonyms=inputs["synonyms"])
-    reader = open_variants(inputs["variants"], fasta)
+    reader = _open_source(inputs["variants"], inputs["saturate"], fasta)
     if _survey(reader, fasta, 1.0).digest != manifest["variants"]:
         raise NexVarError("the variants changed since they were scored", where=inputs["variants"], fix="score again")
     return _merge(folder, reader, Provenance(**manifest["provenance"]), manifest["parts"], wanted)
