@@ -32,8 +32,9 @@ def moe_naive(x_ND: Tensor, weights_Nk: Tensor, experts_Nk: Tensor, experts: Seq
 def moe(x_ND: Tensor, weights_Nk: Tensor, experts_Nk: Tensor, experts: Sequence[Expert]) -> Tensor:
     """sum over a token's experts of weight * expert(token) -> (N, D), summed in float32 at least, in x's dtype.
 
-    Tokens are sorted by expert, so that an expert sees its own tokens as one block; an expert without tokens is
-    not called at all. The same holds backward.
+    Tokens are sorted by expert, so that an expert sees its own tokens as one block, forward and backward. One without
+    tokens costs nothing; where gradients are recorded it is given no rows, which makes its gradients zero: None would
+    make processes of sharded training disagree on what to reduce.
     """
     k = experts_Nk.shape[1]
     flat = experts_Nk.flatten()
@@ -42,7 +43,7 @@ def moe(x_ND: Tensor, weights_Nk: Tensor, experts_Nk: Tensor, experts: Sequence[
     rows, weights = order.div(k, rounding_mode="floor"), weights_Nk.float().flatten()[order]
     out_ND = x_ND.new_zeros(x_ND.shape, dtype=torch.promote_types(x_ND.dtype, torch.float32))
     for expert, mine, weight in zip(experts, rows.split(counts), weights.split(counts), strict=True):
-        if len(mine):
+        if len(mine) or torch.is_grad_enabled():
             # NOTE: an expert holds a token once, so index_add never adds twice to a row: deterministic on CUDA too.
             out_ND.index_add_(0, mine, expert(x_ND.index_select(0, mine)) * weight[:, None])
     return out_ND.to(x_ND.dtype)
