@@ -2,7 +2,7 @@
 
     python benchmarks/nexvar_mito.py bits   --genomes chordata_mitogenomes.fa.gz [--model DIR]
     python benchmarks/nexvar_mito.py auroc  --genomes chordata_mitogenomes.fa.gz --snvs mtdna_snvs.tsv.gz [--model DIR]
-    python benchmarks/nexvar_mito.py sample --genomes chordata_mitogenomes.fa.gz --features features.tsv.gz [--model DIR]
+    python benchmarks/nexvar_mito.py sample --genomes chordata_mitogenomes.fa.gz --features features.tsv.gz
 
 bits    bits per base on the held-out genera, beside interpolated Markov models trained on the very same genomes
 auroc   pathogenic against benign human variants beside phyloP100 and the order-11 Markov model, bootstrap intervals,
