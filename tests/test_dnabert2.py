@@ -270,7 +270,7 @@ def test_an_empty_batch_and_a_batch_of_padding(model: Model) -> None:
 
 def test_a_folder_loads_with_its_tokenizer() -> None:
     loaded = NexVar(FOLDER, device="cpu", dtype="float32")
-    assert (loaded.card.architecture, loaded.card.objective) == ("dnabert2", "masked")
+    assert (loaded.card.architecture, loaded.card.objective, loaded.card.special_tokens) == ("dnabert2", "masked", True)
     assert loaded.tokenizer.tokenize("GATTACA GATTACA") == [1, 260, 12, 260, 12, 2]
     outputs, embeddings = loaded(IDS, MASK, return_embeddings=True, layer_names=[BLOCKS[2]])
     close(outputs[0], IO["batch.logits"])

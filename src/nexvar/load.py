@@ -155,6 +155,7 @@ def _folder_card(
         "objective": family.objective if family else "causal" if hasattr(model, "new_cache") else "masked",
         "readout": family.readout if family else "llr",
         "bos_id": family.bos_id if family else None,
+        "special_tokens": bool(family and family.special_tokens),
         "context": getattr(config, "context", None) or (family.context if family else 8192),
         "fp8": twin.fp8 if twin else None,
         "licence": "as the folder says",
