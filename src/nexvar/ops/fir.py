@@ -22,10 +22,12 @@ BLOCK = 64  # C: 128 taps cost 3 * 64 multiplications an output; 128 would cost 
 
 def last_inputs(past_BPD: Tensor | None, x_BLD: Tensor, count: int) -> Tensor:
     """The last ``count`` rows of past ++ x, with zeros before the beginning: the state after x, (B, count, D)."""
-    if past_BPD is not None and x_BLD.shape[1] < count:
-        x_BLD = torch.cat([past_BPD, x_BLD], dim=1)
-    rows = x_BLD[:, max(x_BLD.shape[1] - count, 0) :].detach()
-    return F.pad(rows, (0, 0, count - rows.shape[1], 0)) if rows.shape[1] < count else rows.clone()
+    L = x_BLD.shape[1]
+    if count <= L:
+        return x_BLD[:, L - count :].detach().clone()
+    if past_BPD is None:
+        return F.pad(x_BLD.detach(), (0, 0, count - L, 0))
+    return torch.cat([past_BPD[:, L:], x_BLD.detach()], dim=1)
 
 
 def fir_naive(x_BLD: Tensor, taps_DK: Tensor, past_BPD: Tensor | None = None) -> Tensor:
@@ -44,9 +46,12 @@ def fir_naive(x_BLD: Tensor, taps_DK: Tensor, past_BPD: Tensor | None = None) ->
 
 def fir(x_BLD: Tensor, taps_DK: Tensor, past_BPD: Tensor | None = None) -> Tensor:
     """``fir_naive`` as one depthwise convolution where oneDNN has it (it also accumulates bf16 in float32)."""
+    L, K = x_BLD.shape[1], taps_DK.shape[1]
+    if L == 1 and past_BPD is not None:  # a decoding step: K numbers a channel
+        window = torch.cat([past_BPD, x_BLD], dim=1).float()
+        return (window * taps_DK.float().T).sum(1, keepdim=True).to(x_BLD.dtype)
     if x_BLD.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return fir_naive(x_BLD, taps_DK, past_BPD)
-    L, K = x_BLD.shape[1], taps_DK.shape[1]
     with torch.autocast("cpu", enabled=False):
         if past_BPD is None:
             return _Fir.apply(x_BLD, taps_DK, K - 1)[:, :L]
@@ -132,9 +137,9 @@ def block_fir(u_BLD: Tensor, filter: BlockFilter, past_BPD: Tensor | None = None
     N, G, C, _ = filter.blocks_NGCC.shape
     K = filter.taps_GK.shape[1]
     if L == 1:  # a decoding step: one dot product of K inputs per channel
-        window = last_inputs(past_BPD, u_BLD, K).flip(1).unflatten(2, (G, D // G))
-        y = torch.einsum("bkgd,gk->bgd", window.float(), filter.taps_GK.float())
-        return y.reshape(B, 1, D).to(u_BLD.dtype)
+        window = _with_past(u_BLD, past_BPD, K - 1).float().view(B, K, G, D // G)
+        y = (window * filter.taps_GK.float().T.flip(0)[..., None]).sum(1)
+        return y.view(B, 1, D).to(u_BLD.dtype)
     count = -(-L // C)
     front = (N - 1) * C
     x = u_BLD if past_BPD is None else torch.cat([past_BPD, u_BLD], dim=1)
