@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import numpy as np
@@ -12,7 +13,9 @@ from hypothesis import given
 
 from nexvar import tokenizers
 from nexvar.errors import NexVarError
+from nexvar.scorers import _tokens_to_mask
 from nexvar.tokenizers import KmerTokenizer, Ntv3Tokenizer
+from nexvar.windows import Status, Windows
 
 GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = {"nt_v1_tiny": (6, "v1"), "nt_v2_tiny": (6, "v2"), "nt_v2_3mer_tiny": (3, "v2")}
@@ -142,6 +145,37 @@ def test_letters_give_the_base_at_every_offset():
         expected = ["ACGT".index(b) for b in token] if len(token) == 3 else [-1] * 3
         assert table[id_].tolist() == expected
     assert np.count_nonzero(table[:, 1] == 2) == 16, "a quarter of the 64 k-mers has G in the middle"
+
+
+@pytest.mark.parametrize(
+    ("variant", "masked"),
+    [
+        ("A>C", [1, 1]),  # one 6-mer
+        ("ACG>TTT", [1, 1]),  # inside one
+        ("A>ACG", [1, 1]),  # everything behind moves by two, but is only context
+        ("ACG>A", [1, 1]),
+        ("ACGTACGTAC>A", [2, 1]),
+        ("A>ACGTACGTAC", [1, 2]),
+    ],
+)
+def test_what_a_masked_readout_masks_under_kmers(variant, masked):
+    """The 6-mers over the alleles, also for indels, which change every 6-mer up to the end of the window."""
+    ref, alt = variant.split(">")
+    left, right = "TTGCAT" * 5, "GGATCC" * 12
+    alt_window = (left + alt + right)[: len(left + ref + right)]
+    ref_window = (left + ref + right)[: len(alt_window)]
+    sites = ((30, 30 + len(ref)), (30, 30 + len(alt)))
+    windows = Windows(Status.OK, ref_seq=ref_window, alt_seq=alt_window, ref_site=sites[0], alt_site=sites[1])
+    loaded = SimpleNamespace(tokenizer=KmerTokenizer(), card=SimpleNamespace(special_tokens=True))
+    counts = []
+    for (ids, start, end), window, site in zip(
+        _tokens_to_mask(loaded, windows), (ref_window, alt_window), sites, strict=True
+    ):
+        counts.append(end - start)
+        spans = KmerTokenizer().encode(window).spans
+        assert spans[start][0] <= site[0] and site[1] <= spans[end - 1][1], "the allele is hidden"
+        assert ids == KmerTokenizer().tokenize(window)
+    assert counts == masked
 
 
 # -- what is refused

@@ -93,9 +93,7 @@ def tokens(loaded: Loaded, sequence: str) -> list[int]:
 # -- likelihood ---------------------------------------------------------------------------------------------------
 
 
-def _likelihoods(
-    loaded: Loaded, windows: Sequence[Windows], wanted: list[str], how: How, tally: Tally
-) -> list[Values]:
+def _likelihoods(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], how: How, tally: Tally) -> list[Values]:
     only_site = wanted == ["site"]  # then nothing behind the allele matters
     families: list[list[Member]] = []
     place: dict[tuple[str, str, int, int], tuple[int, int]] = {}  # window pair -> family, member
@@ -144,6 +142,24 @@ def differing_tokens(ref: Sequence[int], alt: Sequence[int]) -> tuple[int, int, 
     return start, len(ref) - tail, len(alt) - tail
 
 
+def _tokens_to_mask(loaded: Loaded, w: Windows) -> list[tuple[list[int], int, int]]:
+    """(ids, start, end) of the reference and of the alternative window: tokens [start, end) are the variant's.
+
+    Alleles of one length: the tokens that differ, which under BPE may be more than those at the site. Otherwise the
+    tokens that cover the allele: behind an indel every base moves and every k-mer differs, up to the window's end,
+    but they are context there, not the variant.
+    """
+    encoded = [loaded.tokenizer.encode(s, special=loaded.card.special_tokens) for s in (w.ref_seq, w.alt_seq)]
+    if w.ref_site[1] - w.ref_site[0] == w.alt_site[1] - w.alt_site[0]:
+        start, *ends = differing_tokens(encoded[0].ids, encoded[1].ids)
+        return [(e.ids, start, end) for e, end in zip(encoded, ends, strict=True)]
+    found = []
+    for e, site in zip(encoded, (w.ref_site, w.alt_site), strict=True):
+        over = e.tokens_over(*site)  # none for an empty allele between two tokens: nothing to predict
+        found.append((e.ids, over[0], over[-1] + 1) if over else (e.ids, 0, 0))
+    return found
+
+
 @dataclass(frozen=True)
 class _Masked:
     """A tokenised window with tokens [start, end) masked."""
@@ -154,7 +170,7 @@ class _Masked:
 
 
 def _masked(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], how: How, tally: Tally) -> list[Values]:
-    """sum log p(alternative tokens) - sum log p(reference tokens), the differing tokens masked in both windows.
+    """sum log p(alternative tokens) - sum log p(reference tokens), the tokens of the variant masked in both windows.
 
     Where both have as many such tokens the masked windows are one and the same: one pass serves all alternatives of
     a site. Where a tokenizer (BPE, or an indel) splits them differently, each window is masked on its own.
@@ -165,9 +181,7 @@ def _masked(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], how: 
     passes: dict[_Masked, int] = {}
     questions: list[tuple[int, tuple[int, ...]]] = []  # a pass, and the tokens whose probability it is asked for
     for w in windows:
-        ref, alt = tokens(loaded, w.ref_seq), tokens(loaded, w.alt_seq)
-        start, ref_end, alt_end = differing_tokens(ref, alt)
-        for ids, end in ((ref, ref_end), (alt, alt_end)):
+        for ids, start, end in _tokens_to_mask(loaded, w):
             job = _Masked((*ids[:start], *[mask] * (end - start), *ids[end:]), start, end)
             questions.append((passes.setdefault(job, len(passes)), tuple(ids[start:end])))
     jobs = list(passes)
