@@ -372,9 +372,6 @@ class Model(nn.Module):
     def reset_buffers(self) -> None:
         """Nothing to recompute: the complement maps are in the checkpoint."""
 
-    def new_cache(self, batch_size: int, max_length: int) -> Any:
-        raise NexVarError("Caduceus reads in both directions and has no cache", where="cache", fix="a causal model")
-
     def forward(
         self,
         ids_BL: Tensor,
@@ -387,7 +384,7 @@ class Model(nn.Module):
         """Logits (B, L, V) in float32. mask_BL may only be all True: Caduceus knows no mask (see above)."""
         check_taps(taps, self.tap_names)
         if cache is not None:
-            self.new_cache(0, 0)
+            raise NexVarError("Caduceus reads in both directions and has no cache", where="cache", fix="a causal model")
         if mask_BL is not None and not bool(mask_BL.all()):
             raise NexVarError(
                 "Caduceus has no attention mask, and padding would change every result",
