@@ -81,8 +81,10 @@ def checkpoints() -> list[str]:
     rows = ["| model | also | parameters | context | kind | licence | parity |", "|---|---|--:|--:|---|---|---|"]
     for card in all_cards().values():
         also = ", ".join(f"`{name}`" for name in (*card.aliases, *((card.repo,) if card.repo else ())))
+        page = f"models/{card.name}.md"
+        name = f"[`{card.name}`]({page})" if (ROOT / "docs" / page).exists() else f"`{card.name}`"
         rows.append(
-            f"| `{card.name}` | {also or 'built in'} | {short(card.parameters)} | {context(card)} "
+            f"| {name} | {also or 'built in'} | {short(card.parameters)} | {context(card)} "
             f"| {card.objective} | {card.licence} | {card.parity} |"
         )
     return rows
