@@ -64,7 +64,7 @@ def test_linear_keeps_gradients():
 
 @pytest.mark.parametrize("activation", ["silu", "gelu", "gelu_tanh"])
 def test_gated_mlp_in_blocks(monkeypatch, activation):
-    monkeypatch.setattr(mlp, "ROWS", 3)
+    monkeypatch.setattr(mlp, "ROWS", {"cpu": 3})
     project_in, project_out, x = nn.Linear(6, 8), nn.Linear(4, 6), torch.randn(2, 5, 6)
     whole = gated_mlp(x.requires_grad_(), project_in, project_out, activation)
     assert whole.requires_grad
