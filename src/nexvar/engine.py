@@ -19,7 +19,9 @@ from nexvar.load import Loaded
 from nexvar.readout import next_token_log_probs, nucleotide_log_probs
 
 SHORTEST_SHARED_PREFIX = 64  # below this a branch costs more than it saves
-CHUNK = 16_384  # longest piece of a sequence in one forward; longer inputs carry the cache over pieces
+# Longest piece of a sequence in one forward; longer inputs carry the cache over pieces, unless the model says by
+# ``bounded_forward`` that its forward walks pieces itself (HyenaDNA: a convolution in pieces costs more than a whole).
+CHUNK = 16_384
 BATCH_TOKENS = {"cpu": 16_384, "mps": 32_768, "cuda": 131_072}
 
 T = TypeVar("T")
@@ -218,7 +220,7 @@ def _compute(
         sums, before = _sums(module, prefixes, all_real, all_real.sum(1), cache, None, bases)
         prefix, before, cache = sums[rows], before[rows], cache.select(rows)
         tally.computed += prefixes.numel()
-    elif ids_BL.shape[1] > CHUNK:
+    elif ids_BL.shape[1] > CHUNK and not getattr(module, "bounded_forward", False):
         cache = module.new_cache(len(members), ids_BL.shape[1])
     sums, _ = _sums(module, ids_BL, real_BL, site_end_B, cache, before, bases)
     tally.computed += ids_BL.numel()

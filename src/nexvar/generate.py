@@ -96,7 +96,7 @@ def _sample(
     log_probs, logits_kept = [], []
     for _ in range(n_tokens):
         if cached:
-            for piece in step.split(CHUNK, dim=1):
+            for piece in (step,) if getattr(module, "bounded_forward", False) else step.split(CHUNK, dim=1):
                 logits = module(piece, cache=cache, logits=slice(-1, None)).logits[:, -1].float()
         else:
             logits = module(sequence, logits=slice(-1, None)).logits[:, -1].float()
