@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pysam
 import pytest
 
-from nexvar.evals import demo, mito_figure, variants
+from nexvar.evals import demo, mito_figure, tables, variants
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_figure_is_a_large_picture(out: tuple[Path, list[Path], str]) -> Non
 
 
 def test_the_map_agrees_with_the_regions_of_the_labelled_variants() -> None:
-    table = variants.read_table(demo.shipped("mtdna_labelled.vcf"))
+    table = tables.read_table(demo.shipped("mtdna_labelled.vcf"))
     for pos, region in zip(table["pos"], table["REGION"], strict=True):
         kinds = {
             kind

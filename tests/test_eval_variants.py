@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nexvar import cli
 from nexvar.errors import NexVarError
 from nexvar.evals import metrics, variants
 
@@ -87,9 +88,23 @@ def test_the_recorded_evo2_scores_through_the_same_door(data: Path) -> None:
 
 
 def test_continuous_labels_give_a_correlation(data: Path) -> None:
-    report = variants.run(data / BRCA1, score="evo2_1b_delta", label="function_score", higher=True, draws=50)
+    report = variants.run(data / BRCA1, score="evo2_1b_delta", label="function_score", draws=50)
     assert list(report.rows[0].estimates) == ["spearman"]
     assert report.rows[0].estimates["spearman"].value == pytest.approx(0.300, abs=0.001)
+
+
+def test_the_command_line_compares_two_models_on_clusters(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["eval", "variants", "--scores", str(data / BRCA1), "--score", "evo2_1b_delta", "--label", "func_class",
+             "--positive", "LOF", "--against", "phyloP", "--against-higher", "--cluster", "pos", "--draws", "50",
+             "-o", str(tmp_path)]  # fmt: skip
+    cli.app(words, standalone_mode=False)
+    printed = capsys.readouterr().out
+    assert "3,893 variants, 3,893 labelled, 3,893 used" in printed and "0.729 [" in printed
+    assert "AUROC of evo2_1b_delta minus that of phyloP (0.781):" in printed
+    assert "paired bootstrap: -0.052" in printed and "DeLong" not in printed  # it takes variants for independent
+    assert str(tmp_path / "metrics.png") in printed
 
 
 def test_what_cannot_be_joined_is_said_in_one_line(labelled, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from nexvar import cards
 from nexvar.errors import EXIT_BAD_INPUT, NexVarError
 from nexvar.evals import mito_figure, variants
+from nexvar.evals.tables import read_table
 
 MODEL = "nexvar_mito"
 
@@ -84,7 +85,7 @@ def run(folder: Path, *, vcf: Path | None = None, window: int | None = None) -> 
 
 def draw(report: variants.Report, scored: Path, path: Path, size: str) -> Path:
     """The figure, regions from the most to the fewest variants."""
-    positions = np.array(variants.read_table(scored)["pos"])[report.index]
+    positions = np.array(read_table(scored)["pos"])[report.index]
     by_size = [region for region, _ in Counter(report.groups).most_common()]
     order = np.argsort([by_size.index(region) for region in report.groups], kind="stable")
     rows = sorted(report.rows, key=lambda row: -1 if row.group == "all" else by_size.index(row.group))

@@ -9,23 +9,16 @@ Two classes give AUROC, AUPRC, and MCC and F1 at Youden's threshold; continuous 
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nexvar.errors import NexVarError
 from nexvar.evals import metrics
 from nexvar.evals.metrics import Comparison, Estimate
-from nexvar.textio import Lines
-from nexvar.vcf import read_vcf
-
-KEY = ("chrom", "pos", "ref", "alt")
-MISSING = frozenset({"", ".", "NA", "NaN", "nan", "None"})
-Key = tuple[str, int, str, str]
+from nexvar.evals.tables import column, joined, numbers, read_table, some
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,7 @@ class Report:
     labels: np.ndarray  # (N,) bool, or float for continuous labels
     badness: np.ndarray  # (N,) higher = more likely class 1
     groups: np.ndarray  # (N,) str
+    clusters: np.ndarray | None  # (N,) what a bootstrap draw takes whole
     against: np.ndarray | None  # (N,) the other model's badness
     score_name: str
     against_name: str
@@ -114,128 +108,19 @@ def compare(report: Report, *, draws: int = metrics.DRAWS, seed: int = 0) -> lis
     """Lines that set the scores against the other model's, on the same variants."""
     if report.against is None:
         return []
-    tests: list[tuple[str, Comparison]] = [
-        ("DeLong", metrics.delong(report.labels, report.badness, report.against)),
-        ("paired bootstrap", metrics.paired_bootstrap(
-            report.labels, report.badness, report.against, draws=draws, seed=seed)),
-    ]  # fmt: skip
+    if not {"auroc"} <= set(report.rows[0].estimates):
+        return ["no comparison: it takes two classes of sufficient size"]
+    both = report.labels, report.badness, report.against
+    paired = metrics.paired_bootstrap(*both, draws=draws, seed=seed, clusters=report.clusters)
+    tests: list[tuple[str, Comparison]] = [("paired bootstrap", paired)]
+    if report.clusters is None:  # DeLong's test takes the variants for independent
+        tests.insert(0, ("DeLong", metrics.delong(*both)))
     other = metrics.auroc(report.labels, report.against)
     lines = [f"AUROC of {report.score_name} minus that of {report.against_name} ({other:.3f}):"]
     for name, result in tests:
         d = result.difference
         lines.append(f"  {name}: {d.value:+.3f} [{d.low:+.3f} to {d.high:+.3f}], p = {result.p:.2g}")
     return lines
-
-
-# --- reading ---
-
-
-def read_table(path: str | Path) -> dict[str, list[Any]]:
-    """Columns of a VCF (fixed columns and INFO, a row per ALT), a TSV with a header, or a Parquet file.
-
-    The four key columns come back as chrom, pos, ref, alt (where the file has them); missing values as None.
-    """
-    name = str(path)
-    if name.endswith(".parquet"):
-        return _read_parquet(name)
-    if name.endswith(".bcf"):
-        return _read_vcf(name)
-    lines = Lines(name)
-    first = next((line for _, line in lines), "")
-    return _read_vcf(name) if first.startswith("##fileformat=VCF") else _read_tsv(lines)
-
-
-def _canonical(names: Iterable[str]) -> list[str]:
-    lowered = [(name, name.lower().lstrip("#")) for name in names]
-    return [low if low in KEY else name.lstrip("#") for name, low in lowered]
-
-
-def _read_parquet(path: str) -> dict[str, list[Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        data = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise NexVarError(f"not readable as Parquet ({error})", where=path, fix="check the file") from None
-    return dict(zip(_canonical(data.column_names), (column.to_pylist() for column in data.columns), strict=True))
-
-
-def _read_tsv(lines: Lines) -> dict[str, list[Any]]:
-    rows = ((number, line.split("\t")) for number, line in lines if not line.startswith("##"))
-    number, header = next(rows, (1, [""]))
-    if len(header) < 2:
-        raise NexVarError("no tab-separated header", where=f"{lines.name}:{number}", fix="name the columns in line 1")
-    names = _canonical(header)
-    columns: list[list[Any]] = [[] for _ in names]
-    for number, fields in rows:
-        if len(fields) != len(names):
-            raise NexVarError(
-                f"{len(fields)} columns", where=f"{lines.name}:{number}", fix=f"the header has {len(names)}"
-            )
-        for column, field in zip(columns, fields, strict=True):
-            column.append(None if field in MISSING else field)
-    return dict(zip(names, columns, strict=True))
-
-
-def _read_vcf(path: str) -> dict[str, list[Any]]:
-    reader = read_vcf(path, require_sorted=False)
-    matches = (re.match(r"##INFO=<ID=([^,>]+),Number=A[,>]", line) for line in reader.header)
-    by_allele = {match[1] for match in matches if match}
-    keys: list[Key] = []
-    infos: list[dict[str, str]] = []
-    for record in reader:
-        items = dict(item.partition("=")[::2] for item in record.info.split(";") if item != ".")
-        for i, alt in enumerate(record.alts):
-            keys.append((record.chrom, record.pos0 + 1, record.ref, alt))
-            infos.append({key: _allele(value, i) if key in by_allele else value for key, value in items.items()})
-    columns: dict[str, list[Any]] = {name: [key[i] for key in keys] for i, name in enumerate(KEY)}
-    for key in dict.fromkeys(key for info in infos for key in info):
-        columns[key] = [None if info.get(key, "") in MISSING else info[key] for info in infos]
-    return columns
-
-
-def _allele(values: str, index: int) -> str:
-    return dict(enumerate(values.split(","))).get(index, "")
-
-
-def _column(columns: dict[str, list[Any]], name: str, where: object) -> list[Any]:
-    for known in (name, f"NEXVAR_{name}"):  # what a table calls LLR, a VCF calls NEXVAR_LLR
-        if known in columns:
-            return columns[known]
-    have = ", ".join(columns) or "nothing"
-    raise NexVarError(f"no column or INFO key {name!r}", where=where, fix=f"it has {have}")
-
-
-def _numbers(values: list[Any], name: str, where: object) -> np.ndarray:
-    """float64, NaN for None."""
-    try:
-        return np.array([np.nan if value is None else float(value) for value in values])
-    except (TypeError, ValueError) as error:
-        raise NexVarError(f"{name} is not a number ({error})", where=where, fix="name another column") from None
-
-
-def _keys(columns: dict[str, list[Any]], where: object) -> list[Key]:
-    chrom, pos, ref, alt = (_column(columns, name, where) for name in KEY)
-    try:
-        positions = [int(p) for p in pos]
-    except (TypeError, ValueError) as error:
-        raise NexVarError(
-            f"a position is not a number ({error})", where=where, fix="POS is a 1-based integer"
-        ) from None
-    return [
-        (_short(str(c)), p, str(r).upper(), str(a).upper())
-        for c, p, r, a in zip(chrom, positions, ref, alt, strict=True)
-    ]
-
-
-def _short(chrom: str) -> str:
-    """chr17 and 17, chrM and MT are the same."""
-    short = chrom.removeprefix("chr")
-    return "M" if short == "MT" else short
-
-
-# --- the command ---
 
 
 def run(
@@ -265,22 +150,23 @@ def run(
     where = scores if labels is None else labels
     notes = []
 
-    truth = _column(labelled, label, where)
+    truth = column(labelled, label, where)
     if positive is not None and positive not in truth:
-        raise NexVarError(f"no {label} is {positive!r}", where=where, fix=f"it has {_some(truth)}")
+        raise NexVarError(f"no {label} is {positive!r}", where=where, fix=f"it has {some(truth)}")
     values = (
         np.array([np.nan if v is None else float(v == positive) for v in truth])
         if positive is not None
-        else _numbers(truth, label, where)
+        else numbers(truth, label, where)
     )
-    sign = 1.0 if higher else -1.0
-    badness = sign * _joined(scored, score, scores, labelled, where, same_file=labels is None)
+    binary = bool(np.isin(values[np.isfinite(values)], (0, 1)).all())
+    sign = 1.0 if higher or not binary else -1.0  # a correlation is that of the scores as they are
+    badness = sign * joined(scored, score, scores, labelled, where, same_file=labels is None)
     other = None
     if against is not None:
         file, _, name = against.rpartition(":")
         table_b = read_table(file) if file else (labelled if against in labelled else scored)
         same = not file and (labels is None or against in labelled)
-        other = _joined(table_b, name, file or scores, labelled, where, same_file=same)
+        other = joined(table_b, name, file or scores, labelled, where, same_file=same)
         other = other * (1.0 if against_higher else -1.0)
 
     usable = np.isfinite(values) & np.isfinite(badness)
@@ -294,17 +180,16 @@ def run(
     if not usable.any():
         raise NexVarError("no variant has both a score and a label", where=where, fix="are the files of one assembly?")
 
-    def column(name: str) -> np.ndarray:
-        return np.array([str(v) for v in _column(labelled, name, where)], dtype=object)[usable]
+    def words(name: str) -> np.ndarray:
+        return np.array([str(v) for v in column(labelled, name, where)], dtype=object)[usable]
 
     values = values[usable]
-    binary = np.isin(values, (0, 1)).all()
-    clusters = None if cluster is None else column(cluster)
+    clusters = None if cluster is None else words(cluster)
     report = Report(
         rows=evaluate(
             badness[usable],
             values.astype(bool) if binary else values,
-            None if by is None else list(column(by)),
+            None if by is None else list(words(by)),
             clusters=clusters,
             draws=draws,
             seed=seed,
@@ -312,48 +197,21 @@ def run(
         index=np.flatnonzero(usable),
         labels=values.astype(bool) if binary else values,
         badness=badness[usable],
-        groups=column(by) if by is not None else np.full(int(usable.sum()), "all", dtype=object),
+        groups=words(by) if by is not None else np.full(int(usable.sum()), "all", dtype=object),
+        clusters=clusters,
         against=None if other is None else other[usable],
         score_name=score,
         against_name="" if against is None else against.rpartition(":")[2],
         notes=notes,
     )
+    if not binary:
+        return report
     direction = "higher" if higher else "lower"
     notes.append(f"{score}: {direction} = more likely class 1")
     whole = report.rows[0].estimates.get("auroc")
     if whole is not None and whole.high < 0.5:
         notes.append(f"AUROC is below chance: is {direction} the right direction?")
     return report
-
-
-def _some(values: Iterable[Any]) -> str:
-    seen = list(dict.fromkeys(str(v) for v in values))
-    return ", ".join(seen[:6]) + (" …" if len(seen) > 6 else "")
-
-
-def _joined(
-    source: dict[str, list[Any]],
-    name: str,
-    where: object,
-    target: dict[str, list[Any]],
-    target_where: object,
-    *,
-    same_file: bool,
-) -> np.ndarray:
-    """Column ``name`` of ``source`` for each row of ``target``, NaN where there is none."""
-    values = _numbers(_column(source, name, where), name, where)
-    if same_file:
-        return values
-    found: dict[Key, float] = {}
-    for key, value in zip(_keys(source, where), values, strict=True):
-        if found.setdefault(key, value) != value and not np.isnan(value):
-            if not np.isnan(found[key]):
-                chrom, pos, ref, alt = key
-                raise NexVarError(
-                    f"{chrom}:{pos}{ref}>{alt} has two values of {name}", where=where, fix="keep one of them"
-                )
-            found[key] = value
-    return np.array([found.get(key, np.nan) for key in _keys(target, target_where)])
 
 
 def write(report: Report, folder: str | Path, *, title: str = "") -> list[Path]:
