@@ -18,7 +18,7 @@ from nexvar.models.striped_hyena2 import hyena_rows
 
 FOLDERS = ("sh1_a", "sh1_b")
 SMALL = Config(hidden_size=24, pattern="H*H", num_attention_heads=2, inner_mlp_size=40)
-EVO1 = ("evo1_131k_base", "evo1_8k_base", "evo1_5_8k_base", "evo1_8k_crispr", "evo1_8k_transposon")
+EVO1 = ("evo1_131k_base", "evo1_8k_base", "evo1.5_8k_base", "evo1_8k_crispr", "evo1_8k_transposon")
 
 
 @pytest.fixture(scope="module", params=FOLDERS)
