@@ -50,9 +50,8 @@ def main() -> None:
     cuda = torch.cuda.is_available()
     inputs = problem(options.length, "cuda" if cuda else "cpu", torch.bfloat16 if cuda else torch.float32)
     fast = ["torch", "triton"] if cuda else ["torch", "c"]
-    print(
-        f"L {options.length}, {options.threads} threads; C: {ssm_scan_cpu.status()}; Triton: {ssm_scan_triton.status()}\n"
-    )
+    print(f"L {options.length}, {options.threads} threads")
+    print(f"C: {ssm_scan_cpu.status()}; Triton: {ssm_scan_triton.status()}\n")
     rows: list[tuple[object, ...]] = []
     for backward in (False, True):
         jobs = {name: job(inputs, name, backward) for name in ("naive", *fast)}
