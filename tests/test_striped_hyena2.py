@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from golden_hyena import LENGTHS, greedy, in_pieces, load_golden, recorded_taps
 from nexvar.errors import NexVarError
 from nexvar.models.striped_hyena2 import Config, Model, convert, hyena_rows, matches
+from nexvar.ops.state import ROWS
 
 FOLDERS = ("sh2_a", "sh2_b")
 SMALL = Config(
@@ -126,7 +127,7 @@ def test_an_input_can_be_cut_anywhere(cuts):
 def test_inference_in_pieces_of_rows_equals_training_forward(monkeypatch):
     model, ids = small(), some_ids(2, 300)
     whole = model(ids, taps=model.tap_names)
-    monkeypatch.setattr("nexvar.ops.state.ROWS", 128)
+    monkeypatch.setitem(ROWS, "cpu", 128)
     with torch.no_grad():
         pieces = model(ids, taps=model.tap_names)
     torch.testing.assert_close(pieces.logits, whole.logits.detach(), atol=1e-5, rtol=1e-4)
@@ -358,3 +359,4 @@ def test_built_on_the_meta_device_without_memory():
     with torch.device("meta"):
         model = Model(SMALL)
     assert all(p.is_meta for p in model.parameters())
+    assert model(torch.zeros(2, 700, dtype=torch.long, device="meta")).logits.shape == (2, 700, 512)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nexvar.ops.precision import no_autocast
+
 BLOCK_VALUES = 1 << 21  # spectrum values per block of channels: 16 MB a spectrum
 TRANSPOSED = 16  # channels at least that are transposed together: a cache line of float32
 
@@ -32,7 +34,7 @@ def fft_conv(u_BLD: Tensor, h_DT: Tensor, start: int = 0) -> Tensor:
 
     start: outputs before it are not wanted, which lets the FFT be shorter: they are where it may wrap around.
     """
-    with torch.autocast(u_BLD.device.type, enabled=False):
+    with no_autocast(u_BLD.device):
         return _FftConv.apply(u_BLD, h_DT[:, : u_BLD.shape[1]], start)
 
 

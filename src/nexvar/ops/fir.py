@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nexvar.ops.precision import no_autocast
+
 BLOCK = 64  # C: 128 taps cost 3 * 64 multiplications an output; 128 would cost 256, 32 would run at a lower rate
 
 
@@ -52,7 +54,7 @@ def fir(x_BLD: Tensor, taps_DK: Tensor, past_BPD: Tensor | None = None) -> Tenso
         return (window * taps_DK.float().T).sum(1, keepdim=True).to(x_BLD.dtype)
     if x_BLD.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return fir_naive(x_BLD, taps_DK, past_BPD)
-    with torch.autocast("cpu", enabled=False):
+    with no_autocast(x_BLD.device):
         if past_BPD is None:
             return _Fir.apply(x_BLD, taps_DK, K - 1)[:, :L]
         return _Fir.apply(torch.cat([past_BPD, x_BLD], dim=1), taps_DK, 0)

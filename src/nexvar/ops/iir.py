@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nexvar.ops.fftconv import fft_conv
+from nexvar.ops.precision import no_autocast
 
 CHUNK = 64
 DIRECT = 512  # inputs up to here are convolved with the impulse response itself
@@ -34,7 +35,7 @@ class ModalFilter(NamedTuple):
 
 def modal_filter(log_poles_DS: Tensor, residues_DS: Tensor, chunk: int = CHUNK) -> ModalFilter:
     """Precompute the three matrices; real or complex, differentiable."""
-    with torch.autocast(log_poles_DS.device.type, enabled=False):
+    with no_autocast(log_poles_DS.device):
         time = torch.arange(chunk + 1, device=log_poles_DS.device, dtype=torch.float32)
         powers = (log_poles_DS[:, None] * time[:, None]).exp()  # (D, C + 1, S)
         emit = residues_DS[:, None] * powers
@@ -78,11 +79,11 @@ def modal_iir(u_BLD: Tensor, filter: ModalFilter, state_BDS: Tensor | None = Non
     """
     B, L, D = u_BLD.shape
     if L == 1:
-        with torch.autocast(u_BLD.device.type, enabled=False):
+        with no_autocast(u_BLD.device):
             return modal_iir_naive(u_BLD, filter, state_BDS)
     C, S = filter.within_DCC.shape[1], filter.log_poles_DS.shape[1]
     K = -(-L // C)
-    with torch.autocast(u_BLD.device.type, enabled=False):
+    with no_autocast(u_BLD.device):
         u = F.pad(u_BLD, (0, 0, 0, K * C - L)) if K * C > L else u_BLD
         u_DNC = u.reshape(B * K, C, D).permute(2, 0, 1).to(torch.float32).contiguous()
         absorbed = _states(u_DNC @ filter.absorb_DCR, filter).view(D, B, K, S)
