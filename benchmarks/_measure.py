@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -64,6 +64,52 @@ def peak_above(job: Job) -> int:
     before = _status_bytes("VmRSS")
     job()
     return _status_bytes("VmHWM") - before
+
+
+class Run(NamedTuple):
+    """One run: what the job returned, seconds, and bytes above what the process held before."""
+
+    result: Any
+    wall: float
+    cpu: float
+    memory: int
+
+
+def run_once(job: Job) -> Run:
+    """Time and memory of the same run, for jobs too long to be run for each."""
+    found: list[tuple[object, float, float]] = []
+
+    def timed() -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = job()
+        _synchronize()
+        found.append((result, time.perf_counter() - wall, time.process_time() - cpu))
+
+    memory = peak_above(timed)
+    return Run(*found[0], memory)
+
+
+def against(base: str, jobs: dict[str, Job], repeats: int) -> list[tuple[object, ...]]:
+    """Rows for ``table`` of jobs that return a tensor, run in turn: name, wall s, CPU s, how many times less than
+    ``base`` takes (wall, CPU), MiB above, largest difference from ``base`` relative to its largest value."""
+    runs: dict[str, list[Run]] = {name: [] for name in jobs}
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            runs[name].append(run_once(job))
+    reference = runs[base][0].result
+    walls, cpus = ({n: statistics.median(getattr(r, k) for r in rs) for n, rs in runs.items()} for k in ("wall", "cpu"))
+    return [
+        (
+            name,
+            walls[name],
+            cpus[name],
+            walls[base] / walls[name],
+            cpus[base] / cpus[name],
+            max(r.memory for r in own) / 2**20,
+            float((own[0].result - reference).abs().max() / reference.abs().max()),
+        )
+        for name, own in runs.items()
+    ]
 
 
 def matmul_rate(dtype: torch.dtype = torch.float32, size: int = 1536, repeats: int = 5) -> float:

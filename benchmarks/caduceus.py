@@ -8,14 +8,16 @@ sequence, (B, E, L, N). Same weights, same numbers (the difference is printed), 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from _measure import interleaved, peak_above, table
+from _measure import against, interleaved, table
 from nexvar.models.caduceus import Config, Mamba, Model
 from nexvar.ops import ssm_scan_cpu
 
@@ -67,49 +69,33 @@ def main() -> None:
     print(
         f"Caduceus-Ph, width 256, {options.layers} layers, {options.threads} threads; C scan: {ssm_scan_cpu.status()}\n"
     )
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for length in options.lengths:
         ids = torch.randint(7, 11, (1, length))
-
-        def ours(backend: str, ids: Tensor = ids) -> Tensor:
-            os.environ["NEXVAR_SCAN"] = backend
-            logits = model(ids).logits
-            assert logits is not None
-            return logits
-
-        def ours_c(ids: Tensor = ids) -> Tensor:
-            return ours("c", ids)
-
-        def ours_torch(ids: Tensor = ids) -> Tensor:
-            return ours("torch", ids)
-
-        def official(ids: Tensor = ids) -> Tensor:
-            return official_forward(model, ids)
-
-        jobs = {"official style": official, "torch only": ours_torch, "C scan": ours_c}
+        jobs = {
+            "official style": functools.partial(official_forward, model, ids),
+            "torch only": functools.partial(ours, model, ids, "torch"),
+            "C scan": functools.partial(ours, model, ids, "c"),
+        }
         with torch.no_grad():
-            reference = official()
-            times = interleaved(jobs, options.repeats, warmup=0)
-            for name, job in jobs.items():
-                off = float((job() - reference).abs().max() / reference.abs().max())
-                base, own = times["official style"], times[name]
-                memory = peak_above(job) / 2**20
-                rows.append((length, name, own.wall, own.cpu, base.wall / own.wall, base.cpu / own.cpu, memory, off))
-        for name, job in (("torch only", ours_torch), ("C scan", ours_c)):
-            if length <= 8192:
-                rows.append(
-                    (length, f"{name}, forward + backward", *backward(model, job, options.repeats), "", "", "", "")
-                )
-    header = ("L", "contestant", "wall s", "CPU s", "wall x", "CPU x", "MiB above", "rel. diff")
-    print(table(header, rows))
+            rows += [(length, *row) for row in against("official style", jobs, options.repeats)]
+        if length <= 8192:
+            for name in ("torch only", "C scan"):
+                step = interleaved({"step": functools.partial(train_step, model, jobs[name])}, options.repeats)["step"]
+                rows.append((length, f"{name}, forward + backward", step.wall, step.cpu, "", "", "", ""))
+    print(table(("L", "contestant", "wall s", "CPU s", "wall x", "CPU x", "MiB above", "rel. diff"), rows))
 
 
-def backward(model: Model, job: Any, repeats: int) -> tuple[float, float]:
-    def step() -> None:
-        model.zero_grad(set_to_none=True)
-        job().square().mean().backward()
+def ours(model: Model, ids: Tensor, scan: str) -> Tensor:
+    os.environ["NEXVAR_SCAN"] = scan
+    logits = model(ids).logits
+    assert logits is not None
+    return logits
 
-    return interleaved({"step": step}, repeats)["step"]
+
+def train_step(model: Model, job: Callable[[], Tensor]) -> None:
+    model.zero_grad(set_to_none=True)
+    job().square().mean().backward()
 
 
 if __name__ == "__main__":

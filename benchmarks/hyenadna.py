@@ -9,14 +9,14 @@ length 2L over all channels. Same weights; the difference of the logits is print
 from __future__ import annotations
 
 import argparse
-import time
+import functools
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from _measure import interleaved, peak_above, table
+from _measure import against, interleaved, run_once, table
 from nexvar.models.hyenadna import Config, Filter, Model
 
 
@@ -94,49 +94,36 @@ def compare(model: Model, lengths: list[int], repeats: int) -> None:
     rows: list[tuple[object, ...]] = []
     for length in lengths:
         ids = torch.randint(7, 11, (1, length))
-
-        def official(ids: Tensor = ids) -> Tensor:
-            return official_forward(model, ids)
-
-        def ours(ids: Tensor = ids) -> Tensor:
-            logits = model(ids).logits
-            assert logits is not None
-            return logits
-
-        jobs = {"official style": official, "ours": ours}
+        jobs = {
+            "official style": functools.partial(official_forward, model, ids),
+            "ours": functools.partial(ours, model, ids),
+        }
         with torch.no_grad():
-            reference = official()
-            off = float((ours() - reference).abs().max() / reference.abs().max())
-            times = interleaved(jobs, repeats, warmup=0)
-            memory = {name: peak_above(job) / 2**20 for name, job in jobs.items()}
-        base = times["official style"]
-        for name, own in times.items():
-            ratio = base.wall / own.wall, base.cpu / own.cpu
-            rows.append((length, name, own.wall, own.cpu, *ratio, memory[name], off if name == "ours" else ""))
+            if length <= 8192:
+                ours(model, ids)  # the filters are kept from here on
+            rows += [(length, *row) for row in against("official style", jobs, repeats)]
         if length <= 8192:
-            step = interleaved({"step": lambda ids=ids: train_step(model, ids)}, repeats)["step"]
+            step = interleaved({"step": functools.partial(train_step, model, ids)}, repeats)["step"]
             rows.append((length, "ours, forward + backward", step.wall, step.cpu, "", "", "", ""))
     print(table(("L", "contestant", "wall s", "CPU s", "wall x", "CPU x", "MiB above", "rel. diff"), rows))
 
 
-def train_step(model: Model, ids: Tensor) -> None:
-    model.zero_grad(set_to_none=True)
+def ours(model: Model, ids: Tensor) -> Tensor:
     logits = model(ids).logits
     assert logits is not None
-    logits.square().mean().backward()
+    return logits
+
+
+def train_step(model: Model, ids: Tensor) -> None:
+    model.zero_grad(set_to_none=True)
+    ours(model, ids).square().mean().backward()
 
 
 def alone(model: Model, length: int) -> None:
-    ids, seconds = torch.randint(7, 11, (1, length)), []
-
-    def job() -> None:
-        wall, cpu = time.perf_counter(), time.process_time()
-        with torch.no_grad():
-            model(ids)
-        seconds.append((time.perf_counter() - wall, time.process_time() - cpu))
-
-    memory = peak_above(job) / 2**20
-    print(table(("L", "wall s", "CPU s", "MiB above"), [(length, *seconds[0], memory)]))
+    ids = torch.randint(7, 11, (1, length))
+    with torch.no_grad():
+        run = run_once(functools.partial(ours, model, ids))
+    print(table(("L", "wall s", "CPU s", "MiB above"), [(length, run.wall, run.cpu, run.memory / 2**20)]))
 
 
 def decode(prompt: int, tokens: int = 32) -> None:

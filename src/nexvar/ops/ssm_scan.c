@@ -6,7 +6,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#define W 16 // channels at a time
+// Channels at a time: one register. Wider vectors than the processor's own are compiled to slow code.
+#if defined(__AVX512F__)
+#define W 16
+#elif defined(__AVX__)
+#define W 8
+#else
+#define W 4
+#endif
 #define MAX_STATE 256
 typedef float vf __attribute__((vector_size(4 * W)));
 typedef int32_t vi __attribute__((vector_size(4 * W)));

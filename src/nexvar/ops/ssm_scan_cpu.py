@@ -24,9 +24,10 @@ from torch import Tensor
 from nexvar.errors import NexVarError
 
 BLOCK = 32  # steps between two states that the forward keeps for the backward
-WIDTH, MAX_STATE = 16, 256  # W and MAX_STATE of ssm_scan.c
+WIDTH, MAX_STATE = 16, 256  # the largest W, and MAX_STATE, of ssm_scan.c
 SOURCE = Path(__file__).with_name("ssm_scan.c")
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared")
+FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared")
+FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())  # compilers know one or the other, or neither
 
 
 def available() -> bool:
@@ -165,12 +166,15 @@ def _compile(compiler: str, path: Path) -> None:
     """Build the library; renamed into place, so that processes that build at once do not meet half a file."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built = Path(folder) / path.name
-        command = [compiler, *FLAGS, "-o", str(built), str(SOURCE)]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-        except subprocess.CalledProcessError as error:
-            raise OSError(error.stderr.strip().splitlines()[0] if error.stderr.strip() else str(error)) from error
-        built.replace(path)
+        complaint = ""
+        for flags in FOR_THIS_MACHINE:
+            command = [compiler, *FLAGS, *flags, "-o", str(built), str(SOURCE)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            if done.returncode == 0:
+                built.replace(path)
+                return
+            complaint = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[0]
+    raise OSError(complaint)
 
 
 def _cache_folder() -> Path:
