@@ -187,7 +187,7 @@ def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
             qkv = torch.arange(3 * config.hidden_size).view(config.num_attention_heads, 3, -1)
             value = _reorder(key, value, qkv.transpose(0, 1).flatten())
         elif key.endswith("fp8_scale_fwd"):
-            if not config.fp8_projections:
+            if not (config.fp8_projections and ".projections." in key):
                 continue
             key, value = key.removesuffix("_fwd"), value[:2]
         result[key] = value
