@@ -46,7 +46,8 @@ from nexvar.ops.linear import Linear
 from nexvar.ops.ssm_scan import selective_scan
 
 KEEP_FLOAT32 = ("*.A_log", "*.D")
-PIECE_VALUES = 1 << 20  # R x T x E of one piece: 4 MB, what a core's caches hold
+# R x T x E of one piece: on a CPU 4 MB, what a core's caches hold; on a device enough to keep it busy
+PIECE_VALUES, PIECE_VALUES_DEVICE = 1 << 20, 1 << 26
 PREFIX = "caduceus.backbone."
 
 
@@ -234,7 +235,8 @@ class BiMamba(nn.Module):
     def forward(self, residual_RLD: Tensor, norm: Norm) -> Tensor:
         """The mixer's output (R, L, D) for ``norm(residual)``."""
         R, L, _ = residual_RLD.shape
-        size = L if torch.is_grad_enabled() else max(64, PIECE_VALUES // (R * self.inner))
+        room = PIECE_VALUES if residual_RLD.device.type == "cpu" else PIECE_VALUES_DEVICE
+        size = L if torch.is_grad_enabled() else max(64, room // (R * self.inner))
         pieces = [slice(start, min(start + size, L)) for start in range(0, L, size)]
         ways = [self.mamba_fwd] if self.mamba_rev is None else [self.mamba_fwd, self.mamba_rev]
         own = [way if hasattr(way, "in_proj") else self.mamba_fwd for way in ways]

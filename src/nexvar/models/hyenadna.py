@@ -45,7 +45,8 @@ from nexvar.ops.state import Cache, Taps, hide
 KEEP_FLOAT32 = ("*.filter_fn.*",)
 KEPT_BYTES = 1 << 30  # filters of all layers that are kept between calls
 CHANNELS = 16  # channels whose filters exist at a time where they are not kept: one cache line of float32
-ROWS = 2048  # tokens of a batch that go through projections and MLP at once where no gradient is needed
+# Tokens of a batch that go through projections and MLP at once where no gradient is needed
+ROWS, ROWS_DEVICE = 2048, 1 << 17
 PREFIX = "hyena.backbone."
 
 
@@ -380,7 +381,8 @@ class Model(nn.Module):
         if cache is not None:
             cache.check_room(B, L)
         real_BL1 = None if mask_BL is None or bool(mask_BL.all()) else mask_BL.bool()[..., None]
-        step = L if torch.is_grad_enabled() else max(64, ROWS // B)
+        rows = ROWS if ids_BL.device.type == "cpu" else ROWS_DEVICE
+        step = L if torch.is_grad_enabled() else max(64, rows // B)
         pieces = [slice(start, min(start + step, L)) for start in range(0, L, step)]
         tap = Taps(frozenset(self._aliases.get(name, name) for name in taps))
 
