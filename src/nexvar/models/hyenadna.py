@@ -244,10 +244,10 @@ class Mixer(nn.Module):
         self.out_proj = Linear(D, D, bias=config.use_bias)
         self.short_filter = nn.Conv1d(3 * D, 3 * D, K, groups=3 * D, padding=K - 1)
         self.filter_fn = Filter(config)
-        # All layers' filters, at the longest length that would be kept
-        self.bytes_per_base = 4 * D * config.n_layer
+        self.bytes_per_base = 4 * D * config.n_layer  # of all layers' filters
 
     def keeps(self, length: int) -> bool:
+        """Whether the filters of all layers fit ``KEPT_BYTES``, at up to twice this length (see ``Filter``)."""
         return self.bytes_per_base * 2 * length <= KEPT_BYTES
 
     def convolve(self, v_BLD: Tensor) -> Tensor:
