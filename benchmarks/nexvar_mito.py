@@ -17,15 +17,18 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import math
 import re
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from nexvar import NexVar, jobs, score
 from nexvar.evals import metrics
@@ -49,57 +52,46 @@ def open_split(genomes: Path, cache: Path) -> tuple[data.Store, data.Split]:
 # -- bits per base
 
 
-def model_bits(model: NexVar, genomes: list[np.ndarray], window: int) -> float:
-    """Forward strand, windows side by side; every A, C, G, T but a window's first base counts."""
-    import torch
-
+def model_bits(model: NexVar, letters: np.ndarray, window: int) -> tuple[float, int]:
+    """(bits, bases) of one genome: windows side by side, every A, C, G, T but a window's first base."""
     total, count = 0.0, 0
-    for letters in genomes:
-        for start in range(0, len(letters), window):
-            piece = letters[start : start + window]
-            if len(piece) < 2:
-                continue
-            ids = torch.from_numpy(piece.astype(np.int64))[None]
-            with torch.no_grad():
-                logp = model.model(ids).logits[0, :-1].float().log_softmax(-1)
-            asked = torch.from_numpy(data.IS_BASE[piece[1:]])
-            total -= float(logp.gather(1, ids[0, 1:, None])[:, 0][asked].sum())
-            count += int(asked.sum())
-    return total / count / np.log(2)
+    for start in range(0, len(letters) - 1, window):
+        piece = letters[start : start + window]
+        ids = torch.from_numpy(piece.astype(np.int64))[None]
+        with torch.inference_mode():
+            logp = model.model(ids).logits[0, :-1].float().log_softmax(-1)
+        asked = torch.from_numpy(data.IS_BASE[piece[1:]])
+        total -= float(logp.gather(1, ids[0, 1:, None])[:, 0][asked].sum()) / math.log(2)
+        count += int(asked.sum())
+    return total, count
 
 
 def bits(options: argparse.Namespace, cache: Path) -> None:
     store, parts = open_split(options.genomes, cache)
-    clades = {
-        "all": None,
-        "mammals": "Mammalia",
-        "primates": "Primates",
-        "birds": "Dinosauria",
-        "bony fish": "Actinopterygii",
-    }
-    held = {
-        name: [data.UPPER[store.sequence(r)] for r in parts.held_out if clade is None or clade in r.groups()]
-        for name, clade in clades.items()
-    }
+    clades = {"all": "", "mammals": "Mammalia", "birds": "Dinosauria", "fish": "Actinopterygii", "frogs": "Batrachia"}
+    members = {n: [not c or c in r.groups() for r in parts.held_out] for n, c in clades.items()}
+    held = [data.UPPER[store.sequence(r)] for r in parts.held_out]
     print(f"{len(parts.train)} genomes to train on, {len(parts.held_out)} held out (whole genera), "
           f"{len(parts.excluded)} Homo in neither")  # fmt: skip
-    print("bits per base        " + "".join(f"{name} ({len(g)})".rjust(16) for name, g in held.items()))
+    print("bits per base".ljust(24) + "".join(f"{n} ({sum(m)})".rjust(16) for n, m in members.items()))
 
-    def row(name: str, values: list[float]) -> None:
-        print(name.ljust(21) + "".join(f"{v:.3f}".rjust(16) for v in values), flush=True)
+    def row(name: str, measure: Callable[[np.ndarray], tuple[float, int]], genomes: list[np.ndarray]) -> None:
+        pairs = np.array([measure(g) for g in genomes])
+        sums = [pairs[np.array(m)].sum(0) for m in members.values()]
+        print(name.ljust(24) + "".join(f"{b / n:.3f}".rjust(16) for b, n in sums), flush=True)
 
     model = NexVar(options.model)
     for window in options.windows:
-        row(f"model, {window:,} bases", [model_bits(model, g, window) for g in held.values()])
-    reverse = [data.COMPLEMENT[g[::-1]] for g in held["all"]]
-    row("model, other strand", [model_bits(model, reverse, options.windows[-1])])
+        row(f"model, {window:,} bases", lambda g, w=window: model_bits(model, g, w), held)  # type: ignore[misc]
+    widest = options.windows[-1]
+    row("model, other strand", lambda g: model_bits(model, g, widest), [data.COMPLEMENT[g[::-1]] for g in held])
     top = Markov(12).fit((data.UPPER[store.sequence(r)] for r in parts.train), circular=True)
     for order in (6, 8, 11, 12):
         lower = Markov(order)
         lower.counts = top.levels()[order]
         for pseudo in options.pseudo:
             lower.pseudo = pseudo
-            row(f"Markov {order}, a = {pseudo:g}", [lower.bits_per_base(g) for g in held.values()])
+            row(f"Markov {order}, a = {pseudo:g}", lambda g, m=lower: m.bits([g]), held)  # type: ignore[misc]
 
 
 # -- variants
@@ -117,16 +109,15 @@ def model_scores(model: str, variants: list[tuple[int, str, str]], window: int |
     return np.array([np.nan if rows[v] == "NA" else float(rows[v]) for v in variants])
 
 
-def markov_scores(markov: Markov, genome: str, variants: list[tuple[int, str, str]]) -> np.ndarray:
-    """The same quantity under a Markov model; only order + 1 predictions a strand differ."""
-    reach, letters = 2 * markov.order + 2, np.frombuffer(genome.encode(), dtype=np.uint8)
+def markov_scores(strands: tuple[Markov, Markov], genome: str, variants: list[tuple[int, str, str]]) -> np.ndarray:
+    """The same quantity under one Markov model per strand; only order + 1 predictions a strand differ."""
+    reach, letters = 2 * strands[0].order + 2, np.frombuffer(genome.encode(), dtype=np.uint8)
+    index = np.array([b"ACGT".find(bytes([i])) for i in range(256)]).clip(0)
 
     def log2p(window: np.ndarray) -> float:
-        total = 0.0
-        for strand in (window, data.COMPLEMENT[window[::-1]]):
-            codes = np.frombuffer(strand.tobytes().translate(bytes.maketrans(b"ACGTN", b"\0\1\2\3\0")), dtype=np.uint8)
-            total += float(markov.log2_probabilities(strand)[np.arange(len(codes)), codes].sum())
-        return total
+        both = (window, data.COMPLEMENT[window[::-1]])
+        rows = np.arange(len(window))
+        return sum(float(m.log2_probabilities(s)[rows, index[s]].sum()) for m, s in zip(strands, both, strict=True))
 
     scores = []
     for pos, _, alt in variants:
@@ -162,15 +153,18 @@ def auroc(options: argparse.Namespace, cache: Path) -> None:
     info = [dict(pair.split("=") for pair in x[7].split(";")) for x in lines]
     labels = np.array([int(i["LABEL"]) for i in info])
     genome = "".join(RCRS.read_text().split("\n")[1:]).upper()
-    markov = Markov(11, pseudo=options.pseudo[-1])
-    markov.fit((data.UPPER[store.sequence(r)] for r in (*parts.train, *parts.held_out)), circular=True)
+    seen = [data.UPPER[store.sequence(r)] for r in (*parts.train, *parts.held_out)]
+    strands = (
+        Markov(11, pseudo=options.pseudo[-1]).fit(seen, circular=True),
+        Markov(11, pseudo=options.pseudo[-1]).fit((data.COMPLEMENT[g[::-1]] for g in seen), circular=True),
+    )
 
     def predictors(variants: list[tuple[int, str, str]], window: int | None) -> dict[str, np.ndarray]:
         phylop = np.array([float(facts[v]["phyloP100"] or "nan") if v in facts else np.nan for v in variants])
         return {
             "nexvar_mito": -model_scores(options.model, variants, window),
             "phyloP100": phylop,
-            "Markov 11": -markov_scores(markov, genome, variants),
+            "Markov 11": -markov_scores(strands, genome, variants),
         }
 
     start = time.time()

@@ -163,6 +163,9 @@ def loss_curve(log: Path, picture: Path) -> Path | None:
     axes.plot(*zip(*train, strict=True), color="#9aa5b1", linewidth=1, label="training batches") if train else None
     axes.plot(*zip(*held, strict=True), color="#c2410c", marker="o", markersize=3, label="held out") if held else None
     axes.set(xlabel="tokens (millions)", ylabel="bits per base")
+    axes.set_ylim(
+        top=min(axes.get_ylim()[1], 2.1)
+    )  # 2 bits: four letters and no idea; what lies above is over in a minute
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.tight_layout()

@@ -52,8 +52,6 @@ class Run:
         self.model = fresh(m.architecture, self.config, recipe.run.seed, m.init_std).to(self.device).train()
         if recipe.run.checkpoint_activations:
             checkpoint_blocks(self.model)
-        if recipe.run.compile:
-            self.model.compile()
         if recipe.run.shard and o.kind == "muon":
             raise NexVarError("muon needs whole matrices", where="run.shard", fix='optimizer.kind = "adamw"')
         self.weights = Weights(self.model, world, recipe.run.shard and world > 1)

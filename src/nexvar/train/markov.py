@@ -51,14 +51,19 @@ class Markov:
             p[where] = (n + self.pseudo * p[where]) / (n.sum(1, keepdims=True) + self.pseudo)
         return np.log2(p)
 
-    def bits_per_base(self, sequences: Iterable[np.ndarray]) -> float:
-        """Mean -log2 p over every A, C, G and T of ``sequences``."""
+    def bits(self, sequences: Iterable[np.ndarray]) -> tuple[float, int]:
+        """Sum of -log2 p over every A, C, G and T of ``sequences``, and how many these are."""
         total, count = 0.0, 0
         for letters in sequences:
             codes = CODE[letters]
             at = np.flatnonzero(codes < 4)
             total -= float(self.log2_probabilities(letters)[at, codes[at]].sum())
             count += len(at)
+        return total, count
+
+    def bits_per_base(self, sequences: Iterable[np.ndarray]) -> float:
+        """Mean -log2 p over every A, C, G and T of ``sequences``."""
+        total, count = self.bits(sequences)
         return total / count
 
     def levels(self) -> list[np.ndarray]:

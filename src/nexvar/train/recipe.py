@@ -110,7 +110,6 @@ class RunPart:
     device: str = "auto"
     threads: int = 0
     bf16: bool = True
-    compile: bool = False
     track: str = ""
     checkpoint_activations: bool = False
     shard: bool = False
