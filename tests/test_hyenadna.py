@@ -119,6 +119,11 @@ def test_filters_are_computed_once_per_length_and_never_stale(tiny: Model, monke
         changed = model(draw(200)).logits
         assert len(computed) == layers + 1
         assert off(changed, first) > 1e-4
+        model.train()
+        filter_fn.implicit_filter["0"].weight.data.mul_(1.1)
+        assert off(model(draw(200)).logits, changed) > 1e-4
+        filter_fn.implicit_filter["0"].weight.data.div_(1.1)
+        assert off(model.eval()(draw(200)).logits, changed) < 1e-6
         state = {k: v.clone() for k, v in tiny.state_dict().items()}
         model.load_state_dict(state, assign=True)
         assert off(model(draw(200)).logits, first) < 1e-6

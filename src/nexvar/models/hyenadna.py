@@ -165,10 +165,16 @@ class Filter(nn.Module):
         k_DL = (last.weight[channels] @ features_LW.T) * window
         return torch.cat([k_DL[:, :1] + self.bias[channels, None], k_DL[:, 1:]], dim=1)
 
+    def train(self, mode: bool = True) -> Filter:
+        """NOTE: writing through ``weight.data`` leaves no trace, so what is kept never outlives training mode."""
+        if mode:
+            self._kept = None
+        return super().train(mode)
+
     def forward(self, length: int, keep: bool) -> Tensor:
         """(D, length). With ``keep`` a longer one may be computed, kept and reused until a weight changes."""
         tensors = (*self.parameters(), *self.buffers())
-        if not keep or (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())):
+        if not keep or self.training or (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())):
             return self.kernel(self.features(length))
         # NOTE: `_version` counts changes in place, the address those that put another tensor there.
         key = tuple((x.data_ptr(), 0 if x.is_inference() else x._version, x.device) for x in tensors)
