@@ -55,3 +55,17 @@ def test_synonyms(name, tmp_path, monkeypatch, capfd):
     (tmp_path / "ref.fa").write_text(FASTA)
     arguments = ["score", "--vcf", tmp_path / "in.vcf", "--fasta", tmp_path / "ref.fa", "--synonyms", path]
     SYNONYM_CASES[name].check(refused([*arguments, "-o", tmp_path / "out.tsv"], monkeypatch, capfd), path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nope"], ["score"], ["score", "--vcf"], ["score", "--bogus"], ["generate", "--prompt", "A", "--n-tokens", "x"]],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_one_line(arguments, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["nexvar", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith("nexvar: ") and error.count("\n") == 1, error

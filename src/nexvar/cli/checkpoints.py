@@ -1,0 +1,43 @@
+"""nexvar models, fetch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nexvar.cli._app import app
+
+
+@app.command()
+def models(
+    fits: Annotated[bool, typer.Option("--fits", help="only those whose weights fit this machine")] = False,
+) -> None:
+    """List every checkpoint: parameters, context, licence, and what was verified."""
+    from nexvar import machine
+    from nexvar.cards import all_cards
+
+    fitting = {card.name for card in machine.fitting()} if fits else None
+    rows = [("name", "parameters", "context", "weights", "objective", "licence", "parity")]
+    for card in all_cards().values():
+        if fitting is None or card.name in fitting or card.repo is None:
+            size = machine.human_bytes(machine.weight_bytes(card))
+            numbers = (f"{card.parameters:,}", f"{card.context:,}", size)
+            rows.append((card.name, *numbers, card.objective, card.licence.split(";")[0], card.parity))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="a model's name, alias or hub repository")],
+    revision: Annotated[str | None, typer.Option(help="instead of the pinned one; checksums then do not apply")] = None,
+) -> None:
+    """Download a checkpoint beforehand: resumes, checks sizes and checksums, converts torch files to safetensors."""
+    from nexvar import cards, hub
+
+    card = cards.get(name)
+    folder = hub.fetch(card, revision)
+    hub.read_weights(card, folder)
+    typer.echo(folder)
