@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nexvar import jobs
+from nexvar import jobs, plan
 from nexvar.errors import NexVarError
 from nexvar.score import Options, score_variants
 from nexvar.table import read_rows
@@ -25,7 +25,7 @@ OPTIONS = Options(window=64)
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(jobs, "PART_ALLELES", 30)
+    monkeypatch.setattr(plan, "PART_ALLELES", 30)
 
 
 @pytest.fixture
@@ -166,9 +166,9 @@ SCRIPT = """
     import sys, time
     sys.path.insert(0, {tests!r})
     from tiny import tiny_loaded
-    from nexvar import jobs
+    from nexvar import jobs, plan
     from nexvar.score import Options
-    jobs.PART_ALLELES = 30
+    plan.PART_ALLELES = 30
     loaded = tiny_loaded()
     forward = loaded.module.forward
     def slow(*a, **k):

@@ -11,9 +11,7 @@ and resumed, or cut into shards, gives the same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -31,35 +29,16 @@ from nexvar.engine import Tally
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
 from nexvar.load import Loaded, load
+from nexvar.parts import PartFile, fingerprint, genome_digest, open_parts, part_path, parts_folder, read_manifest
+from nexvar.plan import Survey, find_parts
 from nexvar.score import MITO_CONTIGS, Options, Resolved, Summary, columns_of, make_circular, rows, score_alleles
-from nexvar.table import ParquetWriter, Provenance, ScoredAllele, check_output, open_writer, read_rows
+from nexvar.table import Provenance, check_output, open_writer, read_rows
 from nexvar.variants import Regions, VariantSource, open_variants, parse_region, read_bed
 from nexvar.variants import saturate as every_snv
 from nexvar.vcf import Record
-from nexvar.windows import Status, allele_windows
 
 BUILT_IN = "nexvar_mito"
-CHECKED_RECORDS = 20_000  # how many REFs are compared with the genome before anything is computed
-PART_ALLELES = 512
 DEFAULTS = Options()
-
-
-@dataclass(frozen=True)
-class Part:
-    """Records [first, first + records) of the input."""
-
-    first: int
-    records: int
-    alleles: int
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What one pass over the input found. digest: sha256 of every record; contigs: in order of appearance."""
-
-    parts: tuple[Part, ...]
-    contigs: tuple[str, ...]
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -112,7 +91,7 @@ def score_file(
     with ExitStack() as stack:
         if folder is None:  # standard output: nothing to resume from
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexvar-")))
-        open_parts(folder, job)
+        open_parts(folder, _manifest(job))
         mine = [i for i in range(len(job.survey.parts)) if shard is None or i % shard[1] == shard[0] - 1]
         run_parts(job, folder, mine, tally, progress=progress)
         if shard is not None:
@@ -154,7 +133,7 @@ def prepare(
     reader = _open_source(source, saturate, fasta)
     make_circular(fasta, circular, reader.circular)
     wanted = read_bed(regions, fasta) if regions is not None else None
-    survey = _survey(reader, fasta, options.max_ref_mismatch)
+    survey = find_parts(reader, fasta, options.max_ref_mismatch)
     name = model or _default_model(survey.contigs)
     loaded = name if isinstance(name, Loaded) else load(name, device=device, dtype=dtype)
     resolved = options.resolve(loaded)
@@ -194,48 +173,6 @@ def _extra_columns(readouts: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _survey(reader: VariantSource, fasta: Fasta, limit: float) -> Survey:
-    """Read every line once: malformed ones raise, and so does a wrong assembly, the commonest mistake.
-
-    Parts have at least ``PART_ALLELES`` and are cut between positions, so that alleles of one window stay together.
-    """
-    digest = hashlib.sha256()
-    contigs: dict[str, None] = {}
-    parts: list[Part] = []
-    first = records = alleles = 0
-    last, compared, wrong = None, 0, []
-    for record in reader:
-        digest.update(record.raw.encode() + b"\n")
-        contigs[record.chrom] = None
-        here = record.chrom, record.pos0
-        if alleles >= PART_ALLELES and here != last:
-            parts.append(Part(first, records, alleles))
-            first, records, alleles = first + records, 0, 0
-        records, alleles, last = records + 1, alleles + record.alt.count(",") + 1, here
-        if compared < CHECKED_RECORDS:
-            detail = _wrong_reference(record, fasta)
-            compared += detail is not None
-            wrong += [detail] if detail else []
-    if not records:
-        reader.scan()  # raises, and knows the line
-    if len(wrong) >= 3 and len(wrong) > limit * compared:
-        raise NexVarError(
-            f"{len(wrong):,} of {compared:,} REF alleles are not what {fasta.path.name} has: " + "; ".join(wrong[:3]),
-            where=reader.name,
-            fix="was the VCF called on another assembly? give its FASTA, or --max-ref-mismatch 1 to score the rest",
-        )
-    return Survey((*parts, Part(first, records, alleles)), tuple(contigs), digest.hexdigest())
-
-
-def _wrong_reference(record: Record, fasta: Fasta) -> str | None:
-    """What is wrong with REF; "" if nothing is; None where there is nothing to compare it with."""
-    variant = record.variant
-    w = allele_windows(fasta, variant.chrom, variant.pos, variant.ref, "N", 2 * len(variant.ref) + 2)
-    if w.status is Status.REF_MISMATCH:
-        return f"{record.chrom}:{record.pos0 + 1} REF={variant.ref[:20]} but {w.detail}"
-    return None if w.status is Status.UNKNOWN_CONTIG else ""
-
-
 def _default_model(contigs: Sequence[str]) -> str:
     """The built-in model where it knows something; elsewhere an error that names what fits this machine."""
     other = [name for name in contigs if name not in MITO_CONTIGS]
@@ -253,61 +190,14 @@ def _default_model(contigs: Sequence[str]) -> str:
     )
 
 
-# -- parts on disk ------------------------------------------------------------------------------------------------
-
-
-def parts_folder(output: str | Path) -> Path | None:
-    """Where the parts of an output live until they are merged; None for standard output."""
-    return None if str(output) == "-" else Path(f"{output}.parts")
-
-
-def part_path(folder: Path, index: int) -> Path:
-    """The file of one part."""
-    return folder / f"part-{index:06}.parquet"
-
-
-def open_parts(folder: Path, job: Job) -> None:
-    """Make the folder and its manifest, or check that what is there is of the same job."""
-    manifest = _manifest(job)
-    path = folder / "manifest.json"
-    try:
-        folder.mkdir(exist_ok=True)
-        if not path.exists():
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(manifest, indent=1))
-            temporary.replace(path)
-            return
-    except OSError as error:
-        raise NexVarError(f"cannot keep parts here ({error.strerror})", where=folder, fix="is the disk full?") from None
-    found = read_manifest(folder)
-    free = ("inputs", "provenance")  # paths and the command line may differ: the contents are what counts
-    changed = [key for key in manifest if key not in free and found.get(key) != manifest[key]]
-    if changed:
-        key = changed[0]
-        raise NexVarError(
-            f"an unfinished run is here, and since then changed: {', '.join(changed)} "
-            f"({str(found.get(key))[:60]} then, {str(manifest[key])[:60]} now)",
-            where=folder,
-            fix="undo the change to resume, or delete the folder to start again",
-        )
-
-
 def _manifest(job: Job) -> dict[str, Any]:
     """What the rows depend on, and what ``merge`` needs."""
-    genome = hashlib.sha256()
-    for name in job.survey.contigs:
-        found = job.fasta.resolve(name)
-        genome.update(f">{name} {found}\n".encode())
-        if found is not None:
-            low, high = job.fasta.span(found.contig)
-            for start in range(low, high, 1 << 22):
-                genome.update(job.fasta.fetch(found.contig, start, min(start + (1 << 22), high)).encode())
     return {
         "nexvar": version("nexvar"),
         "variants": job.survey.digest,
-        "genome": genome.hexdigest(),
+        "genome": genome_digest(job.fasta, job.survey.contigs),
         "circular": sorted(job.fasta.circular),
-        "model": f"{job.provenance.model} {job.provenance.revision} {_fingerprint(job.loaded)}",
+        "model": f"{job.provenance.model} {job.provenance.revision} {fingerprint(job.loaded)}",
         "dtype": job.provenance.dtype,
         "device": job.loaded.device.type,
         "regions": job.regions.digest() if job.regions else None,
@@ -316,16 +206,6 @@ def _manifest(job: Job) -> dict[str, Any]:
         "inputs": job.inputs,
         "provenance": asdict(job.provenance),
     }
-
-
-def _fingerprint(loaded: Loaded) -> str:
-    """A short hash of names, shapes and a sample of every weight: tells a local folder's retrained model apart."""
-    digest = hashlib.sha256()
-    for name, tensor in loaded.module.state_dict().items():
-        flat = tensor.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().numpy()
-        digest.update(f"{name} {tuple(tensor.shape)}".encode() + sample.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def run_parts(job: Job, folder: Path, indices: Sequence[int], tally: Tally, *, progress: bool) -> None:
@@ -337,7 +217,7 @@ def run_parts(job: Job, folder: Path, indices: Sequence[int], tally: Tally, *, p
     total = sum(job.survey.parts[i].alleles for i in indices)
     with tqdm(total=total, initial=done, unit="allele", disable=not progress, delay=2) as bar:
         for i, records in _records_of(job, todo):
-            writer = _PartFile(folder, i, job.provenance)
+            writer = PartFile(folder, i, job.provenance)
             items = ((record, record.variant) for record in records)
             scored = score_alleles(job.loaded, items, job.fasta, job.options, tally, job.regions)
             for index, (record, scores) in enumerate(scored, start=job.survey.parts[i].first):
@@ -356,36 +236,6 @@ def _records_of(job: Job, indices: Sequence[int]) -> Iterator[tuple[int, list[Re
         yield i, chosen
 
 
-class _PartFile:
-    """One part's Parquet file under a temporary name until ``finish``."""
-
-    def __init__(self, folder: Path, index: int, provenance: Provenance) -> None:
-        self.path = part_path(folder, index)
-        self.temporary = self.path.with_suffix(".tmp")
-        try:
-            self.writer = ParquetWriter(self.temporary, provenance)
-        except OSError as error:
-            raise self._full(error) from None
-
-    def write(self, record: Record, found: Sequence[ScoredAllele]) -> None:
-        self.writer.write(record, found)
-
-    def finish(self) -> None:
-        try:
-            self.writer.close()
-            self.temporary.replace(self.path)
-        except OSError as error:
-            self.temporary.unlink(missing_ok=True)
-            raise self._full(error) from None
-
-    def _full(self, error: OSError) -> NexVarError:
-        return NexVarError(
-            f"cannot be written ({error.strerror or error})",
-            where=self.path,
-            fix="make room; the same command resumes with the parts that are finished",
-        )
-
-
 def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Summary:
     """The outputs of a run whose shards are all done, from ``OUTPUT.parts`` alone; no model is loaded.
 
@@ -399,23 +249,9 @@ def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Su
     inputs = manifest["inputs"]
     fasta = Fasta(inputs["fasta"], synonyms=inputs["synonyms"])
     reader = _open_source(inputs["variants"], inputs["saturate"], fasta)
-    if _survey(reader, fasta, 1.0).digest != manifest["variants"]:
+    if find_parts(reader, fasta, 1.0).digest != manifest["variants"]:
         raise NexVarError("the variants changed since they were scored", where=inputs["variants"], fix="score again")
     return _merge(folder, reader, Provenance(**manifest["provenance"]), manifest["parts"], wanted)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder of parts; NexVarError if there is none or it is damaged."""
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text())
-    except OSError:
-        raise NexVarError("no unfinished run is here", where=folder, fix="give the -o of `nexvar score`") from None
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or not {"inputs", "provenance", "parts", "variants"} <= set(manifest):
-        raise NexVarError("the manifest is damaged", where=path, fix=f"delete {folder} and start again")
-    return manifest
 
 
 def _merge(
