@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from nexvar import embed as embedding
 from nexvar import generate as generation
 from nexvar import score
 from nexvar.errors import NexVarError
@@ -124,6 +125,48 @@ class NexVar:
         options: the fields of ``score.Options`` (window, strand, batch_tokens, …).
         """
         return score.score_variants(self.loaded, variants, genome, score.Options(**options))
+
+    def embed(
+        self,
+        seqs: Sequence[str],
+        layer: str | Sequence[str] | None = None,
+        pool: str = "mean",
+        strand: str = "forward",
+        *,
+        batch_tokens: int | None = None,
+    ) -> Any:
+        """Embeddings, float32 on the CPU; see docs/embeddings.md.
+
+        layer: an official module name (``model.model.tap_names``), or a list of them; None: the final hidden state.
+        pool: "mean", "max" or "last" over the tokens of the sequence itself, never special tokens or padding; "cls":
+        the [CLS] token, for models that have one; "none": a row for each token (``nexvar.embed.spans`` says which
+        bases each covers).
+        strand: "forward"; "reverse" reads the reverse complement (with "none", rows still go from left to right);
+        "both" averages the two.
+        batch_tokens: about how many tokens run together; it changes no result, nor do the other sequences.
+
+        Returns (N, D), or with "none" a list of (tokens, D); for a list of layers a dict of these by layer.
+        """
+        return embedding.embed(self.loaded, seqs, layer=layer, pool=pool, strand=strand, batch_tokens=batch_tokens)
+
+    def attention_maps(
+        self,
+        seqs: Sequence[str],
+        layers: Sequence[int] = (),
+        *,
+        attention_maps_to_save: Sequence[tuple[int, int]] = (),
+    ) -> dict[Any, list[Tensor]]:
+        """Attention maps of transformers, one tensor per sequence; rows and columns are tokens, special ones included.
+
+        layers: from 0; gives {layer: [(heads, T, T), …]}.
+        attention_maps_to_save: (layer, number) pairs as the Nucleotide Transformer's JAX package counts them, layers
+        from 1; gives {"attention_map_layer_1_number_4": [(T, T), …]}. NOTE: its number 4 is the sixth head.
+        """
+        if bool(layers) == bool(attention_maps_to_save):
+            raise NexVarError("give layers or attention_maps_to_save, one of them", where="attention_maps")
+        if layers:
+            return dict(embedding.attention_maps(self.loaded, seqs, layers))
+        return dict(embedding.jax_attention_maps(self.loaded, seqs, attention_maps_to_save))
 
     def generate(
         self,

@@ -82,7 +82,7 @@ class ByteTokenizer:
         return Encoding(ids, [(i, i + 1) for i in range(len(ids))])
 
     def tokenize(self, text: str) -> list[int]:
-        return self.encode(text).ids
+        return list(text.encode("ascii")) if text.isascii() else self.encode(text).ids
 
     def detokenize(self, ids: Sequence[int]) -> str:
         return "".join(chr(i) for i in ids if 32 <= i < 128)
@@ -343,14 +343,14 @@ class OneHotTokenizer:
             self._table[[ord(base), ord(base.lower())]] = id_
 
     def encode(self, text: str, *, special: bool = True) -> Encoding:
+        return Encoding(self.tokenize(text), [(i, i + 1) for i in range(len(text))])
+
+    def tokenize(self, text: str) -> list[int]:
         ids = self._table[np.frombuffer(text.encode("latin-1", "replace"), dtype=np.uint8)]
         if (ids < 0).any():
             position = int((ids < 0).argmax())
             raise _not_a_base(text[position], position)
-        return Encoding(ids.tolist(), [(i, i + 1) for i in range(len(text))])
-
-    def tokenize(self, text: str) -> list[int]:
-        return self.encode(text).ids
+        return ids.tolist()
 
     def detokenize(self, ids: Sequence[int]) -> str:
         return "".join(self._letters.get(int(i), "") for i in ids)
