@@ -65,7 +65,7 @@ def load(
     Raises NexVarError for anything wrong with the source: one line, nothing executed, nothing deleted.
     """
     where_to = pick_device(device)
-    folder = _as_folder(source)
+    folder = as_folder(source)
     if folder is not None:
         opened = _open_folder(folder, architecture)
     else:
@@ -97,7 +97,8 @@ class _Opened:
     folder: Path | None
 
 
-def _as_folder(source: str | Path) -> Path | None:
+def as_folder(source: str | Path) -> Path | None:
+    """The folder that ``source`` means, or None for a name; NexVarError for a path where there is none."""
     path = Path(source)
     looks_like_path = isinstance(source, Path) or path.is_absolute() or str(source).startswith((".", "~"))
     path = path.expanduser()

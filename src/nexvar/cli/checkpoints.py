@@ -1,4 +1,4 @@
-"""nexvar models, fetch."""
+"""nexvar models, fetch, verify."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import app
+from nexvar.cli._app import Device, Dtype, app
 
 
 @app.command()
@@ -41,3 +41,23 @@ def fetch(
     folder = hub.fetch(card, revision)
     hub.read_weights(card, folder)
     typer.echo(folder)
+
+
+@app.command()
+def verify(
+    source: Annotated[str, typer.Argument(help="a model's name, alias or hub repository, or a folder")],
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    quick: Annotated[bool, typer.Option("--quick", help="without the greedy continuation of 2,000 tokens")] = False,
+    revision: Annotated[str | None, typer.Option(help="instead of the pinned one; checksums then do not apply")] = None,
+) -> None:
+    """Check files, tensors and every value recorded of the real checkpoint; exit code 1 if one differs."""
+    from nexvar.verify import verify as checks
+
+    failed = 0
+    for check in checks(source, device=device, dtype=dtype, quick=quick, revision=revision):
+        typer.echo(check)
+        failed += check.outcome == "FAIL"
+    if failed:
+        typer.echo(f"nexvar: {failed} check(s) failed", err=True)
+        raise typer.Exit(1)

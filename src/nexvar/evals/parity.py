@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from nexvar.errors import EXIT_BAD_INPUT, NexVarError
 from nexvar.load import load
+from nexvar.models import block_taps
 
 TOLERANCE = 5e-4
 Case = dict[str, Tensor]
@@ -70,15 +71,6 @@ def split_cases(tensors: dict[str, Tensor]) -> dict[str, Case]:
             }
             cases[(head + tail).strip(".") or "all"] = members
     return cases
-
-
-def block_taps(tap_names: Sequence[str]) -> list[str]:
-    """The taps that are whole blocks, in order: the most numerous ``<stem>.0, <stem>.1, …``."""
-    stems: dict[str, list[str]] = {}
-    for name in tap_names:
-        if match := re.fullmatch(r"(.+)\.(\d+)", name):
-            stems.setdefault(match[1], []).append(name)
-    return max(stems.values(), key=len, default=[])
 
 
 def expected_taps(case: Case, module: Any) -> dict[str, Tensor]:

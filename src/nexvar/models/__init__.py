@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -96,6 +97,15 @@ def check_taps(requested: Sequence[str], known: Sequence[str]) -> None:
         if name not in known:
             near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.3)) or ", ".join(known[:3])
             raise NexVarError(f"no layer {name!r}", where="layer_names", fix=f"did you mean {near}?")
+
+
+def block_taps(tap_names: Sequence[str]) -> list[str]:
+    """The taps that are whole blocks, in order: the most numerous ``<stem>.0, <stem>.1, …``."""
+    stems: dict[str, list[str]] = {}
+    for name in tap_names:
+        if match := re.fullmatch(r"(.+)\.(\d+)", name):
+            stems.setdefault(match[1], []).append(name)
+    return max(stems.values(), key=len, default=[])
 
 
 def check_attentions(layers: Sequence[int], count: int) -> None:
