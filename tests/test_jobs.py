@@ -25,7 +25,7 @@ OPTIONS = Options(window=64)
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(plan, "PART_ALLELES", 30)
+    monkeypatch.setattr(plan, "PART_TOKENS", 30 * 64)
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ SCRIPT = """
     from tiny import tiny_loaded
     from nexvar import jobs, plan
     from nexvar.score import Options
-    plan.PART_ALLELES = 30
+    plan.PART_TOKENS = 30 * 64
     loaded = tiny_loaded()
     forward = loaded.module.forward
     def slow(*a, **k):

@@ -1,7 +1,7 @@
 """Scoring a file: checked first, cut into parts, each part written atomically, merged at the end.
 
-    VCF ─ scan (every line checked, REFs compared) ─ plan: parts of whole positions
-        ─ each part: model -> OUT.parts/part-00012.parquet (temporary name, then rename)
+    VCF ─ survey (every line checked, REFs compared) ─ plan.py: parts of whole positions
+        ─ each part: model -> OUT.parts/part-000012.parquet (partscorer.py, parts.py), here, in N processes, on Ray
         ─ merge: the input's records + the parts' rows -> VCF, TSV, Parquet; OUT.parts is removed
 
 OUT.parts/manifest.json holds what the scores depend on (contents of the input and of the genome, model, options). The
@@ -12,11 +12,11 @@ and resumed, or cut into shards, gives the same bytes.
 from __future__ import annotations
 
 import json
-import shutil
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -24,35 +24,44 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nexvar import machine, scorers
+from nexvar import machine
 from nexvar.engine import Tally
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
-from nexvar.load import Loaded, load
-from nexvar.parts import PartFile, fingerprint, genome_digest, open_parts, part_path, parts_folder, read_manifest
-from nexvar.plan import Survey, find_parts
-from nexvar.score import MITO_CONTIGS, Options, Resolved, Summary, columns_of, make_circular, rows, score_alleles
+from nexvar.load import Loaded
+from nexvar.parts import (
+    find_manifest,
+    genome_digest,
+    missing_parts,
+    open_parts,
+    part_path,
+    parts_folder,
+    remove_parts,
+    write_part,
+)
+from nexvar.partscorer import Engine, Identity, PartScorer, Setup, Task
+from nexvar.plan import Part, Survey, cut, records_of, survey
+from nexvar.score import MITO_CONTIGS, Options, Resolved, Summary, make_circular
 from nexvar.table import Provenance, check_output, open_writer, read_rows
 from nexvar.variants import Regions, VariantSource, open_variants, parse_region, read_bed
 from nexvar.variants import saturate as every_snv
-from nexvar.vcf import Record
 
 BUILT_IN = "nexvar_mito"
+ENGINES = ("local", "ray")
 DEFAULTS = Options()
+# Options of the command that say where and how fast, not what: the recorded command is the same without them.
+_WHERE_OPTIONS = ("--shard", "--workers", "--engine", "--ray-address", "--cache")
 
 
 @dataclass(frozen=True)
-class Job:
-    """A checked request: everything that can be wrong with files and options has been found."""
+class Inputs:
+    """The files of a run, checked. paths: absolute, for ``merge``."""
 
     reader: VariantSource
     fasta: Fasta
-    loaded: Loaded
-    options: Resolved
-    provenance: Provenance
-    survey: Survey
     regions: Regions | None
-    inputs: dict[str, str | None]  # absolute paths, for ``merge``
+    survey: Survey
+    paths: dict[str, str | None]
 
 
 def score_file(
@@ -70,6 +79,9 @@ def score_file(
     saturate: str | None = None,
     command: str = "",
     shard: tuple[int, int] | None = None,
+    workers: int | None = None,
+    engine: str = "local",
+    ray_address: str | None = None,
     progress: bool = True,
 ) -> Summary:
     """Variants + FASTA -> one or more of .vcf, .vcf.gz (indexed), .tsv, .parquet, in one pass over the model.
@@ -77,8 +89,10 @@ def score_file(
     source: VCF or BCF ("-": standard input), .tsv, .hgvs. model: name, folder or an already loaded one; None is the
     built-in model, for mitochondrial variants only. circular, synonyms: see ``genome.Fasta``. regions: a BED file;
     variants outside get a status instead of a score. saturate: in place of a source, every SNV of a region such as
-    ``chr17:41,197,000-41,198,000`` (1-based, inclusive).
+    ``chr17:41,197,000-41,198,000`` (1-based, inclusive). command: the command line, to be recorded.
     shard: (i, n), 1-based: only every n-th part; ``merge`` (or a run without shard) makes the outputs of all of them.
+    workers: processes, each with the model: one per GPU, or on the CPU; default: this process alone. engine: "ray"
+    makes them actors of the cluster at ray_address (default: one that is started here), as many as it has GPUs.
     """
     targets = [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
     for path in targets:
@@ -86,24 +100,43 @@ def score_file(
     folder = parts_folder(targets[0])
     if shard is not None and "-" in (str(source), str(targets[0])):
         raise NexVarError("standard input and output cannot be cut into shards", where="--shard", fix="use files")
-    job = prepare(source, fasta_path, model, device, dtype, options, circular, synonyms, regions, saturate, command)
+    _check_engine(engine, workers, ray_address, model)
+    inputs = _read_inputs(source, fasta_path, options, circular, synonyms, regions, saturate)
+    loaded = model if isinstance(model, Loaded) else None
+    name = model.card.name if isinstance(model, Loaded) else model or _default_model(inputs.survey.contigs)
+    setup = Setup(
+        model=name,
+        device=device,
+        dtype=dtype,
+        options=options,
+        fasta=Path(fasta_path).absolute(),
+        synonyms=None if synonyms is None else Path(synonyms).absolute(),
+        circular=tuple(sorted(inputs.fasta.circular)),
+        regions=inputs.regions,
+    )
     tally = Tally()
     with ExitStack() as stack:
+        computing = stack.enter_context(_open_engine(setup, engine, workers, ray_address, loaded, inputs.fasta))
         if folder is None:  # standard output: nothing to resume from
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexvar-")))
-        open_parts(folder, _manifest(job))
-        mine = [i for i in range(len(job.survey.parts)) if shard is None or i % shard[1] == shard[0] - 1]
-        run_parts(job, folder, mine, tally, progress=progress)
+        resolved = _as_before(computing.identity.resolved, options, folder)
+        parts = cut(inputs.survey, resolved.window)
+        provenance = replace(computing.identity.provenance, command=_recorded(command))
+        open_parts(folder, _manifest(inputs, computing.identity, resolved, provenance, len(parts)))
+        mine = [part for part in parts if shard is None or part.index % shard[1] == shard[0] - 1]
+        _run(computing, inputs.reader, mine, resolved, folder, tally, progress=progress)
         if shard is not None:
-            missing = sum(not part_path(folder, i).exists() for i in range(len(job.survey.parts)))
-            state = f"{missing:,} of {len(job.survey.parts):,} parts are missing" if missing else "all parts are there"
+            missing = len(missing_parts(folder, range(len(parts))))
+            state = f"{missing:,} of {len(parts):,} parts are missing" if missing else "all parts are there"
             summary = Summary(notes=[f"shard {shard[0]}/{shard[1]} is done; {state}: merge when all shards are"])
         else:
-            summary = _merge(folder, job.reader, job.provenance, len(job.survey.parts), targets)
+            summary = _merge(folder, inputs.reader, provenance, len(parts), targets)
     summary.tally = tally
-    card, other = job.loaded.card, [name for name in job.survey.contigs if name not in MITO_CONTIGS]
-    if card.species is not None and other:
-        summary.notes.append(f"{card.name} knows {card.species} only: scores on {', '.join(other[:3])} mean little")
+    summary.notes += computing.notes
+    other = [name for name in inputs.survey.contigs if name not in MITO_CONTIGS]
+    if computing.identity.species is not None and other:
+        known = f"{provenance.model} knows {computing.identity.species} only"
+        summary.notes.append(f"{known}: scores on {', '.join(other[:3])} mean little")
     return summary
 
 
@@ -115,43 +148,68 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def prepare(
+def _recorded(command: str) -> str:
+    """The command line without what does not change a score, so that 1 and 4 shards give the same bytes."""
+    kept: list[str] = []
+    try:
+        words = iter(shlex.split(command))
+    except ValueError:
+        return command
+    for word in words:
+        if word in _WHERE_OPTIONS:
+            next(words, None)
+        elif not word.startswith(tuple(f"{name}=" for name in _WHERE_OPTIONS)):
+            kept.append(word)
+    return shlex.join(kept)
+
+
+def _check_engine(engine: str, workers: int | None, ray_address: str | None, model: object) -> None:
+    if engine not in ENGINES:
+        raise NexVarError(f"no engine {engine!r}", where="--engine", fix=f"one of {', '.join(ENGINES)}")
+    if workers is not None and workers < 1:
+        raise NexVarError(f"{workers} workers", where="--workers", fix="1 or more")
+    if ray_address is not None and engine != "ray":
+        raise NexVarError("an address without --engine ray", where="--ray-address", fix="add --engine ray")
+    if isinstance(model, Loaded) and ((workers or 1) > 1 or engine != "local"):
+        raise NexVarError("a loaded model stays in its process", where="model", fix="give its name or folder")
+
+
+@contextmanager
+def _open_engine(
+    setup: Setup, engine: str, workers: int | None, ray_address: str | None, loaded: Loaded | None, fasta: Fasta
+) -> Iterator[Engine]:
+    if engine == "ray":
+        from nexvar.ray_engine import RayEngine
+
+        with RayEngine(setup, workers, ray_address) as cluster:
+            yield cluster
+    elif workers is not None and workers > 1:
+        from nexvar.workers import Workers
+
+        with Workers(setup, workers) as processes:
+            yield processes
+    else:
+        yield PartScorer(setup, loaded, fasta)
+
+
+def _read_inputs(
     source: str | Path | None,
     fasta_path: str | Path,
-    model: str | Path | Loaded | None,
-    device: str,
-    dtype: str,
     options: Options,
-    circular: Sequence[str] = (),
-    synonyms: str | Path | None = None,
-    regions: str | Path | None = None,
-    saturate: str | None = None,
-    command: str = "",
-) -> Job:
-    """Check the files, then load the model, then cut the work into parts."""
+    circular: Sequence[str],
+    synonyms: str | Path | None,
+    regions: str | Path | None,
+    saturate: str | None,
+) -> Inputs:
+    """Everything that can be wrong with the files is found here, before a model is loaded."""
     fasta = Fasta(fasta_path, synonyms=synonyms)
     reader = _open_source(source, saturate, fasta)
     make_circular(fasta, circular, reader.circular)
     wanted = read_bed(regions, fasta) if regions is not None else None
-    survey = find_parts(reader, fasta, options.max_ref_mismatch)
-    name = model or _default_model(survey.contigs)
-    loaded = name if isinstance(name, Loaded) else load(name, device=device, dtype=dtype)
-    resolved = options.resolve(loaded)
-    card = loaded.card
-    provenance = Provenance(
-        model=card.name,
-        revision=card.revision or ("built in" if card.weights else "main" if card.repo else "local folder"),
-        window=resolved.window,
-        strand=resolved.strand,
-        dtype=str(loaded.dtype).removeprefix("torch."),
-        readout=", ".join(resolved.how.readouts),
-        command=command,
-        extra=_extra_columns(resolved.how.readouts),
-    )
     paths = {"variants": source, "fasta": fasta_path, "synonyms": synonyms}
-    inputs = {key: None if path is None else str(Path(path).absolute()) for key, path in paths.items()}
-    inputs["saturate"] = saturate
-    return Job(reader, fasta, loaded, resolved, provenance, survey, wanted, inputs)
+    kept = {key: None if path is None else str(Path(path).absolute()) for key, path in paths.items()}
+    found = survey(reader, fasta, options.max_ref_mismatch)
+    return Inputs(reader, fasta, wanted, found, {**kept, "saturate": saturate})
 
 
 def _open_source(source: str | Path | None, saturate: str | None, fasta: Fasta) -> VariantSource:
@@ -161,16 +219,6 @@ def _open_source(source: str | Path | None, saturate: str | None, fasta: Fasta) 
         return every_snv(fasta, parse_region(saturate, fasta))
     assert source is not None
     return open_variants(source, fasta)
-
-
-def _extra_columns(readouts: Sequence[str]) -> dict[str, str]:
-    strands = ("mean over strands", "forward strand", "reverse strand")
-    return {
-        column: f"{scorers.DESCRIPTIONS[name]} ({which})"
-        for name in readouts
-        for column, which in zip(columns_of(name, readouts), strands, strict=True)
-        if not column.startswith("LLR")
-    }
 
 
 def _default_model(contigs: Sequence[str]) -> str:
@@ -190,50 +238,57 @@ def _default_model(contigs: Sequence[str]) -> str:
     )
 
 
-def _manifest(job: Job) -> dict[str, Any]:
+def _as_before(resolved: Resolved, options: Options, folder: Path) -> Resolved:
+    """The batch size of the unfinished run, where the user names none: it follows from memory, which may differ."""
+    found = find_manifest(folder)
+    if found is None or options.batch_tokens is not None:
+        return resolved
+    return replace(resolved, how=replace(resolved.how, batch_tokens=found["options"]["how"]["batch_tokens"]))
+
+
+def _manifest(
+    inputs: Inputs, identity: Identity, resolved: Resolved, provenance: Provenance, parts: int
+) -> dict[str, Any]:
     """What the rows depend on, and what ``merge`` needs."""
     return {
         "nexvar": version("nexvar"),
-        "variants": job.survey.digest,
-        "genome": genome_digest(job.fasta, job.survey.contigs),
-        "circular": sorted(job.fasta.circular),
-        "model": f"{job.provenance.model} {job.provenance.revision} {fingerprint(job.loaded)}",
-        "dtype": job.provenance.dtype,
-        "device": job.loaded.device.type,
-        "regions": job.regions.digest() if job.regions else None,
-        "options": json.loads(json.dumps(asdict(job.options))),
-        "parts": len(job.survey.parts),
-        "inputs": job.inputs,
-        "provenance": asdict(job.provenance),
+        "variants": inputs.survey.digest,
+        "genome": genome_digest(inputs.fasta, inputs.survey.contigs),
+        "circular": sorted(inputs.fasta.circular),
+        "model": f"{provenance.model} {provenance.revision} {identity.fingerprint}",
+        "dtype": provenance.dtype,
+        "device": identity.device,
+        "regions": inputs.regions.digest() if inputs.regions else None,
+        "options": json.loads(json.dumps(asdict(resolved))),
+        "parts": parts,
+        "inputs": inputs.paths,
+        "provenance": asdict(provenance),
     }
 
 
-def run_parts(job: Job, folder: Path, indices: Sequence[int], tally: Tally, *, progress: bool) -> None:
+def _run(
+    computing: Engine,
+    reader: VariantSource,
+    parts: Sequence[Part],
+    resolved: Resolved,
+    folder: Path,
+    tally: Tally,
+    *,
+    progress: bool,
+) -> None:
     """Compute the parts that are not there yet."""
-    todo = [i for i in indices if not part_path(folder, i).exists()]
-    done = sum(job.survey.parts[i].alleles for i in indices) - sum(job.survey.parts[i].alleles for i in todo)
+    missing = set(missing_parts(folder, [part.index for part in parts]))
+    todo = [part for part in parts if part.index in missing]
     if not todo:
         return
-    total = sum(job.survey.parts[i].alleles for i in indices)
+    total = sum(part.alleles for part in parts)
+    done = total - sum(part.alleles for part in todo)
     with tqdm(total=total, initial=done, unit="allele", disable=not progress, delay=2) as bar:
-        for i, records in _records_of(job, todo):
-            writer = PartFile(folder, i, job.provenance)
-            items = ((record, record.variant) for record in records)
-            scored = score_alleles(job.loaded, items, job.fasta, job.options, tally, job.regions)
-            for index, (record, scores) in enumerate(scored, start=job.survey.parts[i].first):
-                writer.write(record, rows(index, record, scores, job.options.how.readouts))
-                bar.update(len(scores))
-            writer.finish()
-
-
-def _records_of(job: Job, indices: Sequence[int]) -> Iterator[tuple[int, list[Record]]]:
-    """The records of these parts (ascending), in one pass over the input."""
-    records, position = iter(job.reader), 0
-    for i in indices:
-        part = job.survey.parts[i]
-        chosen = list(islice(records, part.first - position, part.first - position + part.records))
-        position = part.first + part.records
-        yield i, chosen
+        tasks = (Task(part, records, resolved) for part, records in records_of(reader, todo))
+        for found in computing.run(tasks, bar.update):
+            write_part(folder, found.index, found.data)
+            tally.computed += found.computed
+            tally.naive += found.naive
 
 
 def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Summary:
@@ -242,23 +297,24 @@ def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Su
     targets: other files than ``output``, or several.
     """
     folder = Path(f"{output}.parts")
-    manifest = read_manifest(folder)
+    manifest = find_manifest(folder)
+    if manifest is None:
+        raise NexVarError("no unfinished run is here", where=folder, fix="give the -o of `nexvar score`")
     wanted = list(targets or [output])
     for path in wanted:
         check_output(path)
-    inputs = manifest["inputs"]
-    fasta = Fasta(inputs["fasta"], synonyms=inputs["synonyms"])
-    reader = _open_source(inputs["variants"], inputs["saturate"], fasta)
-    if find_parts(reader, fasta, 1.0).digest != manifest["variants"]:
-        raise NexVarError("the variants changed since they were scored", where=inputs["variants"], fix="score again")
+    paths = manifest["inputs"]
+    fasta = Fasta(paths["fasta"], synonyms=paths["synonyms"])
+    reader = _open_source(paths["variants"], paths["saturate"], fasta)
+    if survey(reader, fasta, 1.0).digest != manifest["variants"]:
+        raise NexVarError("the variants changed since they were scored", where=paths["variants"], fix="score again")
     return _merge(folder, reader, Provenance(**manifest["provenance"]), manifest["parts"], wanted)
 
 
 def _merge(
     folder: Path, reader: VariantSource, provenance: Provenance, parts: int, targets: Sequence[str | Path]
 ) -> Summary:
-    missing = [i for i in range(parts) if not part_path(folder, i).exists()]
-    if missing:
+    if missing := missing_parts(folder, range(parts)):
         raise NexVarError(
             f"{len(missing):,} of {parts:,} parts are missing, the first is {part_path(folder, missing[0]).name}",
             where=folder,
@@ -275,5 +331,5 @@ def _merge(
                 summary.add(row)
             for writer in writers:
                 writer.write(record, found)
-    shutil.rmtree(folder)
+    remove_parts(folder)
     return summary

@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
-from nexvar.load import Loaded
-from nexvar.table import ParquetWriter, Provenance, ScoredAllele
-from nexvar.vcf import Record
+
+NEEDED = {"inputs", "provenance", "parts", "variants", "options"}  # keys without which a manifest is none
+FREE = {"inputs", "provenance"}  # paths and the command line may differ: the contents are what counts
 
 
 def parts_folder(output: str | Path) -> Path | None:
@@ -30,29 +31,88 @@ def part_path(folder: Path, index: int) -> Path:
     return folder / f"part-{index:06}.parquet"
 
 
+def missing_parts(folder: Path, indices: Sequence[int]) -> list[int]:
+    """Those that are not finished."""
+    try:
+        there = {path.name for path in folder.iterdir()}
+    except OSError:
+        there = set()
+    return [i for i in indices if part_path(folder, i).name not in there]
+
+
+def write_part(folder: Path, index: int, data: bytes) -> None:
+    """One finished part: on disk before it has its name, so that not even a power cut leaves half of one."""
+    _write(part_path(folder, index), data, fix="make room; the same command resumes with the parts that are finished")
+
+
+def _write(path: Path, data: bytes, *, fix: str) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise NexVarError(f"cannot be written ({error.strerror or error})", where=path, fix=fix) from None
+
+
 def open_parts(folder: Path, manifest: dict[str, Any]) -> None:
     """Make the folder and its manifest, or check that what is there is of the same job."""
-    path = folder / "manifest.json"
-    try:
-        folder.mkdir(exist_ok=True)
-        if not path.exists():
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(manifest, indent=1))
-            temporary.replace(path)
-            return
-    except OSError as error:
-        raise NexVarError(f"cannot keep parts here ({error.strerror})", where=folder, fix="is the disk full?") from None
-    found = read_manifest(folder)
-    free = ("inputs", "provenance")  # paths and the command line may differ: the contents are what counts
-    changed = [key for key in manifest if key not in free and found.get(key) != manifest[key]]
-    if changed:
-        key = changed[0]
+    found = find_manifest(folder)
+    if found is None:
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            what = f"cannot keep parts here ({error.strerror})"
+            raise NexVarError(what, where=folder, fix="is the disk full?") from None
+        _write(folder / "manifest.json", json.dumps(manifest, indent=1).encode(), fix="make room, and start again")
+        return
+    changed = {key: (found.get(key), value) for key, value in manifest.items() if found.get(key) != value}
+    named = [_difference(key, *values) for key, values in changed.items() if key not in FREE]
+    if named:
         raise NexVarError(
-            f"an unfinished run is here, and since then changed: {', '.join(changed)} "
-            f"({str(found.get(key))[:60]} then, {str(manifest[key])[:60]} now)",
+            f"an unfinished run is here, and since then changed: {', '.join(named)}",
             where=folder,
             fix="undo the change to resume, or delete the folder to start again",
         )
+
+
+def _difference(key: str, then: Any, now: Any) -> str:
+    """What changed, for people: both values, and of options the single one; hashes say nothing."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        inner = [_difference(k, then.get(k), now.get(k)) for k in {**then, **now} if then.get(k) != now.get(k)]
+        return f"{key}: {', '.join(inner)}"
+    if key in ("variants", "genome", "regions"):
+        return key
+    return f"{key} ({str(then)[:60]} then, {str(now)[:60]} now)"
+
+
+def find_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of an unfinished run; None if there is none; NexVarError if it is damaged."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        if any(folder.glob("part-*.parquet")):
+            raise NexVarError("parts without a manifest", where=folder, fix="delete it and start again") from None
+        return None
+    except OSError as error:
+        raise NexVarError(f"cannot be read ({error.strerror})", where=path, fix="check its rights") from None
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or not set(manifest) >= NEEDED:
+        raise NexVarError("the manifest is damaged", where=path, fix=f"delete {folder} and start again")
+    return manifest
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete a merged run. Renamed first: a kill in the middle must not leave parts that the next run would trust."""
+    gone = folder.with_name(f".{folder.name}.merged")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def genome_digest(fasta: Fasta, contigs: Sequence[str]) -> str:
@@ -66,57 +126,3 @@ def genome_digest(fasta: Fasta, contigs: Sequence[str]) -> str:
             for start in range(low, high, 1 << 22):
                 genome.update(fasta.fetch(found.contig, start, min(start + (1 << 22), high)).encode())
     return genome.hexdigest()
-
-
-def fingerprint(loaded: Loaded) -> str:
-    """A short hash of names, shapes and a sample of every weight: tells a local folder's retrained model apart."""
-    digest = hashlib.sha256()
-    for name, tensor in loaded.module.state_dict().items():
-        flat = tensor.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().numpy()
-        digest.update(f"{name} {tuple(tensor.shape)}".encode() + sample.tobytes())
-    return digest.hexdigest()[:16]
-
-
-class PartFile:
-    """One part's Parquet file under a temporary name until ``finish``."""
-
-    def __init__(self, folder: Path, index: int, provenance: Provenance) -> None:
-        self.path = part_path(folder, index)
-        self.temporary = self.path.with_suffix(".tmp")
-        try:
-            self.writer = ParquetWriter(self.temporary, provenance)
-        except OSError as error:
-            raise self._full(error) from None
-
-    def write(self, record: Record, found: Sequence[ScoredAllele]) -> None:
-        self.writer.write(record, found)
-
-    def finish(self) -> None:
-        try:
-            self.writer.close()
-            self.temporary.replace(self.path)
-        except OSError as error:
-            self.temporary.unlink(missing_ok=True)
-            raise self._full(error) from None
-
-    def _full(self, error: OSError) -> NexVarError:
-        return NexVarError(
-            f"cannot be written ({error.strerror or error})",
-            where=self.path,
-            fix="make room; the same command resumes with the parts that are finished",
-        )
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder of parts; NexVarError if there is none or it is damaged."""
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text())
-    except OSError:
-        raise NexVarError("no unfinished run is here", where=folder, fix="give the -o of `nexvar score`") from None
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or not {"inputs", "provenance", "parts", "variants"} <= set(manifest):
-        raise NexVarError("the manifest is damaged", where=path, fix=f"delete {folder} and start again")
-    return manifest

@@ -1,13 +1,16 @@
 """The work plan: one pass over the variants checks them and cuts them into parts of whole positions.
 
-The plan depends on the input alone, and it fixes the batches: whoever computes a part, and whenever, computes the
-same bytes.
+The plan depends on the input and the window alone, and it fixes the batches: whoever computes a part, and whenever,
+computes the same bytes. The first part is small, so that rows are on disk soon; the others grow to a budget of tokens.
 """
 
 from __future__ import annotations
 
 import hashlib
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
@@ -16,13 +19,16 @@ from nexvar.vcf import Record
 from nexvar.windows import Status, allele_windows
 
 CHECKED_RECORDS = 20_000  # how many REFs are compared with the genome before anything is computed
-PART_ALLELES = 512
+STEP_ALLELES = 16
+PART_TOKENS = 1 << 21  # bases of the reference windows of one part: what a kill can cost
+MAX_PART_ALLELES = 2048
 
 
 @dataclass(frozen=True)
 class Part:
     """Records [first, first + records) of the input."""
 
+    index: int
     first: int
     records: int
     alleles: int
@@ -30,31 +36,46 @@ class Part:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over the input found. digest: sha256 of every record; contigs: in order of appearance."""
+    """What one pass over the input found.
 
-    parts: tuple[Part, ...]
+    records, alleles: how many after each place where a part may end: between positions, at least ``STEP_ALLELES``
+    apart. contigs: in order of appearance. digest: sha256 of every record.
+    """
+
+    records: array[int]
+    alleles: array[int]
     contigs: tuple[str, ...]
     digest: str
 
 
-def find_parts(reader: VariantSource, fasta: Fasta, limit: float) -> Survey:
+def survey(reader: VariantSource, fasta: Fasta, limit: float) -> Survey:
     """Read every line once: malformed ones raise, and so does a wrong assembly, the commonest mistake.
 
-    Parts have at least ``PART_ALLELES`` and are cut between positions, so that alleles of one window stay together.
+    limit: the share of REFs that may differ from the genome's.
     """
     digest = hashlib.sha256()
     contigs: dict[str, None] = {}
-    parts: list[Part] = []
-    first = records = alleles = 0
-    last, compared, wrong = None, 0, []
+    ends: tuple[array[int], array[int]] = array("q"), array("q")
+    records = alleles = step = 0
+    chrom, pos0 = "", -1
+    lines: list[str] = []
+    compared, wrong = 0, []
     for record in reader:
-        digest.update(record.raw.encode() + b"\n")
-        contigs[record.chrom] = None
-        here = record.chrom, record.pos0
-        if alleles >= PART_ALLELES and here != last:
-            parts.append(Part(first, records, alleles))
-            first, records, alleles = first + records, 0, 0
-        records, alleles, last = records + 1, alleles + record.alt.count(",") + 1, here
+        if record.chrom != chrom or record.pos0 != pos0:
+            if alleles - step >= STEP_ALLELES:
+                ends[0].append(records)
+                ends[1].append(alleles)
+                step = alleles
+            if record.chrom != chrom:
+                chrom = record.chrom
+                contigs[chrom] = None
+            pos0 = record.pos0
+        records += 1
+        alleles += record.alt.count(",") + 1
+        lines.append(record.raw)
+        if len(lines) == 1000:
+            digest.update("".join(f"{line}\n" for line in lines).encode())
+            lines = []
         if compared < CHECKED_RECORDS:
             detail = _wrong_reference(record, fasta)
             compared += detail is not None
@@ -67,7 +88,10 @@ def find_parts(reader: VariantSource, fasta: Fasta, limit: float) -> Survey:
             where=reader.name,
             fix="was the VCF called on another assembly? give its FASTA, or --max-ref-mismatch 1 to score the rest",
         )
-    return Survey((*parts, Part(first, records, alleles)), tuple(contigs), digest.hexdigest())
+    digest.update("".join(f"{line}\n" for line in lines).encode())
+    ends[0].append(records)
+    ends[1].append(alleles)
+    return Survey(*ends, tuple(contigs), digest.hexdigest())
 
 
 def _wrong_reference(record: Record, fasta: Fasta) -> str | None:
@@ -77,3 +101,25 @@ def _wrong_reference(record: Record, fasta: Fasta) -> str | None:
     if w.status is Status.REF_MISMATCH:
         return f"{record.chrom}:{record.pos0 + 1} REF={variant.ref[:20]} but {w.detail}"
     return None if w.status is Status.UNKNOWN_CONTIG else ""
+
+
+def cut(found: Survey, window: int) -> tuple[Part, ...]:
+    """The parts: of ``STEP_ALLELES`` at first, then twice as many each, up to ``PART_TOKENS`` of windows."""
+    largest = min(max(PART_TOKENS // window, STEP_ALLELES), MAX_PART_ALLELES)
+    wanted = STEP_ALLELES
+    parts: list[Part] = []
+    first = before = 0
+    for records, alleles in zip(found.records, found.alleles, strict=True):
+        if alleles - before >= wanted or records == found.records[-1]:
+            parts.append(Part(len(parts), first, records - first, alleles - before))
+            first, before, wanted = records, alleles, min(2 * wanted, largest)
+    return tuple(parts)
+
+
+def records_of(reader: VariantSource, parts: list[Part]) -> Iterator[tuple[Part, list[Record]]]:
+    """Each part (ascending) with its records, in one pass over the input."""
+    records, position = iter(reader), 0
+    for part in parts:
+        chosen = list(islice(records, part.first - position, part.first - position + part.records))
+        position = part.first + part.records
+        yield part, chosen
