@@ -306,8 +306,21 @@ class Regions:
 
 def read_bed(path: str | Path, fasta: Fasta) -> Regions:
     """The regions of a BED file (0-based half-open, tab-separated), names resolved like those of a VCF."""
+    intervals = []
+    for interval, _ in bed_rows(path, fasta):
+        low, _ = fasta.span(interval.chrom)
+        if interval.end > low:
+            intervals.append(Interval(interval.chrom, max(interval.start, low), interval.end))
+    if not intervals:
+        raise NexVarError(
+            "no regions in the file", where=f"{path}:1", fix="BED has chrom, start and end, by tabs"
+        )
+    return Regions(intervals)
+
+
+def bed_rows(path: str | Path, fasta: Fasta) -> Iterator[tuple[Interval, list[str]]]:
+    """The rows of a BED file in order: the region, with the FASTA's contig name, and the fields as they are."""
     lines = Lines(path)
-    intervals: list[Interval] = []
     for number, line in lines:
         where = f"{lines.name}:{number}"
         if not line.strip() or line.startswith(("#", "track", "browser")):
@@ -325,14 +338,8 @@ def read_bed(path: str | Path, fasta: Fasta) -> Regions:
         if found is None:
             raise NexVarError(f"contig {fields[0][:40]!r} is not in {fasta.path}", where=where,
                               fix="is this BED of the same assembly?")  # fmt: skip
-        low, high = fasta.span(found.contig)
+        _, high = fasta.span(found.contig)
         if not start < end or end > high:
             raise NexVarError(f"{fields[0][:40]}:{start}-{end} is empty or beyond the end ({high})", where=where,
                               fix="BED is 0-based, end exclusive")  # fmt: skip
-        if end > low:
-            intervals.append(Interval(found.contig, max(start, low), end))
-    if not intervals:
-        raise NexVarError(
-            "no regions in the file", where=f"{lines.name}:1", fix="BED has chrom, start and end, by tabs"
-        )
-    return Regions(intervals)
+        yield Interval(found.contig, start, end), fields

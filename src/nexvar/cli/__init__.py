@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from nexvar.cli import checkpoints, evaluation, generation, scoring, training  # noqa: F401  they add their verbs
+from nexvar.cli import checkpoints, embedding, evaluation, generation, scoring, training  # noqa: F401  they add their verbs
 from nexvar.cli._app import app
 from nexvar.errors import EXIT_BAD_INPUT, NexVarError
 

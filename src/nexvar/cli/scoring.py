@@ -1,4 +1,4 @@
-"""nexvar score, saturate, merge."""
+"""nexvar score, saturate, protocols, merge."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ import typer
 
 from nexvar.cli._app import (
     BatchTokens,
+    Begin,
     Circular,
     Device,
     Dtype,
     Explain,
+    Layer,
+    Left,
     Model,
     Outputs,
+    Pool,
+    Protocol,
+    Readout,
+    Span,
     Strand,
     Window,
+    Windowing,
     app,
     report,
 )
@@ -30,11 +38,16 @@ def score(
     fasta: Annotated[Path, typer.Option(help="the reference the variants were called on")],
     output: Outputs,
     model: Model = None,
+    protocol: Protocol = None,
     window: Window = None,
-    readout: Annotated[str | None, typer.Option(help="one or more, by comma; default: the model's")] = None,
-    strand: Strand = "both",
-    layer: Annotated[str | None, typer.Option(help="of embedding readouts; default: the last hidden state")] = None,
-    pool: Annotated[str, typer.Option(help="of embedding readouts: mean, max, last")] = "mean",
+    left: Left = None,
+    windowing: Windowing = "centred",
+    readout: Readout = None,
+    strand: Strand = None,
+    layer: Layer = None,
+    pool: Pool = None,
+    begin: Begin = None,
+    span: Span = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_tokens: BatchTokens = None,
@@ -58,11 +71,16 @@ def score(
             device=device,
             dtype=dtype,
             options=Options(
+                protocol=protocol,
                 window=window,
-                readouts=tuple(readout.split(",")) if readout else None,
+                left=left,
+                windowing=windowing,
+                readouts=_names(readout),
                 strand=strand,
                 layer=layer,
                 pool=pool,
+                begin=begin,
+                span=span,
                 batch_tokens=batch_tokens,
                 max_ref_mismatch=max_ref_mismatch,
             ),
@@ -78,16 +96,39 @@ def score(
     report(summary.lines(explain=explain))
 
 
+def _names(text: str | None) -> tuple[str, ...] | None:
+    """"a,b" -> ("a", "b")."""
+    return tuple(name.strip() for name in text.split(",")) if text is not None else None
+
+
+@app.command()
+def protocols() -> None:
+    """List the published protocols of `--protocol`: what each fixes, and its source."""
+    from nexvar.protocols import PROTOCOLS
+
+    for p in PROTOCOLS.values():
+        typer.echo(f"{p.name}: {p.what}\n    {p.line()}\n    {p.source}")
+
+
 @app.command()
 def saturate(
     region: Annotated[str, typer.Option(help="chr17:41,197,000-41,198,000 (1-based, inclusive), or a contig")],
     fasta: Annotated[Path, typer.Option(help="the reference genome")],
     output: Outputs,
     model: Model = None,
+    protocol: Protocol = None,
     window: Window = None,
-    strand: Strand = "both",
+    left: Left = None,
+    windowing: Windowing = "centred",
+    readout: Readout = None,
+    strand: Strand = None,
+    layer: Layer = None,
+    pool: Pool = None,
+    begin: Begin = None,
+    span: Span = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    batch_tokens: BatchTokens = None,
     circular: Circular = None,
     explain: Explain = False,
 ) -> None:
@@ -102,7 +143,19 @@ def saturate(
         model=model,
         device=device,
         dtype=dtype,
-        options=Options(window=window, strand=strand),
+        options=Options(
+            protocol=protocol,
+            window=window,
+            left=left,
+            windowing=windowing,
+            readouts=_names(readout),
+            strand=strand,
+            layer=layer,
+            pool=pool,
+            begin=begin,
+            span=span,
+            batch_tokens=batch_tokens,
+        ),
         circular=tuple(circular or ()),
         saturate=region,
         command=shlex.join(["nexvar", *sys.argv[1:]]),
@@ -112,10 +165,11 @@ def saturate(
 
 @app.command()
 def merge(
-    output: Annotated[Path, typer.Argument(help="the -o of `nexvar score --shard`")],
+    output: Annotated[Path, typer.Argument(help="the -o of `nexvar score --shard` or `nexvar embed --shard`")],
     also: Annotated[list[Path] | None, typer.Option("-o", "--output", help="write these instead")] = None,
 ) -> None:
     """Join the parts of all shards into the output; no model is loaded."""
-    from nexvar import jobs
+    from nexvar import embedding_file, jobs
 
-    report(jobs.merge(output, also).lines())
+    run = embedding_file.merge if embedding_file.is_unfinished(output) else jobs.merge
+    report(run(output, also).lines())
