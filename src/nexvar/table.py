@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from nexvar.bytesource import BgzfWriter
 from nexvar.errors import NexVarError
@@ -69,6 +69,7 @@ class Provenance:
     """What made the scores; goes into INFO descriptions, the command line of the header and Parquet's metadata.
 
     extra: {name: description} of further float values per allele; each becomes ``NEXVAR_<name>``.
+    settings: {name: value} of whatever else the scores depend on (protocol, windowing, pooling).
     """
 
     model: str
@@ -79,11 +80,12 @@ class Provenance:
     readout: str = ""
     command: str = ""
     extra: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
 
     def describe(self) -> str:
         """``model=…, revision=…, window=…, strand=…, dtype=…``, without what is empty."""
         values = {name: getattr(self, name) for name in ("model", "revision", "window", "strand", "dtype", "readout")}
-        return ", ".join(f"{name}={value}" for name, value in values.items() if value)
+        return ", ".join(f"{name}={value}" for name, value in {**values, **self.settings}.items() if value)
 
     def descriptions(self) -> dict[str, str]:
         """{value name: what it means}, without the prefix."""
@@ -104,15 +106,15 @@ class Writer(Protocol):
         ...
 
 
-def check_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
+def check_output(
+    path: str | Path, inputs: Iterable[str | Path] = (), endings: tuple[str, ...] = (*ENDINGS, "-")
+) -> None:
     """NexVarError unless ``path`` can be written and is none of the ``inputs``: call it before the long work."""
-    if str(path) == "-":
+    if str(path) == "-" and "-" in endings:
         return
     path = Path(path)
-    if not path.name.endswith(ENDINGS):
-        raise NexVarError(
-            f"no format for the ending of {path.name!r}", where=path, fix=f"use {', '.join(ENDINGS)} or -"
-        )
+    if not path.name.endswith(endings):
+        raise NexVarError(f"no format for the ending of {path.name!r}", where=path, fix=f"use {', '.join(endings)}")
     if path.is_dir():
         raise NexVarError("is a directory", where=path, fix="give a file name")
     if not path.parent.is_dir():
@@ -329,7 +331,7 @@ def _cell(value: object) -> str:
 class ParquetWriter:
     """The TSV's columns, in row groups that are written as soon as they are full."""
 
-    def __init__(self, path: Path, provenance: Provenance) -> None:
+    def __init__(self, target: Path | IO[bytes], provenance: Provenance) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -340,7 +342,8 @@ class ParquetWriter:
         fields += [pa.field(name, pa.type_for_alias(kind)) for name, _, kind in _AFTER]
         metadata = {"nexvar": provenance.describe(), "nexvar_command": provenance.command}
         self.schema: pa.Schema = pa.schema(fields, metadata=metadata)
-        self.file = pq.ParquetWriter(str(path), self.schema, compression="zstd")
+        sink = str(target) if isinstance(target, Path) else target
+        self.file = pq.ParquetWriter(sink, self.schema, compression="zstd")
         self.columns: list[list[Any]] = [[] for _ in fields]
 
     def write(self, record: Record, rows: Sequence[ScoredAllele]) -> None:
