@@ -64,12 +64,12 @@ def test_long_sequences_run_in_pieces(monkeypatch):
 
 def test_nucleotides_and_the_site():
     ids, bases = list(b"ATCNGGA"), list(b"ACGT")
-    value = log_likelihoods(LOADED, [[Member(ids, site_end=4)]], batch_tokens=100, nucleotides=True)[0][0]
+    value = log_likelihoods(LOADED, [[Member(ids, ends=(4, 1))]], batch_tokens=100, nucleotides=True)[0][0]
     with torch.no_grad():
         of_bases = LOADED.module(torch.tensor([ids])).logits[0][:, bases].double().log_softmax(-1)
     expected = sum(float(of_bases[t - 1, bases.index(ids[t])]) for t in range(1, 7) if ids[t] in bases)
     assert value.nucleotides == pytest.approx(expected, abs=1e-4)
-    assert value.site == pytest.approx(alone(ids[:4]), abs=1e-4)
+    assert value.until == (pytest.approx(alone(ids[:4]), abs=1e-4), 0.0)
     assert value.total == pytest.approx(alone(ids), abs=1e-4)
     assert value.predictions == 6
 

@@ -59,7 +59,7 @@ def pool(hidden_BLD: Tensor, real_BL: Tensor, method: str) -> Tensor:
         position = torch.arange(hidden.shape[1], device=hidden.device)
         last = position.masked_fill(~real_BL, -1).amax(1).clamp(min=0)
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
-    raise NexVarError(f"no pooling {method!r}", where="pool", fix="'mean', 'max', 'last', 'cls' or 'none'")
+    raise NexVarError(f"no pooling {method!r}", where="pool", fix="'mean', 'max' or 'last'")
 
 
 DISTANCES = ("cosine", "l1", "l2", "dot")

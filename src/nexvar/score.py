@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from nexvar import scorers
+from nexvar import protocols, scorers
 from nexvar.engine import Member, Tally, default_batch_tokens, log_likelihoods
 from nexvar.errors import NexVarError
 from nexvar.genome import MITO_ACCESSION, MITO_NAMES, Fasta, Variant, reverse_complement
@@ -22,9 +22,10 @@ from nexvar.readout import reduce_log_likelihood
 from nexvar.table import ScoredAllele
 from nexvar.variants import Regions, open_variants
 from nexvar.vcf import Record
-from nexvar.windows import Status, Windows, make_windows
+from nexvar.windows import Status, Windows, make_windows, tile_left, tile_step
 
 STRANDS = ("both", "forward")
+WINDOWINGS = ("centred", "tiled")
 MITO_CONTIGS = (*MITO_NAMES, MITO_ACCESSION)
 
 T = TypeVar("T")
@@ -32,49 +33,92 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Options:
-    """How variants are scored; None is the model's own choice (its card).
+    """How variants are scored; None is the protocol's choice, and without one the model's own (its card).
 
-    window: bases around a variant. readouts: see scorers.py; the first is the score, the others become columns.
-    strand: "both" averages the forward and the reverse-complement strand and keeps each; "forward" is one pass.
-    layer, pool: of the embedding readouts. batch_tokens: tokens in one forward (by device).
+    protocol: a published preset (protocols.py); what is given here overrides it.
+    window: bases around a variant. left: how many of them stand before it (default: half).
+    windowing: "tiled" scores the variants of a stretch in one common window, which is another score (docs/scoring.md).
+    readouts: see scorers.py; the first is the score, the others become columns.
+    strand: "both" (default) averages the forward and the reverse-complement strand and keeps each; "forward" is one.
+    layer, pool: of the embedding readouts. span: bases on each side of the allele in ``pll``.
+    begin: put the model's begin token before every window. batch_tokens: tokens in one forward (by device).
     share: compute common beginnings once. max_ref_mismatch: stop when more than this share of the REFs (and at least
     three) is not what the genome has.
     """
 
     window: int | None = None
     readouts: tuple[str, ...] | None = None
-    strand: str = "both"
+    strand: str | None = None
     layer: str | None = None
-    pool: str = "mean"
+    pool: str | None = None
     batch_tokens: int | None = None
     share: bool = True
     max_ref_mismatch: float = 0.05
+    protocol: str | None = None
+    left: int | None = None
+    begin: bool | None = None
+    span: int = 0
+    windowing: str = "centred"
 
     def __post_init__(self) -> None:
-        if self.strand not in STRANDS:
+        if self.strand is not None and self.strand not in STRANDS:
             raise NexVarError(f"no strand {self.strand!r}", where="--strand", fix=f"one of {', '.join(STRANDS)}")
+        if self.windowing not in WINDOWINGS:
+            fix = f"one of {', '.join(WINDOWINGS)}"
+            raise NexVarError(f"no windowing {self.windowing!r}", where="--windowing", fix=fix)
         if self.window is not None and self.window < 2:
             raise NexVarError(f"window of {self.window}", where="--window", fix="2 bases or more")
+        if self.left is not None and self.left < 0:
+            raise NexVarError(f"{self.left} bases before the variant", where="--left", fix="0 or more")
+        if self.left is not None and self.windowing == "tiled":
+            raise NexVarError("a tile has its variants anywhere", where="--left", fix="leave it out, or --windowing")
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise NexVarError(f"batch of {self.batch_tokens} tokens", where="--batch-tokens", fix="1 or more")
+        if not 0 <= self.span <= 1_000_000:
+            raise NexVarError(f"span of {self.span} bases", where="--span", fix="0 or more")
         if not 0 <= self.max_ref_mismatch <= 1:
             raise NexVarError(f"{self.max_ref_mismatch}", where="--max-ref-mismatch", fix="a share from 0 to 1")
+        if self.protocol is not None:
+            protocols.get(self.protocol)
 
     def resolve(self, loaded: Loaded) -> Resolved:
         """Every choice made, for this model and device; NexVarError for one that it does not offer."""
         card = loaded.card
-        window = self.window or min(card.window, card.context)
+        preset = protocols.get(self.protocol).values(card) if self.protocol else {}
+        if preset.get("left") is not None and self.window is not None and self.left is None:
+            raise NexVarError(
+                f"{self.protocol} puts the variant behind {preset['left']} of {preset['window']} bases",
+                where="--window",
+                fix="give --left too where you give --window",
+            )
+        given = {name: getattr(self, name) for name in preset if getattr(self, name) is not None}
+        chosen = {**vars(self), **preset, **given}
+        window = chosen["window"] or min(card.window, card.context)
         if window > card.context:
             raise NexVarError(
                 f"window of {window:,} bases, but the context of {card.name} is {card.context:,}",
                 where="--window",
                 fix=f"at most {card.context:,}",
             )
-        readouts = self.readouts or (card.readout,)
+        left = window // 2 if chosen["left"] is None or self.windowing == "tiled" else chosen["left"]
+        if left >= window:
+            raise NexVarError(f"{left} bases before the variant in a window of {window:,}", where="--left",
+                              fix="fewer than the window has")  # fmt: skip
+        readouts = tuple(chosen["readouts"] or (card.readout,))
         scorers.check_readouts(readouts, loaded)
+        pool = chosen["pool"] or "mean"
+        scorers.check_pool(pool, loaded)
         tokens = self.batch_tokens or default_batch_tokens(loaded)
-        how = scorers.How(readouts, tokens, self.share, self.layer, self.pool)
-        return Resolved(window, self.strand, how)
+        how = scorers.How(readouts, tokens, self.share, self.layer, pool, _begin(loaded, chosen["begin"]), self.span)
+        return Resolved(window, chosen["strand"] or "both", how, left, self.windowing, self.protocol)
+
+
+def _begin(loaded: Loaded, wanted: bool | None) -> tuple[int, ...]:
+    """The tokens before a window: those of the card, unless the user or the protocol says."""
+    bos = loaded.card.bos_id
+    if wanted and bos is None:
+        raise NexVarError(f"{loaded.card.name} has no begin token", where="--begin", fix="leave it out")
+    return () if bos is None or wanted is False else (bos,)
 
 
 @dataclass(frozen=True)
@@ -84,6 +128,34 @@ class Resolved:
     window: int
     strand: str
     how: scorers.How
+    left: int
+    windowing: str = "centred"
+    protocol: str | None = None
+
+    @property
+    def together(self) -> int:
+        """Bases whose variants belong in one part: a tile that one pass serves is not computed twice."""
+        one_pass = all(name in scorers.ONE_PASS for name in self.how.readouts)
+        return tile_step(self.window) if self.windowing == "tiled" and one_pass else 1
+
+    def settings(self) -> dict[str, str]:
+        """What else a reader of the scores must know, name -> value, for headers."""
+        found = {} if self.protocol is None else {"protocol": self.protocol}
+        if self.windowing == "tiled":
+            found["windowing"] = "tiled (not the score of a window around the variant)"
+        elif self.left != self.window // 2:
+            found["left"] = str(self.left)
+        if any(name in scorers.EMBEDDING for name in self.how.readouts):
+            found |= {"layer": self.how.layer or "last hidden", "pool": self.how.pool}
+        if self.how.begin:
+            found["begin"] = " ".join(map(str, self.how.begin))
+        if "pll" in self.how.readouts:
+            found["span"] = str(self.how.span)
+        return found
+
+    def columns(self, readout: str) -> tuple[str, str, str]:
+        """Column names of a readout, its forward and its reverse value; see ``columns_of``."""
+        return columns_of(readout, self.how.readouts, tiled=self.windowing == "tiled")
 
 
 @dataclass
@@ -218,29 +290,31 @@ def _parts(
     part: list[tuple[T, list[Windows]]] = []
     alleles, last = 0, None
     for item, variant in items:
-        here = variant.chrom, variant.pos
+        here = variant.chrom, variant.pos // options.together
         if alleles >= enough and here != last:
             yield part
             part, alleles = [], 0
-        windows = _windows(variant, fasta, options.window, regions)
+        windows = _windows(variant, fasta, options, regions)
         part.append((item, windows))
         alleles, last = alleles + len(windows), here
     if part:
         yield part
 
 
-def _windows(variant: Variant, fasta: Fasta, window: int, regions: Regions | None) -> list[Windows]:
+def _windows(variant: Variant, fasta: Fasta, options: Resolved, regions: Regions | None) -> list[Windows]:
     found = fasta.resolve(variant.chrom) if regions is not None else None
     if regions is not None and found is not None and (found.contig, variant.pos) not in regions:
         return [Windows(Status.OUTSIDE_REGIONS, *found)] * len(variant.alts)
-    return make_windows(fasta, variant, window)
+    left = tile_left(variant.pos, options.window) if options.windowing == "tiled" else options.left
+    return make_windows(fasta, variant, options.window, left=left)
 
 
 def _score_part(loaded: Loaded, windows: list[Windows], options: Resolved, tally: Tally) -> list[AlleleScore]:
     """Scores of these windows, in order; both strands go through the model together."""
     scored = [w for w in windows if w.status.scored]
     both = options.strand == "both"
-    twice = both and not loaded.module.rc_equivariant  # else the other strand's values are known to be the same
+    same = loaded.module.rc_equivariant and options.how.pool != "last"  # the other strand's values are known, then
+    twice = both and not same
     strands = scored + [w.reverse() for w in scored] if twice else scored
     values = scorers.score_windows(loaded, strands, options.how, tally)
     reverse = values[len(scored) :] if twice else values
@@ -264,12 +338,10 @@ def score_variants(
     resolved = options.resolve(loaded)
     items = ((record, record.variant) for record in reader)
     for index, (record, scores) in enumerate(score_alleles(loaded, items, fasta, resolved, Tally())):
-        yield from rows(index, record, scores, resolved.how.readouts)
+        yield from rows(index, record, scores, resolved)
 
 
-def rows(
-    index: int, record: Record, scores: Sequence[AlleleScore], readouts: Sequence[str]
-) -> list[ScoredAllele]:
+def rows(index: int, record: Record, scores: Sequence[AlleleScore], options: Resolved) -> list[ScoredAllele]:
     """The output rows of one record, one per ALT; ``index`` is the record's place in the input, from 0."""
     found = []
     for allele, (alt, score) in enumerate(zip(record.alts, scores, strict=True)):
@@ -280,18 +352,21 @@ def rows(
         )  # fmt: skip
         if w.status.scored:
             row.window_start, row.window_end, row.n_fraction = w.start, w.end, w.n_fraction
-            for name in readouts:
-                columns = dict(zip(columns_of(name, readouts), (score.mean(name), *score.values[name]), strict=True))
+            for name in options.how.readouts:
+                columns = dict(zip(options.columns(name), (score.mean(name), *score.values[name]), strict=True))
                 row.extra |= columns
             row.llr, row.llr_fwd, row.llr_rev = (row.extra.pop(name, None) for name in ("LLR", "LLR_FWD", "LLR_REV"))
         found.append(row)
     return found
 
 
-def columns_of(readout: str, readouts: Sequence[str]) -> tuple[str, str, str]:
-    """Column names of a readout, its forward and its reverse value: the first log-ratio is LLR, others by name."""
+def columns_of(readout: str, readouts: Sequence[str], *, tiled: bool = False) -> tuple[str, str, str]:
+    """Column names of a readout, its forward and its reverse value: the first log-ratio is LLR, others by name.
+
+    Tiled scores are never called LLR.
+    """
     ratios = [name for name in readouts if name not in scorers.EMBEDDING]
-    name = "LLR" if ratios[:1] == [readout] else readout.upper()
+    name = f"{readout.upper()}_TILED" if tiled else "LLR" if ratios[:1] == [readout] else readout.upper()
     return name, f"{name}_FWD", f"{name}_REV"
 
 

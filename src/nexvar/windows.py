@@ -100,6 +100,16 @@ def make_windows(fasta: Fasta, variant: Variant, window: int = WINDOW, *, left: 
     ]
 
 
+def tile_step(window: int) -> int:
+    """Bases from one tile to the next: the variants of a tile are in the middle half of its window."""
+    return max(1, window // 2)
+
+
+def tile_left(pos: int, window: int) -> int:
+    """Bases before a variant in the window of its tile: every variant of the tile gets the same reference window."""
+    return (window - tile_step(window)) // 2 + pos % tile_step(window)
+
+
 def allele_windows(
     fasta: Fasta,
     chrom: str,

@@ -15,6 +15,7 @@ from nexvar.cli._app import (
     Circular,
     Device,
     Dtype,
+    Engine,
     Explain,
     Layer,
     Left,
@@ -22,13 +23,16 @@ from nexvar.cli._app import (
     Outputs,
     Pool,
     Protocol,
+    RayAddress,
     Readout,
     Span,
     Strand,
     Window,
     Windowing,
+    Workers,
     app,
     report,
+    resumable,
 )
 
 
@@ -56,13 +60,16 @@ def score(
     regions: Annotated[Path | None, typer.Option(help="BED: variants outside get a status, not a score")] = None,
     max_ref_mismatch: Annotated[float, typer.Option(help="stop above this share of wrong REFs; 1: never")] = 0.05,
     shard: Annotated[str | None, typer.Option(help="i/n: every n-th part only; then `nexvar merge`")] = None,
+    workers: Workers = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     explain: Explain = False,
 ) -> None:
     """Score every allele of a VCF with a genomic language model. The same command resumes a run that was stopped."""
     from nexvar import jobs
     from nexvar.score import Options
 
-    try:
+    with resumable():
         summary = jobs.score_file(
             vcf,
             fasta,
@@ -88,11 +95,11 @@ def score(
             synonyms=synonyms,
             regions=regions,
             command=shlex.join(["nexvar", *sys.argv[1:]]),
-            shard=jobs.parse_shard(shard) if shard else None,
+            shard=jobs.parse_shard(shard) if shard is not None else None,
+            workers=workers,
+            engine=engine,
+            ray_address=ray_address,
         )
-    except KeyboardInterrupt:
-        typer.echo("nexvar: interrupted: the finished parts are kept, the same command resumes", err=True)
-        raise typer.Exit(130) from None
     report(summary.lines(explain=explain))
 
 
@@ -130,6 +137,7 @@ def saturate(
     dtype: Dtype = "auto",
     batch_tokens: BatchTokens = None,
     circular: Circular = None,
+    workers: Workers = None,
     explain: Explain = False,
 ) -> None:
     """Score every SNV of a region."""
