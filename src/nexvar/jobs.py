@@ -120,7 +120,7 @@ def score_file(
         if folder is None:  # standard output: nothing to resume from
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexvar-")))
         resolved = _as_before(computing.identity.resolved, options, folder)
-        parts = cut(inputs.survey, resolved.window)
+        parts = cut(inputs.survey, inputs.reader, resolved.window, resolved.together)
         provenance = replace(computing.identity.provenance, command=_recorded(command))
         open_parts(folder, _manifest(inputs, computing.identity, resolved, provenance, len(parts)))
         mine = [part for part in parts if shard is None or part.index % shard[1] == shard[0] - 1]

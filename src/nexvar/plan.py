@@ -103,17 +103,33 @@ def _wrong_reference(record: Record, fasta: Fasta) -> str | None:
     return None if w.status is Status.UNKNOWN_CONTIG else ""
 
 
-def cut(found: Survey, window: int) -> tuple[Part, ...]:
-    """The parts: of ``STEP_ALLELES`` at first, then twice as many each, up to ``PART_TOKENS`` of windows."""
+def cut(found: Survey, reader: VariantSource, window: int, together: int = 1) -> tuple[Part, ...]:
+    """The parts: of ``STEP_ALLELES`` at first, then twice as many each, up to ``PART_TOKENS`` of windows.
+
+    together: variants of one stretch of so many bases (a tile) stay in one part; above 1 the input is read again.
+    """
     largest = min(max(PART_TOKENS // window, STEP_ALLELES), MAX_PART_ALLELES)
     wanted = STEP_ALLELES
     parts: list[Part] = []
     first = before = 0
-    for records, alleles in zip(found.records, found.alleles, strict=True):
+    ends = _tile_ends(reader, together) if together > 1 else zip(found.records, found.alleles, strict=True)
+    for records, alleles in ends:
         if alleles - before >= wanted or records == found.records[-1]:
             parts.append(Part(len(parts), first, records - first, alleles - before))
             first, before, wanted = records, alleles, min(2 * wanted, largest)
     return tuple(parts)
+
+
+def _tile_ends(reader: VariantSource, together: int) -> Iterator[tuple[int, int]]:
+    """(records, alleles) behind each stretch of ``together`` bases."""
+    records = alleles = 0
+    last = None
+    for record in reader:
+        here = record.chrom, record.pos0 // together
+        if last not in (None, here):
+            yield records, alleles
+        records, alleles, last = records + 1, alleles + record.alt.count(",") + 1, here
+    yield records, alleles
 
 
 def records_of(reader: VariantSource, parts: list[Part]) -> Iterator[tuple[Part, list[Record]]]:

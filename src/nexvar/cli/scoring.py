@@ -144,30 +144,32 @@ def saturate(
     from nexvar import jobs
     from nexvar.score import Options
 
-    summary = jobs.score_file(
-        None,
-        fasta,
-        output,
-        model=model,
-        device=device,
-        dtype=dtype,
-        options=Options(
-            protocol=protocol,
-            window=window,
-            left=left,
-            windowing=windowing,
-            readouts=_names(readout),
-            strand=strand,
-            layer=layer,
-            pool=pool,
-            begin=begin,
-            span=span,
-            batch_tokens=batch_tokens,
-        ),
-        circular=tuple(circular or ()),
-        saturate=region,
-        command=shlex.join(["nexvar", *sys.argv[1:]]),
-    )
+    with resumable():
+        summary = jobs.score_file(
+            None,
+            fasta,
+            output,
+            model=model,
+            device=device,
+            dtype=dtype,
+            options=Options(
+                protocol=protocol,
+                window=window,
+                left=left,
+                windowing=windowing,
+                readouts=_names(readout),
+                strand=strand,
+                layer=layer,
+                pool=pool,
+                begin=begin,
+                span=span,
+                batch_tokens=batch_tokens,
+            ),
+            circular=tuple(circular or ()),
+            saturate=region,
+            workers=workers,
+            command=shlex.join(["nexvar", *sys.argv[1:]]),
+        )
     report(summary.lines(explain=explain))
 
 
