@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from nexvar import models
 from nexvar.errors import NexVarError
 
 CONFIG_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError)
 MAX_LAYERS = 10_000
+RANDOM_FILLS = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
 
 
 @contextmanager
@@ -66,11 +68,24 @@ def _bounded(values: dict[str, Any], where: object) -> None:
 def build(architecture: str, config: Any, where: object = None) -> nn.Module:
     """``Model(config)`` on the meta device: names and shapes, no memory."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Outline():
             module: nn.Module = models.get(architecture).Model(config)
     except CONFIG_ERRORS as error:
         raise NexVarError(f"no {architecture} model has this config ({error})", where=where) from error
     return module
+
+
+class _Outline(TorchFunctionMode):
+    """Arithmetic on the meta device makes torch import its whole compiler (three seconds). Two things need it: draws of
+    random values, which do nothing there and are left out, and tables from ``arange``, which stay on the CPU."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in RANDOM_FILLS:
+            return args[0] if args else kwargs["tensor"]
+        if func is torch.arange:
+            return func(*args, **{"device": "cpu", **kwargs})
+        return func(*args, **kwargs)
 
 
 def convert(arch: Any, official: dict[str, Tensor], config: Any, where: object) -> dict[str, Tensor]:

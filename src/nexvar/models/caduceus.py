@@ -209,7 +209,7 @@ class Mamba(nn.Module):
         self.conv1d = nn.Conv1d(E, E, config.d_conv, groups=E, padding=config.d_conv - 1, bias=config.conv_bias)
         self.x_proj = Linear(E, R + 2 * N, bias=False)
         self.dt_proj = Linear(R, E)
-        self.A_log = nn.Parameter(torch.arange(1, N + 1).float().log().repeat(E, 1))
+        self.A_log = nn.Parameter(torch.empty(E, N).copy_(torch.arange(1, N + 1).float().log()))
         self.D = nn.Parameter(torch.ones(E))
 
     def scan_inputs(self, x_RTE: Tensor, past_RPE: Tensor | None) -> tuple[Tensor, ...]:
@@ -316,6 +316,9 @@ class Layer(nn.Module):
         self.mixer = BiMamba(config)
         self.norm = Norm(config)
 
+    def forward(self, residual_RLD: Tensor) -> Tensor:
+        return self.mixer(residual_RLD, self.norm)
+
 
 class Embeddings(nn.Module):
     """``word_embeddings.weight`` and, for PS, ``word_embeddings.complement_map``."""
@@ -413,7 +416,7 @@ class Model(nn.Module):
             tap(f"{name}.residual", residual)
             if f"{name}.norm" in wanted:
                 tap(f"{name}.norm", layer.norm(residual))
-            hidden = layer.mixer(residual, layer.norm)
+            hidden = layer(residual)
             tap(name, hidden)
         residual = residual + hidden
         if self.last_hidden in wanted:
