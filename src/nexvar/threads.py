@@ -1,0 +1,33 @@
+"""How many CPU threads a piece of work deserves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+# Multiply-adds of the largest matrix product up to which one thread is as fast as several (measured on EPYC, 2 cores:
+# a matrix-vector product is bound by memory), and far faster where others keep the cores busy: every product ends with
+# all threads waiting for the last one.
+ONE_THREAD = 1 << 24
+
+
+def largest_matrix(module: nn.Module) -> int:
+    """Elements of the module's largest 2-d parameter: the multiply-adds of its largest product, for one token."""
+    return max((p.numel() for p in module.parameters() if p.ndim == 2), default=0)
+
+
+@contextmanager
+def threads_for(multiply_adds: int) -> Iterator[None]:
+    """One CPU thread inside, if no product is larger than ``ONE_THREAD``."""
+    before = torch.get_num_threads()
+    if multiply_adds > ONE_THREAD or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
