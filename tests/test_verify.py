@@ -256,3 +256,18 @@ def test_exit_codes(tmp_path, module, recorded):
     assert result.returncode == 1 and "FAIL" in result.stdout and "no weights" in result.stdout
     offline = nexvar("nexvar_7b")
     assert offline.returncode == 1 and "nexvar fetch nexvar_7b" in offline.stdout
+
+
+@pytest.mark.parametrize("shown", ["prompts.csv", "other sequences"])
+def test_the_readme_test_script(shown, monkeypatch, capsys):
+    """`python test/test_nexvar.py --model_name …`, with the built-in model; other sequences must not pass."""
+    import runpy
+
+    if shown != "prompts.csv":
+        monkeypatch.setattr(verify, "prompts", lambda: ["ACGTTGCA" * 20])
+    script = Path(__file__).parent.parent / "test" / "test_nexvar.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--model_name", "nexvar_mito", "--device", "cpu"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(script), run_name="__main__")
+    assert stop.value.code == (0 if shown == "prompts.csv" else 1)
+    assert ("Test passed" if shown == "prompts.csv" else "FAILED") in capsys.readouterr().out

@@ -53,6 +53,7 @@ def load(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
+    weights: str | Path | None = None,
     allow_wrong_fp8: bool = False,
 ) -> Loaded:
     """A model from a card's name, alias or hub repository, or from a folder.
@@ -61,17 +62,20 @@ def load(
     device: "auto" is the first of cuda, mps, cpu that exists.
     dtype: "auto" is the checkpoint's own.
     revision: a hub revision instead of the card's pinned one.
+    weights: the card's official weight file (or the first of its parts) where it is already here: no download.
     allow_wrong_fp8: load 20B/40B where their FP8 numbers cannot be had (or NEXVAR_ALLOW_WRONG_FP8=1).
     Raises NexVarError for anything wrong with the source: one line, nothing executed, nothing deleted.
     """
     where_to = pick_device(device)
     folder = as_folder(source)
+    if folder is not None and weights is not None:
+        raise NexVarError("weights= goes with a model's name, not with a folder", where=folder)
     if folder is not None:
         opened = _open_folder(folder, architecture)
     else:
         named = cards.get(str(source))
         _refuse_wrong_fp8(named, where_to, allow_wrong_fp8)
-        opened = _open_card(named, revision)
+        opened = _open_card(named, revision) if weights is None else _open_file(named, Path(weights))
     card, where = opened.card, folder or opened.card.name
     _refuse_wrong_fp8(card, where_to, allow_wrong_fp8)
     wanted = _pick_dtype(dtype, card)
@@ -195,6 +199,17 @@ def _open_card(card: Card, revision: str | None) -> _Opened:
     folder = hub.fetch(card, revision)
     config = compare_config(card, config, folder / "config.json")
     return _Opened(card, config, hub.read_weights(card, folder), False, folder)
+
+
+def _open_file(card: Card, path: Path) -> _Opened:
+    """A card's official weights in a file of the user's; its config values come from the card."""
+    path = path.expanduser()
+    if not path.is_file():
+        raise NexVarError("no such file", where=path)
+    config = make_config(card.architecture, card.config, f"card {card.name}")
+    if card.config_file:
+        config = compare_config(card, config, path.parent / "config.json")
+    return _Opened(card, config, checkpoint.read(checkpoint.parts_of(path)), False, path.parent)
 
 
 def compare_config(card: Card, config: Any, path: Path) -> Any:

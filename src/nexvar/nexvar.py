@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nexvar import embed as embedding
+from nexvar import fill as filling
 from nexvar import generate as generation
 from nexvar import score
 from nexvar.errors import NexVarError
@@ -28,6 +29,7 @@ class NexVar:
     network), or a folder with config.json and weights in the official layout.
     architecture: for a folder whose config.json does not tell.
     device: "auto" (CUDA, else MPS, else CPU) or any torch device. dtype: "auto" (the card's), "float32", "bfloat16".
+    weights: the named model's official weight file where it is already here.
     allow_wrong_fp8: load 20B/40B off Hopper GPUs, where their numbers are wrong (see docs/checkpoints.md).
 
     Raises NexVarError: unknown name, a checkpoint that is damaged, hostile or of another architecture.
@@ -47,6 +49,7 @@ class NexVar:
         revision: str | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
+        weights: str | Path | None = None,
         allow_wrong_fp8: bool = False,
     ) -> None:
         self.loaded = load(
@@ -55,6 +58,7 @@ class NexVar:
             revision=revision,
             device=device,
             dtype=dtype,
+            weights=weights,
             allow_wrong_fp8=allow_wrong_fp8,
         )
         self.model = self.loaded.module
@@ -177,11 +181,24 @@ class NexVar:
         top_p: float = 1.0,
         seed: int | None = None,
         *,
+        alphabet: str | None = None,
+        stop: str | int | Sequence[str | int] = (),
+        guide: generation.Guide | None = None,
+        beam: int = 2,
+        branches: int = 4,
+        chunk: int = 128,
         return_logits: bool = False,
         cached_generation: bool = True,
         progress: bool = False,
     ) -> generation.Generation:
-        """``n_tokens`` new tokens after each prompt; prompts of any lengths. See ``generate.generate``."""
+        """Up to ``n_tokens`` new tokens after each prompt; prompts of any lengths; see docs/generation.md.
+
+        top_k: 1 is greedy, 0 keeps every token; top_p: 1.0 keeps every token. seed: equal seeds give equal tokens,
+        whatever else is in the batch; copies of one prompt get seed, seed + 1, …
+        alphabet: "ACGT" draws these letters only. stop: strings or token ids that end a sequence, as its last part.
+        guide: ``guide(prompt, candidates) -> scores`` (higher is better); every ``chunk`` tokens each of ``beam``
+        sequences has ``branches`` continuations, and the best ``beam`` by the guide go on.
+        """
         return generation.generate(
             self.loaded,
             prompt_seqs,
@@ -190,10 +207,41 @@ class NexVar:
             top_k=top_k,
             top_p=top_p,
             seed=seed,
+            alphabet=alphabet,
+            stop=stop,
+            guide=guide,
+            beam=beam,
+            branches=branches,
+            chunk=chunk,
             cached=cached_generation,
             return_logits=return_logits,
             progress=progress,
         )
+
+    def generate_stream(
+        self,
+        prompt_seqs: Sequence[str],
+        n_tokens: int = 500,
+        temperature: float = 1.0,
+        top_k: int = 4,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        *,
+        alphabet: str | None = None,
+        stop: str | int | Sequence[str | int] = (),
+    ) -> Iterator[generation.Token]:
+        """The tokens of ``generate``, each as soon as it is drawn; ``prompt`` of each is the index of its prompt."""
+        how = generation.Sampling(n_tokens, temperature, top_k, top_p, alphabet, stop)
+        return generation.stream(self.loaded, prompt_seqs, how, seed=seed)
+
+    def fill(
+        self, seqs: Sequence[str], *, steps: int | None = None, temperature: float = 0.0, seed: int = 0
+    ) -> list[filling.Filled]:
+        """Masked models: every N replaced by the base that the model expects, with probabilities; see ``fill.fill``.
+
+        steps: forwards a sequence; 1 fills everything at once, None one token at a time, the most certain first.
+        """
+        return filling.fill(self.loaded, seqs, steps=steps, temperature=temperature, seed=seed)
 
     def __repr__(self) -> str:
         return f"NexVar({self.card.name!r}, device={str(self.device)!r}, dtype={str(self.loaded.dtype)!r})"

@@ -100,15 +100,18 @@ def convert_to_safetensors(source: str | Path, target: str | Path) -> Path:
     tensor is left out. Returns ``target``.
     """
     source, target = Path(source), Path(target)
-    if source.is_dir():
-        files = find_weights(source)
-    elif part := PART.match(source.name):
-        names = group_parts((p.name for p in source.parent.iterdir()), source.parent)[part[1]]
-        files = [[source.parent / name for name in names]]
-    else:
-        files = [[source]]
+    files = find_weights(source) if source.is_dir() else [parts_of(source)]
     safetensors.write(read_files(files), target, {"format": "pt"})
     return target
+
+
+def parts_of(path: Path) -> list[Path]:
+    """All parts of the file that ``path`` (``x.pt.part0``) is a part of; itself where it is whole."""
+    part = PART.match(path.name)
+    if part is None:
+        return [path]
+    names = group_parts((p.name for p in path.parent.iterdir()), path.parent)[part[1]]
+    return [path.parent / name for name in names]
 
 
 def find_weights(folder: Path) -> list[list[Path]]:
