@@ -33,7 +33,7 @@ import torch
 from nexvar import NexVar, jobs, score
 from nexvar.evals import metrics
 from nexvar.train import data
-from nexvar.train.markov import Markov
+from nexvar.train.markov import CODE, Markov
 from nexvar.train.recipe import read
 
 ROOT = Path(__file__).parent.parent
@@ -275,41 +275,96 @@ def proteins_found(dna: str, known: dict[str, Profile]) -> dict[str, float]:
     return {gene: place for gene, (_, place) in found.items()}
 
 
-def has_all_in_order(found: dict[str, int]) -> bool:
-    return [gene for gene, _ in sorted(found.items(), key=lambda item: item[1])] == list(PROTEINS)
+def in_order(found: dict[str, float]) -> int:
+    """The most proteins that can be read off a genome in their order (the longest increasing run, gaps allowed)."""
+    ranks = [PROTEINS.index(gene) for gene, _ in sorted(found.items(), key=lambda item: item[1])]
+    longest: list[int] = []
+    for i, rank in enumerate(ranks):
+        longest.append(1 + max((longest[j] for j in range(i) if ranks[j] < rank), default=0))
+    return max(longest, default=0)
+
+
+def made_genomes(options: argparse.Namespace, prompts: list[str]) -> list[str]:
+    """``options.count`` genomes, each a prompt and what the model adds; kept in ``options.made`` if given, and taken
+    from there: a run that was stopped goes on behind the last whole one."""
+    made: list[str] = []
+    if options.made and options.made.is_file():
+        made = ["".join(r.split("\n")[1:]) for r in options.made.read_text().split(">")[1:] if r.endswith("\n")]
+    model, start, before = NexVar(options.model), time.process_time(), len(made)
+    while len(made) < options.count:
+        batch = [prompts[i % len(prompts)] for i in range(len(made), min(len(made) + 25, options.count))]
+        new = model.generate(
+            prompt_seqs=batch, n_tokens=options.length - options.prompt, temperature=options.temperature, top_k=4,
+            seed=len(made),
+        ).sequences  # fmt: skip
+        new = [p + s for p, s in zip(batch, new, strict=True)]
+        if options.made:
+            with options.made.open("a") as file:
+                file.writelines(f">made_{len(made) + i}\n{s}\n" for i, s in enumerate(new))
+        made += new
+    print(f"{len(made) - before} genomes of {options.length:,} bases in {time.process_time() - start:.0f} s of CPU")
+    return made[: options.count]
 
 
 def sample(options: argparse.Namespace, cache: Path) -> None:
     store, parts = open_split(options.genomes, cache)
-    genome = "".join(RCRS.read_text().split("\n")[1:]).upper().replace("N", "")
     reference = profiles(store, parts.train[::10], options.features)
-    real = [proteins_found(store.sequence(r).tobytes().decode().upper(), reference) for r in parts.held_out]
-    print(f"the check finds {len(proteins_found(genome, reference))} of 13 proteins in the human genome, a median of "
-          f"{np.median([len(f) for f in real]):.0f} in the {len(real)} held-out ones; "
-          f"{sum(map(has_all_in_order, real))} of these have all 13 in order")  # fmt: skip
-    model = NexVar(options.model)
+    held = [store.sequence(r).tobytes().decode().upper() for r in parts.held_out]
     # A genome begins at tRNA-Phe: prompt with the first bases of held-out genomes, which no training step saw.
-    prompts = [store.sequence(r)[: options.prompt].tobytes().decode().upper() for r in parts.held_out]
-    prompts = [p for p in prompts if set(p) <= set("ACGT")]
-    prompts = [prompts[i % len(prompts)] for i in range(options.count)]
-    start = time.time()
-    made = model.generate(
-        prompt_seqs=prompts, n_tokens=options.length - options.prompt, temperature=options.temperature, top_k=4, seed=0
+    prompts = [p for p in (h[: options.prompt] for h in held) if set(p) <= set("ACGT")]
+    made = made_genomes(options, prompts)
+
+    def row(name: str, genomes: list[str]) -> None:
+        found = [proteins_found(g, reference) for g in genomes]
+        gc = [(g.count("G") + g.count("C")) / len(g) for g in genomes]
+        print(f"{name:28}{len(genomes):4} genomes, GC {np.mean(gc):.3f} +- {np.std(gc):.3f}; proteins found: median "
+              f"{np.median([len(f) for f in found]):.0f} of 13, in order {np.median([in_order(f) for f in found]):.0f} "
+              f"(most {max(in_order(f) for f in found)}); all 13 in order: "
+              f"{sum(in_order(f) == len(PROTEINS) for f in found)}", flush=True)  # fmt: skip
+        if name == "made":
+            print("  " + ", ".join(f"{gene} {sum(gene in f for f in found)}" for gene in PROTEINS))
+
+    row("human (rCRS)", ["".join(RCRS.read_text().split("\n")[1:]).upper().replace("N", "")])
+    row("held out", held)
+    row(
+        "held out, letters shuffled",
+        ["".join(np.random.default_rng(i).permutation(list(h))) for i, h in enumerate(held)],
     )
-    sequences = [p + s for p, s in zip(prompts, made.sequences, strict=True)]
-    print(f"{len(sequences)} genomes of {options.length:,} bases in {time.time() - start:.0f} s")
-    counts, ordered, gc, near = [], 0, [], []
-    words = [kmers(store.sequence(r).tobytes().decode().upper(), 16) for r in parts.train[:: options.thin]]
-    for s in sequences:
-        found = proteins_found(s, reference)
-        counts.append(len(found))
-        ordered += has_all_in_order(found)
-        gc.append((s.count("G") + s.count("C")) / len(s))
-        mine = kmers(s, 16)
-        near.append(max(len(mine & w) / len(mine) for w in words))
-    print(f"proteins found: median {np.median(counts):.0f} of 13, {ordered} genomes have all 13 in order")
-    print(f"GC {np.mean(gc):.3f} +- {np.std(gc):.3f}")
-    print(f"16-mers shared with the nearest training genome: median {np.median(near):.3f}, most {max(near):.3f}")
+    row("made", made)
+    nearest = Nearest([store.sequence(r) for r in parts.train])
+    for name, genomes in (("made", made), ("held out", held)):
+        near = [nearest.share(np.frombuffer(g[options.prompt :].encode(), dtype=np.uint8)) for g in genomes]
+        print(f"{name}: 16-mers shared with the nearest of {len(parts.train)} training genomes: median "
+              f"{np.median(near):.3f}, most {max(near):.3f}", flush=True)  # fmt: skip
+
+
+class Nearest:
+    """Which of many genomes shares the most 16-mers with another: an index of every 16-mer (32 bits), sorted."""
+
+    def __init__(self, genomes: list[np.ndarray]) -> None:
+        words = [np.unique(self.words(g)) for g in genomes]
+        owner = np.repeat(np.arange(len(words), dtype=np.uint16), [len(w) for w in words])
+        self.all = np.concatenate(words)
+        order = self.all.argsort(kind="stable")
+        self.all, self.owner = self.all[order], owner[order]
+
+    @staticmethod
+    def words(letters: np.ndarray) -> np.ndarray:
+        """Every stretch of 16 letters A, C, G, T as a number, 2 bits a letter."""
+        code = CODE[letters]
+        count = len(code) - 15
+        word, known = np.zeros(count, dtype=np.uint32), np.ones(count, dtype=bool)
+        for i in range(16):
+            part = code[i : i + count]
+            word, known = word * np.uint32(4) + (part & 3), known & (part < 4)
+        return word[known]
+
+    def share(self, letters: np.ndarray) -> float:
+        """The share of this genome's 16-mers that its nearest neighbour has, too."""
+        mine = np.unique(self.words(letters))
+        first, last = (np.searchsorted(self.all, mine, side) for side in ("left", "right"))
+        hits = np.concatenate([self.owner[a:b] for a, b in zip(first, last, strict=True)])
+        return float(np.bincount(hits, minlength=1).max()) / len(mine)
 
 
 def main() -> None:
@@ -328,7 +383,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=16_500)
     parser.add_argument("--prompt", type=int, default=100)
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--thin", type=int, default=1, help="compare with every n-th training genome")
+    parser.add_argument("--made", type=Path, help="FASTA that keeps the generated genomes")
     options = parser.parse_args()
     if options.what == "sample" and options.features is None:
         sys.exit("sample needs --features")

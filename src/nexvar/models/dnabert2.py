@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -223,6 +223,14 @@ class _Layer(nn.Module):
         self.attention = _Attention(config)
         self.mlp = _Mlp(config)
 
+    def forward(
+        self, x_ND: Tensor, groups: Sequence[Group], slopes_H: Tensor, maps: bool
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """x after this layer; attention's output, x after it, and its maps."""
+        mixed_ND, weights = self.attention.self(x_ND, groups, slopes_H, maps)
+        after_ND = self.attention.output(mixed_ND, x_ND)
+        return self.mlp(after_ND), mixed_ND, after_ND, weights
+
 
 class _Embeddings(nn.Module):
     def __init__(self, config: Config) -> None:
@@ -350,14 +358,12 @@ class Model(nn.Module):
         tap("bert.embeddings", x_ND)
         maps: dict[int, Tensor] = {}
         for i, module in enumerate(self.bert.encoder.layer):
-            layer, name = cast(_Layer, module), f"bert.encoder.layer.{i}"
-            mixed_ND, weights = layer.attention.self(x_ND, groups, self.slopes_H, i in attentions)
+            name = f"bert.encoder.layer.{i}"
+            x_ND, mixed_ND, after_ND, weights = module(x_ND, groups, self.slopes_H, i in attentions)
             if i in attentions:
                 maps[i] = _padded_maps(weights, groups, index_N, ids_BL.shape, self.config.num_attention_heads)
             tap(f"{name}.attention.self", mixed_ND)
-            x_ND = layer.attention.output(mixed_ND, x_ND)
-            tap(f"{name}.attention", x_ND)
-            x_ND = layer.mlp(x_ND)
+            tap(f"{name}.attention", after_ND)
             tap(f"{name}.mlp", x_ND)
             tap(name, x_ND)
 

@@ -166,6 +166,7 @@ class _Attention(nn.Module):
         self.k_proj = Linear(D, K * self.d, bias=False)
         self.v_proj = Linear(D, K * self.d, bias=False)
         self.o_proj = Linear(H * self.d, D, bias=False)
+        self.attend = attention  # another one where train/split.py cuts a sequence
 
     def forward(
         self,
@@ -183,7 +184,7 @@ class _Attention(nn.Module):
         if maps:
             mixed, weights = attention_naive(q, k, v, causal=True, mask_BM=mask_BM)
         else:
-            mixed = attention(q, k, v, causal=True, mask_BM=mask_BM)
+            mixed = self.attend(q, k, v, causal=True, mask_BM=mask_BM)
         return self.o_proj(mixed.flatten(2)), weights
 
 
@@ -204,13 +205,14 @@ class _SparseMoe(nn.Module):
         self.k = config.num_experts_per_tok
         self.gate = nn.Linear(config.hidden_size, config.num_local_experts, bias=False)
         self.experts = nn.ModuleList(_Expert(config) for _ in range(config.num_local_experts))
+        self.dispatch = moe  # another one where train/split.py deals out the experts
 
     def forward(self, x_BLD: Tensor) -> tuple[Tensor, Tensor]:
         """The experts' weighted sum (B, L, D) and the router logits (B, L, E) in float32."""
         with torch.autocast(x_BLD.device.type, enabled=False):  # the router is float32 in mixed precision too
             logits_BLE = F.linear(x_BLD.float(), self.gate.weight.float())
         weights_Nk, experts_Nk = route(logits_BLE.flatten(0, 1), self.k)
-        out_ND = moe(x_BLD.flatten(0, 1), weights_Nk, experts_Nk, cast(Sequence[_Expert], self.experts))
+        out_ND = self.dispatch(x_BLD.flatten(0, 1), weights_Nk, experts_Nk, cast(Sequence[_Expert], self.experts))
         return out_ND.view_as(x_BLD), logits_BLE
 
 
@@ -221,6 +223,15 @@ class _Layer(nn.Module):
         self.block_sparse_moe = _SparseMoe(config)
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+    def forward(
+        self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], mask_BM: Tensor | None, cache: Cache | None, maps: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+        """x after this layer; attention's output and maps; the experts' output and the router logits."""
+        mixed, weights = self.self_attn(self.input_layernorm(x_BLD), rope, mask_BM, cache, maps)
+        x_BLD = x_BLD + mixed
+        chosen, routed = self.block_sparse_moe(self.post_attention_layernorm(x_BLD))
+        return x_BLD + chosen, mixed, weights, chosen, routed
 
 
 class _Body(nn.Module):
@@ -311,17 +322,14 @@ class Model(nn.Module):
         rope = rotary_tables(self.inv_freq, first, L)
         router_logits, maps = [], {}
         for i, module in enumerate(self.model.layers):
-            layer, name = cast(_Layer, module), f"model.layers.{i}"
-            mixed, weights = layer.self_attn(layer.input_layernorm(x_BLD), rope, mask_BM, cache, i in attentions)
+            name = f"model.layers.{i}"
+            x_BLD, mixed, weights, chosen, routed = module(x_BLD, rope, mask_BM, cache, i in attentions)
             if weights is not None:
                 maps[i] = weights
-            tap(f"{name}.self_attn", mixed)
-            x_BLD = x_BLD + mixed
-            mixed, routed = layer.block_sparse_moe(layer.post_attention_layernorm(x_BLD))
             router_logits.append(routed)
+            tap(f"{name}.self_attn", mixed)
             tap(f"{name}.block_sparse_moe.gate", routed)
-            tap(f"{name}.block_sparse_moe", mixed)
-            x_BLD = x_BLD + mixed
+            tap(f"{name}.block_sparse_moe", chosen)
             tap(name, x_BLD)
         x_BLD = self.model.norm(x_BLD)
         tap(self.last_hidden, x_BLD)

@@ -198,6 +198,14 @@ class _Layer(nn.Module):
         self.output = _Dense(inner, config.hidden_size, bias=config.mlp_bias)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
+    def forward(
+        self, x_BLD: Tensor, rope: tuple[Tensor, Tensor] | None, mask_BL: Tensor | None, maps: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """x after this layer; attention's output, x after it, and its maps."""
+        mixed, weights = self.attention.self(self.attention.LayerNorm(x_BLD), rope, mask_BL, maps)
+        after_BLD = x_BLD + self.attention.output(mixed)
+        return after_BLD + self.mlp(after_BLD), mixed, after_BLD, weights
+
     def mlp(self, x_BLD: Tensor) -> Tensor:
         normed = self.LayerNorm(x_BLD)
         if self.gated:
@@ -339,13 +347,11 @@ class Model(nn.Module):
         layer: Any
         for i, layer in enumerate(self.esm.encoder.layer):
             name = f"esm.encoder.layer.{i}"
-            mixed, weights = layer.attention.self(layer.attention.LayerNorm(x_BLD), rope, mask_BL, i in attentions)
+            x_BLD, mixed, after, weights = layer(x_BLD, rope, mask_BL, i in attentions)
             if weights is not None:
                 maps[i] = weights
             tap(f"{name}.attention.self", mixed)
-            x_BLD = x_BLD + layer.attention.output(mixed)
-            tap(f"{name}.attention", x_BLD)
-            x_BLD = x_BLD + layer.mlp(x_BLD)
+            tap(f"{name}.attention", after)
             tap(name, x_BLD)
         x_BLD = self.esm.encoder.emb_layer_norm_after(x_BLD)
         tap(self.last_hidden, x_BLD)

@@ -383,11 +383,12 @@ class Attention(nn.Module):
         self.Wqkv = Linear(D, 3 * D, bias=config.qkv_proj_bias)
         self.out_proj = Linear(D, D, bias=config.mha_out_proj_bias)
         self.rotary_emb = RotaryFrequencies(config)
+        self.attend, self.first_position = attention, 0  # others where train/split.py cuts a sequence
 
     def forward(
         self, x_BLD: Tensor, state: AttentionState | None, mask_BL: Tensor | None, taps: Taps, name: str
     ) -> Tensor:
-        start = 0 if state is None else state.length
+        start = self.first_position if state is None else state.length
         q, k, v = taps(f"{name}.Wqkv", self.Wqkv(x_BLD)).unflatten(-1, (3, self.heads, -1)).unbind(2)
         cos, sin = rotary_tables(self.rotary_emb.inv_freq, start, x_BLD.shape[1], interpolation=self.interpolation)
         cos, sin = cos.to(q.dtype), sin.to(q.dtype)  # NOTE: the official tables are rounded to bf16 too
@@ -396,7 +397,7 @@ class Attention(nn.Module):
             k, v, mask_BL = state.append(k, v, mask_BL)
         else:  # every query reads all keys of a head: let them be neighbours
             k, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (k, v))
-        y_BLD = attention(q, k, v, causal=True, mask_BM=mask_BL).flatten(2)
+        y_BLD = self.attend(q, k, v, causal=True, mask_BM=mask_BL).flatten(2)
         return taps(name, taps(f"{name}.out_proj", self.out_proj(y_BLD)))
 
 

@@ -4,8 +4,8 @@
                              out/state.safetensors  all that a resume needs, replaced atomically
                              out/log.jsonl, out/tensorboard/, out/loss.png
 
-Under torchrun every process computes its share of the same windows and gradients are summed (weights whole, or sharded
-by FSDP2), so the number of processes changes nothing but the order of a few additions.
+Under torchrun every process computes its share of the same windows, positions, channels or experts (``grid.py``) and
+gradients are summed, so the number of processes changes nothing but the order of a few additions.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from nexvar import models, tokenizers
 from nexvar.errors import NexVarError
 from nexvar.load import make_config, pick_device, save
 from nexvar.train import data, state
+from nexvar.train.grid import REPLICAS, WINDOWS, Grid
 from nexvar.train.init import fresh
 from nexvar.train.logs import Log, loss_curve, matmul_rate
-from nexvar.train.objective import LN2, Objective, loss_of
+from nexvar.train.objective import LN2, Batch, Objective, loss_of
 from nexvar.train.optim import Optimizer, Schedule
 from nexvar.train.recipe import Recipe, read
+from nexvar.train.split import ContextForward
 from nexvar.train.weights import Weights, checkpoint_blocks
 
 
@@ -40,21 +42,30 @@ class Run:
     def __init__(self, recipe: Recipe, rank: int = 0, world: int = 1) -> None:
         self.recipe, self.rank, self.world = recipe, rank, world
         self.out, self.device = Path(recipe.run.out), pick_device(recipe.run.device)
+        self.grid = grid = Grid.of(recipe.parallel, rank, world, self.device)
         for stage in recipe.stages:
-            if stage.batch % (stage.micro_batch * world):
+            if stage.batch % (stage.micro_batch * grid.size(*WINDOWS)):
                 raise NexVarError(
-                    f"a batch of {stage.batch} does not split into {world} processes",
+                    f"a batch of {stage.batch} does not split into {grid.size(*WINDOWS)} processes",
                     where="run.batch",
                     fix="batch = processes x micro_batch x a whole number",
+                )
+            if stage.length % grid.size("context"):
+                raise NexVarError(
+                    f"a window of {stage.length} does not split into {grid.size('context')} parts",
+                    where="parallel.context",
+                    fix="a length that does",
                 )
         m, d, o, s = recipe.model, recipe.data, recipe.optimizer, recipe.schedule
         self.config = make_config(m.architecture, m.config, "model.config")
         self.model = fresh(m.architecture, self.config, recipe.run.seed, m.init_std).to(self.device).train()
         if recipe.run.checkpoint_activations:
             checkpoint_blocks(self.model)
-        if recipe.run.shard and o.kind == "muon":
-            raise NexVarError("muon needs whole matrices", where="run.shard", fix='optimizer.kind = "adamw"')
-        self.weights = Weights(self.model, world, recipe.run.shard and world > 1)
+        if o.kind == "muon" and (recipe.run.shard or grid.size("tensor", "context", "expert") > 1):
+            where = "run.shard" if recipe.run.shard else "[parallel]"
+            raise NexVarError("muon needs whole matrices", where=where, fix='optimizer.kind = "adamw"')
+        self.weights = Weights(self.model, m.architecture, grid, recipe.run.shard)
+        self.forward = ContextForward(self.model, grid) if grid.size("context") > 1 else self.model
         tokenizer = tokenizers.make(m.tokenizer, Path(m.tokenizer_folder) if m.tokenizer_folder else None)
         vocabulary = getattr(self.config, "vocab_size", tokenizer.vocab_size)
         self.objective = Objective(recipe.objective, tokenizer, vocabulary, recipe.run.seed)
@@ -92,18 +103,17 @@ class Run:
     def train_step(self) -> tuple[float, float]:
         """One update. Returns the mean loss (nats per base) and the gradient's norm before clipping."""
         stage, first = self.recipe.stage(self.step)
-        share, sampler, part = stage.batch // self.world, self.sampler(stage.length), self.recipe.objective
-        begin = first + self.rank * share
+        share, sampler = stage.batch // self.grid.size(*WINDOWS), self.sampler(stage.length)
+        begin = first + self.grid.index(*WINDOWS) * share
         self.weights.zero()
         sums = torch.zeros(3, dtype=torch.float64)  # nats, weights, bases
         for i in range(begin, begin + share, stage.micro_batch):
-            batch = self.objective.batch(*sampler.windows(i, stage.micro_batch), i).to(self.device)
-            loss, nll = loss_of(self.model, batch, part, self.recipe.run.bf16)
+            batch = self._batch(*sampler.windows(i, stage.micro_batch), i)
+            loss, nll = loss_of(self.forward, batch, self.recipe.objective, self.recipe.run.bf16)
             loss.backward()
             sums += torch.tensor([float(nll), float(batch.weight.sum()), batch.bases], dtype=torch.float64)
         self.weights.collect()
-        if self.world > 1:
-            dist.all_reduce(sums)
+        self.grid.sum(sums, *REPLICAS)
         if not math.isfinite(float(sums[0])):
             self._stop(f"the loss is {float(sums[0])}", first, stage.batch)
         norm = self.weights.scale_and_clip(1.0 / max(float(sums[1]), 1e-9), self.recipe.optimizer.clip)
@@ -115,6 +125,13 @@ class Run:
             for name, mean in self.ema.items():
                 mean.lerp_(self.weights.local[name], 1 - self.recipe.run.ema)
         return float(sums[0] / sums[2].clamp(min=1e-9)), norm
+
+    def _batch(self, text: np.ndarray, weight: np.ndarray, first: int) -> Batch:
+        """Windows ``first`` .. as this process sees them: all their positions, or its part."""
+        parts = self.grid.size("context")
+        length = text.shape[1] // parts * parts  # a held-out record may be shorter than a window
+        batch = self.objective.batch(text[:, :length], weight[:, :length], first)
+        return (batch.part(self.grid.index("context"), parts) if parts > 1 else batch).to(self.device)
 
     def _stop(self, what: str, first: int, count: int) -> None:
         raise NexVarError(
@@ -153,22 +170,25 @@ class Run:
             letters = data.UPPER[self.store.sequence(record)]
             starts = list(range(0, max(len(letters) - length, 0) + 1, length))
             windows += [letters[start : start + length][None] for start in starts[:limit]]
-        sums = torch.zeros(2, dtype=torch.float64)
-        for i in range(self.rank, -(-len(windows) // self.world) * self.world, self.world):
+        sums, others = torch.zeros(2, dtype=torch.float64), self.grid.size(*WINDOWS)
+        for i in range(self.grid.index(*WINDOWS), -(-len(windows) // others) * others, others):
             text = windows[i % len(windows)]  # NOTE shards compute together: every process needs as many windows
             weight = data.IS_BASE[text].astype(np.float32) * (i < len(windows))
-            batch = self.objective.batch(text, weight, i).to(self.device)
-            nll = loss_of(self.model, batch, self.recipe.objective, self.recipe.run.bf16)[1]
+            batch = self._batch(text, weight, i)
+            # NOTE: without gradients models walk a window in pieces and skip idle experts; all must do the same here.
+            with torch.set_grad_enabled(self.grid.size("context", "expert") > 1):
+                nll = loss_of(self.forward, batch, self.recipe.objective, self.recipe.run.bf16)[1]
             sums += torch.tensor([float(nll), batch.bases], dtype=torch.float64)
-        if self.world > 1:
-            dist.all_reduce(sums)
+        self.grid.sum(sums, *REPLICAS)
         return float(sums[0] / sums[1].clamp(min=1.0)) / LN2
 
     # -- checkpoints
 
     def save(self) -> None:
         """The state for a resume, and the model folder (the average's weights, if there is one). All processes call."""
-        whole = {key: self.weights.whole(name, t) for key, (name, t) in self._tensors().items()}
+        whole: dict[str, Tensor] = {}
+        for key, (name, t) in self._tensors().items():
+            whole |= {_renamed(key, name, n): full for n, full in self.weights.whole(name, t).items()}
         if self.rank:
             return
         facts = {"step": self.step, "steps": self.schedule.steps, "decay": self.schedule.decay}
@@ -194,11 +214,12 @@ class Run:
         if not path.is_file():
             return False
         mine = self._tensors()
-        shapes = {key: self.weights.parameters[name].shape for key, (name, _) in mine.items()}
+        names = {key: {n: _renamed(key, name, n) for n in self.weights.names(name)} for key, (name, _) in mine.items()}
+        shapes = {full: self.weights.shapes[n] for them in names.values() for n, full in them.items()}
         facts, whole = state.read(shapes, path)
         with torch.no_grad():
             for key, (name, tensor) in mine.items():
-                tensor.copy_(self.weights.part(name, whole[key]))
+                tensor.copy_(self.weights.part(name, {n: whole[full] for n, full in names[key].items()}))
         self.step = facts["step"]
         self.schedule = self.schedule.resumed(facts["steps"], facts["decay"])
         return True
@@ -210,11 +231,17 @@ class Run:
         return local | moments | {f"e.{n}": (n, t) for n, t in self.ema.items()}
 
 
+def _renamed(key: str, name: str, other: str) -> str:
+    """The key in the state file of another parameter of the same kind."""
+    return key.removesuffix(name) + other
+
+
 def pretrain(path: str | Path) -> Path:
     """Train what the recipe says, resuming from its output folder if it has begun; returns the model folder."""
     recipe = read(Path(path))
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1 and not dist.is_initialized():
+    begun = dist.is_initialized()
+    if world > 1 and not begun:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group()
@@ -223,7 +250,7 @@ def pretrain(path: str | Path) -> Path:
     run = Run(recipe, dist.get_rank() if world > 1 else 0, world)
     resumed = run.resume()
     log = Log(run.out, active=run.rank == 0, total=run.schedule.steps, step=run.step, track=recipe.run.track)
-    count = sum(p.numel() for p in run.weights.parameters.values())
+    count = sum(shape.numel() for shape in run.weights.shapes.values())
     rate = matmul_rate(run.device, torch.bfloat16 if recipe.run.bf16 else torch.float32) * world
     log.event(
         event="resume" if resumed else "start",
@@ -265,5 +292,6 @@ def pretrain(path: str | Path) -> Path:
         loss_curve(log.path, run.out / "loss.png")
     if world > 1:
         dist.barrier()
+    if world > 1 and not begun:
         dist.destroy_process_group()
     return run.out / "model"

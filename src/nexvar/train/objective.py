@@ -41,6 +41,11 @@ class Batch:
         mask = None if self.mask is None else self.mask.to(device)
         return Batch(self.ids.to(device), self.targets.to(device), self.weight.to(device), mask, self.bases)
 
+    def part(self, number: int, count: int) -> Batch:
+        """The ``number``-th of ``count`` parts of the positions, for tokens of one base each."""
+        ids, targets, weight = (x.chunk(count, dim=1)[number] for x in (self.ids, self.targets, self.weight))
+        return Batch(ids, targets, weight, None, float(weight.double().sum()))
+
 
 def weighted_nll(logits_BLV: Tensor, targets_BL: Tensor, weight_BL: Tensor) -> Tensor:
     """Sum over positions of weight x -log p(target), softmax in float32 (nats)."""

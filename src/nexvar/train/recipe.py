@@ -121,6 +121,18 @@ class RunPart:
 
 
 @dataclass(frozen=True)
+class ParallelPart:
+    """How the processes of torchrun divide the work: their numbers along each axis of ``grid.py``, whose product is
+    the number of processes. data: 0 is all that the others leave."""
+
+    data: int = 0
+    tensor: int = 1
+    context: int = 1
+    expert: int = 1
+    copies: int = 1
+
+
+@dataclass(frozen=True)
 class Stage:
     """From step ``start`` on, windows of ``length`` in batches of ``batch`` (progressive context)."""
 
@@ -139,6 +151,7 @@ class Recipe:
     schedule: SchedulePart
     run: RunPart
     stages: tuple[Stage, ...]
+    parallel: ParallelPart = ParallelPart()
 
     def stage(self, step: int) -> tuple[Stage, int]:
         """The stage of a 0-based step, and the number of the first window of that step."""
@@ -163,6 +176,7 @@ _PARTS: dict[str, type] = {
     "optimizer": OptimizerPart,
     "schedule": SchedulePart,
     "run": RunPart,
+    "parallel": ParallelPart,
 }
 
 
