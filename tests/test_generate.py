@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nexvar import engine
 from nexvar.errors import NexVarError
-from nexvar.generate import choose, generate
+from nexvar.generate import Sampling, choose, generate, stream
 from tiny import tiny_loaded
 
 LOADED = tiny_loaded()
@@ -106,3 +106,172 @@ def test_bad_input_is_one_clear_line(options):
 def test_a_masked_model_cannot_generate():
     with pytest.raises(NexVarError, match="masked"):
         generate(tiny_loaded(objective="masked"), ["ACGT"], n_tokens=1)
+
+
+# -- stopping, restricting, streaming
+
+
+def test_a_stop_string_ends_a_sequence_and_not_its_neighbours():
+    free = generate(LOADED, ["ACG", "TTA", "CCC"], n_tokens=40, seed=3, alphabet="ACGT")
+    stop = free.sequences[0][7:10]
+    ended = generate(LOADED, ["ACG", "TTA", "CCC"], n_tokens=40, seed=3, alphabet="ACGT", stop=stop)
+    for whole, text, stopped, logprobs in zip(
+        free.sequences, ended.sequences, ended.stopped, ended.logprobs, strict=True
+    ):
+        end = whole.find(stop)
+        assert text == (whole if end < 0 else whole[: end + 3])
+        assert stopped == (None if end < 0 else stop)
+        assert len(logprobs) == len(text)
+    assert ended.stopped[0] == stop
+
+
+def test_a_stop_token_ends_a_sequence():
+    first = generate(LOADED, ["ACG"], n_tokens=5, seed=3).token_ids[0]
+    ended = generate(LOADED, ["ACG"], n_tokens=5, seed=3, stop=[0, first[2]])
+    assert ended.token_ids[0] == first[: first.index(first[2]) + 1]
+    assert ended.stopped == [first[2]]
+
+
+@given(prompts, st.integers(0, 1000), st.sampled_from([0, 1, 4]))
+def test_an_alphabet_restricts_what_is_drawn_and_keeps_its_proportions(texts, seed, top_k):
+    out = generate(LOADED, texts, n_tokens=8, seed=seed, top_k=top_k, alphabet="ACGT", return_logits=True)
+    assert all(set(text) <= set("ACGT") and len(text) == 8 for text in out.sequences)
+    assert out.logits is not None
+    for ids, logits, logprobs in zip(out.token_ids, out.logits, out.logprobs, strict=True):
+        model_own = logits.log_softmax(-1)[torch.arange(8), torch.tensor(ids)]
+        torch.testing.assert_close(logprobs, model_own, atol=1e-5, rtol=1e-5)
+        if top_k == 1:
+            allowed = torch.tensor([65, 67, 71, 84])
+            assert ids == allowed[logits[:, allowed].argmax(-1)].tolist()
+
+
+def test_a_stream_gives_the_tokens_of_generate_as_they_come():
+    texts, options = ["ACG", "TTA", "C"], dict(temperature=0.8, top_k=0, alphabet="ACGT", stop="GA")
+    whole = generate(LOADED, texts, n_tokens=12, seed=9, **options)
+    before = LOADED.module.tokens
+    iterator = stream(LOADED, texts, Sampling(12, **options), seed=9)
+    first = next(iterator)
+    assert LOADED.module.tokens - before <= 6  # the prompts of one length, and nothing else yet
+    tokens = [first, *iterator]
+    for row in range(3):
+        own = [token for token in tokens if token.prompt == row]
+        assert "".join(token.text for token in own) == whole.sequences[row]
+        assert [token.log_prob for token in own] == pytest.approx(whole.logprobs[row].tolist(), abs=1e-5)
+        assert own[-1].stopped == whole.stopped[row]
+
+
+def test_equal_prompts_are_computed_once():
+    before = LOADED.module.tokens
+    generate(LOADED, ["ACGT" * 50] * 5, n_tokens=2, seed=1)
+    assert LOADED.module.tokens - before == 200 + 5
+
+
+def test_many_prompts_run_in_several_batches(monkeypatch):
+    texts = [a + b for a in "ACGT" for b in "ACGT"]
+    together = generate(LOADED, texts, n_tokens=4, seed=1)
+    monkeypatch.setattr("nexvar.generate.MOST_ROWS", 3)
+    assert generate(LOADED, texts, n_tokens=4, seed=1).token_ids == together.token_ids
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_one_sequence_that_does_not_is_told(monkeypatch):
+    loaded = tiny_loaded()
+    whole, forward = generate(loaded, ["ACG", "ACT", "GGA"], n_tokens=4, seed=2), loaded.module.forward
+
+    def small(ids_BL, **options):
+        if len(ids_BL) > rows:
+            raise torch.OutOfMemoryError("no")
+        return forward(ids_BL, **options)
+
+    monkeypatch.setattr(loaded.module, "forward", small)
+    rows = 1
+    assert generate(loaded, ["ACG", "ACT", "GGA"], n_tokens=4, seed=2).token_ids == whole.token_ids
+    rows = 0
+    with pytest.raises(NexVarError, match="7 tokens does not fit"):
+        generate(loaded, ["ACG", "ACT"], n_tokens=4)
+    with pytest.raises(NexVarError, match="do not fit"):
+        list(stream(loaded, ["ACG", "ACT"], Sampling(4)))
+
+
+# -- guidance
+
+
+def gc(prompt: str, candidates: list[str]) -> list[float]:
+    return [sum(letter in "GC" for letter in text) / len(text) for text in candidates]
+
+
+def test_a_guide_moves_the_sequences_and_one_candidate_is_plain_sampling():
+    options = dict(n_tokens=40, seed=4, top_k=0, alphabet="ACGT")
+    plain = generate(LOADED, ["ACGT"], **options)
+    guided = generate(LOADED, ["ACGT"], guide=gc, beam=3, branches=4, chunk=5, **options)
+    assert gc("", guided.sequences)[0] > gc("", plain.sequences)[0] + 0.1
+    assert guided.guide_scores == pytest.approx(gc("", guided.sequences))
+    assert len(guided.sequences[0]) == 40
+    scores = [score for _, score in guided.beams[0]]
+    assert scores == sorted(scores, reverse=True)
+    assert len(scores) == 3
+    low = generate(LOADED, ["ACGT"], guide=lambda p, texts: [-s for s in gc(p, texts)], chunk=5, **options)
+    assert gc("", low.sequences)[0] < gc("", plain.sequences)[0]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_beams_are_what_the_model_says_of_them(cached):
+    """The log-probabilities that come along are those of the beam's own text: branching mixes no rows up."""
+    seen = []
+
+    def guide(prompt, candidates):
+        seen.append((prompt, list(candidates)))
+        return [candidate.count("A") for candidate in candidates]
+
+    out = generate(LOADED, ["ACGTT", "G"], n_tokens=11, seed=1, guide=guide, beam=2, branches=3, chunk=4, cached=cached,
+                   alphabet="ACGT")  # fmt: skip
+    for prompt, ids, logprobs in zip(["ACGTT", "G"], out.token_ids, out.logprobs, strict=True):
+        prompt_ids = LOADED.tokenizer.encode(prompt).ids
+        with torch.no_grad():
+            logits = LOADED.module(torch.tensor([prompt_ids + ids])).logits[0, len(prompt_ids) - 1 : -1]
+        expected = logits.log_softmax(-1)[torch.arange(11), torch.tensor(ids)]
+        torch.testing.assert_close(logprobs, expected, atol=1e-5, rtol=1e-5)
+    assert [len(candidates) for _, candidates in seen] == [3, 6, 6] * 2
+    assert [len(candidates[0]) for _, candidates in seen] == [4, 8, 11] * 2
+    assert {prompt for prompt, _ in seen} == {"ACGTT", "G"}
+    best = max(seen[0][1], key=lambda text: text.count("A"))
+    assert any(text.startswith(best) for text in seen[1][1])
+
+
+def test_guided_prompts_do_not_depend_on_each_other():
+    options = dict(n_tokens=12, seed=6, guide=gc, chunk=4, alphabet="ACGT")
+    together = generate(LOADED, ["ACG", "TTAC"], **options)
+    alone = [generate(LOADED, [text], **options).sequences[0] for text in ("ACG", "TTAC")]
+    assert together.sequences == alone
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"prompts": ["ACGU"]}, "write T for U"),
+        ({"prompts": ["ACGR"]}, "write N"),
+        ({"prompts": ["MKVLEER"]}, "protein"),
+        ({"prompts": ["AC\nGT"]}, "white space"),
+        ({"prompts": ["|D__BACTÉRIA|ACG"]}, "position 9"),
+        ({"prompts": [5]}, "prompt_seqs[0]"),
+        ({"stop": ""}, "stop"),
+        ({"alphabet": ""}, "alphabet"),
+        ({"alphabet": "ACGÜ"}, "holds"),
+        ({"seed": -1}, "seed"),
+        ({"guide": lambda p, c: [1.0]}, "one number for each"),
+        ({"guide": lambda p, c: [float("nan")] * len(c)}, "no number"),
+        ({"guide": gc, "beam": 0}, "beam"),
+        ({"guide": gc, "stop": "A"}, "stop"),
+    ],
+)
+def test_more_bad_input(options, says):
+    with pytest.raises(NexVarError) as error:
+        generate(LOADED, options.pop("prompts", ["ACGT"]), **{"n_tokens": 5, **options})
+    assert says in str(error.value)
+
+
+def test_tags_and_punctuation_are_tokens_of_byte_models_and_lower_case_is_not():
+    tag = "|D__BACTERIA;S__ESCHERICHIA COLI|"
+    options = dict(n_tokens=6, seed=1)
+    lower, upper, bare = (generate(LOADED, [p], **options).token_ids for p in (tag + "acgt", tag + "ACGT", "ACGT"))
+    assert lower == upper != bare
+    assert generate(LOADED, ["ATG..."], n_tokens=2).sequences

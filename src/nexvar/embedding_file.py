@@ -281,7 +281,7 @@ def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Su
     rows = 0
     for path in map(Path, targets or [output]):
         _check_target(path, [])
-        with _atomic(path) as temporary:
+        with atomic(path) as temporary:
             if path.suffix == ".parquet":
                 rows = _write_parquet(files, temporary, manifest)
             else:
@@ -296,7 +296,7 @@ def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Su
 
 
 @contextmanager
-def _atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path) -> Iterator[Path]:
     """A hidden name beside ``path``, renamed to it at the end; removed after an error."""
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:

@@ -1,5 +1,7 @@
-"""Sampling from a causal model: one loop for every architecture.
+"""Sampling from a causal model: one loop for every architecture, and a guided beam search around it.
 
+    prompts ── groups of one length ── prefill (in pieces, equal prompts once) ── cache ─┬─ logits ── choose ── token ─┐
+                                                                                        └─────────────────────────────┘
 Order of operations as in the official Evo 2 code: top-k, then temperature, then top-p, then a draw. What is different
 on purpose: a prompt's tokens depend on its own seed alone, never on the other prompts of the batch, and prompts of any
 length from one token up are right with and without the cache (the original's cache is wrong below six tokens).
@@ -9,28 +11,132 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nexvar.engine import CHUNK
+from nexvar.engine import CHUNK, default_batch_tokens, out_of_memory, run_fitting
 from nexvar.errors import NexVarError
 from nexvar.load import Loaded
 from nexvar.readout import next_token_log_probs
+from nexvar.sequences import check_list, clean
+from nexvar.threads import largest_matrix, threads_for
+
+MOST_ROWS = 64  # sequences that decode together
+
+# What a guide is: (prompt, candidates) -> a score for each candidate; higher is better.
+Guide = Callable[[str, list[str]], Sequence[float]]
 
 
 @dataclass
 class Generation:
     """sequences: the new text alone. logprobs_mean: mean natural-log probability of the new tokens under the model
-    itself (before top-k, temperature, top-p). logits: per prompt (n_tokens, V) float32, if asked for."""
+    itself (before alphabet, top-k, temperature, top-p); logprobs: of each token, (n,) float32. logits: per prompt (n,
+    V) float32, if asked for. stopped: what ended each (a string, a token id), None: ``n_tokens``. guide_scores, beams:
+    of guided generation, the best beam's score and all (text, score), best first."""
 
     sequences: list[str]
     logprobs_mean: list[float]
     logits: list[Tensor] | None = None
     token_ids: list[list[int]] = field(default_factory=list)
+    logprobs: list[Tensor] = field(default_factory=list)
+    stopped: list[str | int | None] = field(default_factory=list)
+    guide_scores: list[float] | None = None
+    beams: list[list[tuple[str, float]]] | None = None
+
+
+@dataclass(frozen=True)
+class Token:
+    """One new token of one prompt, as ``stream`` gives them. stopped: what ends this prompt here, if anything."""
+
+    prompt: int
+    text: str
+    token_id: int
+    log_prob: float
+    stopped: str | int | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. top_k: 1 is greedy, 0 keeps every token; top_p: 1.0 keeps every token.
+
+    alphabet: letters such as "ACGT", the only ones that are drawn (None: every token). stop: strings and token ids
+    that end a sequence; they are its last part.
+    """
+
+    n_tokens: int
+    temperature: float = 1.0
+    top_k: int = 4
+    top_p: float = 1.0
+    alphabet: str | None = None
+    stop: str | int | Sequence[str | int] = ()
+    cached: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value, good, allowed in (
+            ("n_tokens", self.n_tokens, self.n_tokens >= 1, "at least 1"),
+            ("temperature", self.temperature, 0 < self.temperature < float("inf"), "above 0 (top_k=1 is greedy)"),
+            ("top_k", self.top_k, self.top_k >= 0, "0 (no limit) or more"),
+            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("stop", self.stop, "" not in self.stops, "strings of one letter or more, or token ids"),
+            ("alphabet", self.alphabet, self.alphabet != "", "letters, such as 'ACGT', or None"),
+        ):
+            if not good:
+                raise NexVarError(f"{name} is {value!r}", where=name, fix=f"it must be {allowed}")
+
+    @property
+    def stops(self) -> tuple[str | int, ...]:
+        return (self.stop,) if isinstance(self.stop, (str, int)) else tuple(self.stop)
+
+    def allowed(self, loaded: Loaded) -> Tensor | None:
+        """The token ids of ``alphabet``; None for all."""
+        if self.alphabet is None:
+            return None
+        found = []
+        for letter in dict.fromkeys(self.alphabet):
+            ids = loaded.tokenizer.encode(letter, special=False).ids
+            if len(ids) != 1 or loaded.tokenizer.detokenize(ids) != letter:
+                raise NexVarError(f"{letter!r} is no token of {loaded.card.name}", where="alphabet", fix="'ACGT'")
+            found += ids
+        return torch.tensor(found, device=loaded.device)
+
+
+class _Walk:
+    """A batch of sequences of equal length: the logits after them, and how they go on. Uncached: all anew, to check."""
+
+    def __init__(self, loaded: Loaded, prompt_BL: Tensor, more: int, cached: bool) -> None:
+        self.module = loaded.module
+        self.largest = largest_matrix(loaded.module)
+        self.ids_BL = prompt_BL  # with a cache: those that are not in it yet
+        with torch.inference_mode():
+            self.cache = self.module.new_cache(len(prompt_BL), prompt_BL.shape[1] + more) if cached else None
+
+    @torch.inference_mode()
+    def logits(self) -> Tensor:
+        """(B, V) float32."""
+        last = slice(-1, None)
+        if self.cache is None:
+            return self.module(self.ids_BL, logits=last).logits[:, -1].float()
+        whole = getattr(self.module, "bounded_forward", False)
+        with threads_for(self.largest * self.ids_BL.numel()):
+            for piece in (self.ids_BL,) if whole else self.ids_BL.split(CHUNK, dim=1):
+                logits = self.module(piece, cache=self.cache, logits=last).logits
+        self.ids_BL = self.ids_BL[:, :0]
+        return logits[:, -1].float()
+
+    def append(self, tokens_B: Tensor) -> None:
+        self.ids_BL = torch.cat([self.ids_BL, tokens_B[:, None]], dim=1)
+
+    @torch.inference_mode()
+    def select(self, rows: Sequence[int]) -> None:
+        """These rows only, in this order; repeats branch."""
+        if list(rows) != list(range(len(self.ids_BL))):
+            index = torch.tensor(rows, device=self.ids_BL.device)
+            self.ids_BL = self.ids_BL[index]
+            self.cache = None if self.cache is None else self.cache.select(index)
 
 
 def generate(
@@ -42,73 +148,168 @@ def generate(
     top_k: int = 4,
     top_p: float = 1.0,
     seed: int | None = None,
+    alphabet: str | None = None,
+    stop: str | int | Sequence[str | int] = (),
+    guide: Guide | None = None,
+    beam: int = 2,
+    branches: int = 4,
+    chunk: int = 128,
     cached: bool = True,
     return_logits: bool = False,
     progress: bool = False,
 ) -> Generation:
-    """``n_tokens`` new tokens after each prompt (it never stops early, as the official code).
+    """Up to ``n_tokens`` new tokens after each prompt. See ``Sampling`` for how they are drawn, ``guided`` for guide.
 
-    top_k: 1 is greedy, 0 keeps every token. top_p: 1.0 keeps every token.
     seed: equal seeds give equal tokens, whatever else is in the batch; copies of one prompt get seed, seed + 1, …
     cached: False recomputes everything at each token, to check the cache.
     """
-    _check(loaded, prompts, n_tokens, temperature, top_k, top_p)
-    ids = [loaded.tokenizer.encode(prompt, special=False).ids for prompt in prompts]
-    seeds = _seeds(prompts, secrets.randbits(48) if seed is None else seed)
-    groups: dict[int, list[int]] = defaultdict(list)  # NOTE: equal lengths share a batch, so no row is ever padded
+    how = Sampling(n_tokens, temperature, top_k, top_p, alphabet, stop, cached)
+    ids, seeds = _prepare(loaded, prompts, how, seed)
+    if guide is not None:
+        if how.stops or return_logits:
+            raise NexVarError("guided generation has no stop conditions and keeps no logits", where="guide")
+        return _guided_all(loaded, prompts, ids, seeds, how, guide, beam, branches, chunk, progress)
+
+    new: list[list[Token]] = [[] for _ in prompts]
+    kept: list[list[Tensor]] = [[] for _ in prompts]
+    with tqdm(total=n_tokens * len(prompts), unit="token", disable=not progress, delay=2) as bar:
+
+        def compute(rows: list[int]) -> list[None]:
+            for row in rows:
+                new[row], kept[row] = [], []
+            for tokens, logits_BV in _sample(loaded, [ids[r] for r in rows], [seeds[r] for r in rows], rows, how):
+                for i, token in enumerate(tokens):
+                    new[token.prompt].append(token)
+                    if return_logits:
+                        kept[token.prompt].append(logits_BV[i].cpu())
+                bar.update(len(tokens))
+            return [None] * len(rows)
+
+        for rows in _batches(loaded, ids, n_tokens):
+            run_fitting(loaded, rows, compute, lambda r: [r], lambda parts: None, lambda r: len(ids[r]) + n_tokens)
+    logprobs = [torch.tensor([token.log_prob for token in tokens]) for tokens in new]
+    return Generation(
+        sequences=["".join(token.text for token in tokens) for tokens in new],
+        logprobs_mean=[float(values.double().mean()) for values in logprobs],
+        logits=[torch.stack(rows) for rows in kept] if return_logits else None,
+        token_ids=[[token.token_id for token in tokens] for tokens in new],
+        logprobs=logprobs,
+        stopped=[tokens[-1].stopped for tokens in new],
+    )
+
+
+def stream(
+    loaded: Loaded, prompts: Sequence[str], how: Sampling, *, seed: int | None = None
+) -> Iterator[Token]:
+    """The tokens of ``generate``, each as soon as it is drawn; prompts of one length take turns."""
+    ids, seeds = _prepare(loaded, prompts, how, seed)
+
+    def tokens() -> Iterator[Token]:
+        for rows in _batches(loaded, ids, how.n_tokens):
+            try:
+                for found, _ in _sample(loaded, [ids[r] for r in rows], [seeds[r] for r in rows], rows, how):
+                    yield from found
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                raise NexVarError(
+                    f"{len(rows)} sequences of {len(ids[rows[0]]) + how.n_tokens:,} tokens do not fit in the memory "
+                    f"of {loaded.device}",
+                    fix="fewer prompts at once, or a larger device",
+                ) from error
+
+    return tokens()  # NOTE: not itself a generator, so that bad input raises at the call
+
+
+def _prepare(
+    loaded: Loaded, prompts: Sequence[str], how: Sampling, seed: int | None
+) -> tuple[list[list[int]], list[int]]:
+    """Token ids and seed of each prompt; NexVarError for bad ones."""
+    if loaded.card.objective != "causal":
+        raise NexVarError(
+            f"{loaded.card.name} is a masked model and cannot generate left to right",
+            fix="use a causal model, or `fill` a sequence with N",
+        )
+    check_list(prompts, "prompt_seqs")
+    texts = [clean(loaded, prompt, f"prompt_seqs[{i}]", more=how.n_tokens) for i, prompt in enumerate(prompts)]
+    how.allowed(loaded)
+    return [loaded.tokenizer.encode(text, special=False).ids for text in texts], _seeds(texts, seed)
+
+
+def _seeds(prompts: Sequence[str], seed: int | None) -> list[int]:
+    first = secrets.randbits(40) if seed is None else seed
+    if not 0 <= first < 1 << 44:
+        raise NexVarError(f"seed is {first}", where="seed", fix="a whole number from 0 to 2^44")
+    copies: dict[str, int] = defaultdict(int)
+    seeds = []
+    for prompt in prompts:
+        seeds.append(first + copies[prompt])
+        copies[prompt] += 1
+    return seeds
+
+
+def _batches(loaded: Loaded, ids: Sequence[Sequence[int]], n_tokens: int) -> Iterator[list[int]]:
+    """Prompts that run together. NOTE: of equal lengths, so that no row is ever padded."""
+    groups: dict[int, list[int]] = defaultdict(list)
     for row, prompt_ids in enumerate(ids):
         groups[len(prompt_ids)].append(row)
-
-    new: list[list[int]] = [[] for _ in prompts]
-    means = [0.0] * len(prompts)
-    kept: list[Tensor] = [torch.empty(0)] * len(prompts)
-    with tqdm(total=n_tokens * len(groups), unit="token", disable=not progress, delay=2) as bar:
-        for rows in groups.values():
-            prompt_BL = torch.tensor([ids[row] for row in rows], device=loaded.device)
-            draws = [torch.Generator().manual_seed(seeds[row]) for row in rows]
-            tokens_BN, log_probs_BN, logits_BNV = _sample(
-                loaded, prompt_BL, n_tokens, temperature, top_k, top_p, draws, cached, return_logits, bar
-            )
-            for i, row in enumerate(rows):
-                new[row], means[row] = tokens_BN[i].tolist(), float(log_probs_BN[i].double().mean())
-                if logits_BNV is not None:
-                    kept[row] = logits_BNV[i]
-    texts = [loaded.tokenizer.detokenize(tokens) for tokens in new]
-    return Generation(texts, means, kept if return_logits else None, new)
+    for length, rows in groups.items():
+        size = max(1, min(MOST_ROWS, 8 * default_batch_tokens(loaded) // (length + n_tokens)))
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
 
 
-@torch.inference_mode()
+def _prefill(loaded: Loaded, ids: Sequence[Sequence[int]], how: Sampling) -> tuple[_Walk, Tensor]:
+    """The walk over these prompts and the logits after them; equal prompts are computed once."""
+    unique = list(dict.fromkeys(map(tuple, ids)))
+    walk = _Walk(loaded, torch.tensor(unique, device=loaded.device), how.n_tokens, how.cached)
+    logits = walk.logits()
+    rows = [unique.index(tuple(one)) for one in ids]
+    walk.select(rows)
+    return walk, logits[rows]
+
+
 def _sample(
-    loaded: Loaded,
-    prompt_BL: Tensor,
-    n_tokens: int,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    draws: list[torch.Generator],
-    cached: bool,
-    return_logits: bool,
-    bar: tqdm,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    module, L = loaded.module, prompt_BL.shape[1]
-    cache = module.new_cache(len(prompt_BL), L + n_tokens) if cached else None
-    sequence, step = prompt_BL, prompt_BL
-    log_probs, logits_kept = [], []
-    for _ in range(n_tokens):
-        if cached:
-            for piece in (step,) if getattr(module, "bounded_forward", False) else step.split(CHUNK, dim=1):
-                logits = module(piece, cache=cache, logits=slice(-1, None)).logits[:, -1].float()
-        else:
-            logits = module(sequence, logits=slice(-1, None)).logits[:, -1].float()
-        uniform = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in draws])
-        step = choose(logits, uniform.to(logits.device), temperature, top_k, top_p)[:, None]
-        sequence = torch.cat([sequence, step], dim=1)
-        log_probs.append(next_token_log_probs(logits[:, None], step)[:, 0])
-        if return_logits:
-            logits_kept.append(logits.cpu())
-        bar.update()
-    kept = torch.stack(logits_kept, dim=1) if return_logits else None
-    return sequence[:, L:], torch.stack(log_probs, dim=1), kept
+    loaded: Loaded, ids: Sequence[Sequence[int]], seeds: Sequence[int], names: Sequence[int], how: Sampling
+) -> Iterator[tuple[list[Token], Tensor]]:
+    """Step by step the new tokens of the prompts that go on, and the logits (B, V) they were drawn from."""
+    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+    texts = [""] * len(ids)
+    going = list(range(len(ids)))
+    allowed = how.allowed(loaded)
+    walk, logits = _prefill(loaded, ids, how)
+    for step in range(how.n_tokens):
+        if step:
+            logits = walk.logits()
+        tokens_B, log_probs_B = _draw(logits, [draws[row] for row in going], allowed, how)
+        found = []
+        for row, id_, log_prob in zip(going, tokens_B.tolist(), log_probs_B.tolist(), strict=True):
+            text = loaded.tokenizer.detokenize([id_])
+            texts[row] += text
+            found.append(Token(names[row], text, id_, log_prob, _stopped(texts[row], id_, how.stops)))
+        yield found, logits
+        on = [i for i, token in enumerate(found) if token.stopped is None]
+        if not on or step + 1 == how.n_tokens:
+            return
+        walk.append(tokens_B)
+        walk.select(on)
+        going = [going[i] for i in on]
+
+
+def _stopped(text: str, id_: int, stops: Sequence[str | int]) -> str | int | None:
+    return next((s for s in stops if (text.endswith(s) if isinstance(s, str) else id_ == s)), None)
+
+
+def _draw(
+    logits_BV: Tensor, draws: Sequence[torch.Generator], allowed: Tensor | None, how: Sampling
+) -> tuple[Tensor, Tensor]:
+    """(B,) tokens and their log-probabilities under the model itself."""
+    uniform_B = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in draws]).to(logits_BV.device)
+    if allowed is None:
+        tokens_B = choose(logits_BV, uniform_B, how.temperature, how.top_k, how.top_p)
+    else:
+        tokens_B = allowed[choose(logits_BV[:, allowed], uniform_B, how.temperature, how.top_k, how.top_p)]
+    return tokens_B, next_token_log_probs(logits_BV[:, None], tokens_B[:, None])[:, 0]
 
 
 def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
@@ -128,39 +329,100 @@ def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_k: int,
     return tokens.gather(1, pick[:, None])[:, 0]
 
 
-def _seeds(prompts: Sequence[str], seed: int) -> list[int]:
-    copies: dict[str, int] = defaultdict(int)
-    seeds = []
-    for prompt in prompts:
-        seeds.append(seed + copies[prompt])
-        copies[prompt] += 1
-    return seeds
+# -- guided beam search -------------------------------------------------------------------------------------------
 
 
-def _check(
-    loaded: Loaded, prompts: Sequence[str], n_tokens: int, temperature: float, top_k: int, top_p: float
-) -> None:
-    if isinstance(prompts, str):
-        raise NexVarError("prompt_seqs is one string", where="prompt_seqs", fix="give a list of strings")
-    if loaded.card.objective != "causal":
+@dataclass
+class _Beam:
+    text: str
+    ids: list[int]
+    log_probs: list[float]
+    score: float = 0.0
+
+
+def _guided_all(
+    loaded: Loaded,
+    prompts: Sequence[str],
+    ids: list[list[int]],
+    seeds: list[int],
+    how: Sampling,
+    guide: Guide,
+    beam: int,
+    branches: int,
+    chunk: int,
+    progress: bool,
+) -> Generation:
+    for name, value in (("beam", beam), ("branches", branches), ("chunk", chunk)):
+        if value < 1:
+            raise NexVarError(f"{name} is {value}", where=name, fix="1 or more")
+    every = []
+    with tqdm(total=how.n_tokens * len(ids), unit="token", disable=not progress, delay=2) as bar:
+        for prompt, prompt_ids, seed in zip(prompts, ids, seeds, strict=True):
+            every.append(guided(loaded, prompt, prompt_ids, seed, how, guide, beam, branches, chunk, bar))
+    best = [beams[0] for beams in every]
+    return Generation(
+        sequences=[b.text for b in best],
+        logprobs_mean=[sum(b.log_probs) / len(b.log_probs) for b in best],
+        token_ids=[b.ids for b in best],
+        logprobs=[torch.tensor(b.log_probs) for b in best],
+        stopped=[None] * len(best),
+        guide_scores=[b.score for b in best],
+        beams=[[(b.text, b.score) for b in beams] for beams in every],
+    )
+
+
+def guided(
+    loaded: Loaded,
+    prompt: str,
+    prompt_ids: Sequence[int],
+    seed: int,
+    how: Sampling,
+    guide: Guide,
+    beam: int,
+    branches: int,
+    chunk: int,
+    bar: tqdm,
+) -> list[_Beam]:
+    """Beam search in chunks (Brixi et al. 2025, "inference-time search"): the beams, best first.
+
+    Every beam is continued ``branches`` times by ``chunk`` sampled tokens; ``guide(prompt, texts)`` scores all the
+    continuations (all new text so far); the best ``beam`` go on. The model proposes, the guide alone chooses.
+    """
+    allowed = how.allowed(loaded)
+    draws = [torch.Generator().manual_seed((seed << 16) + slot) for slot in range(beam * branches)]
+    walk, logits = _prefill(loaded, [prompt_ids], how)
+    beams = [_Beam("", [], [])]
+    while (done := len(beams[0].ids)) < how.n_tokens:
+        rows = [row for row in range(len(beams)) for _ in range(branches)]
+        walk.select(rows)
+        logits = logits[rows]
+        candidates = [_Beam(beams[row].text, list(beams[row].ids), list(beams[row].log_probs)) for row in rows]
+        for step in range(min(chunk, how.n_tokens - done)):
+            if step:
+                logits = walk.logits()
+            tokens_B, log_probs_B = _draw(logits, draws[: len(rows)], allowed, how)
+            walk.append(tokens_B)
+            for one, id_, log_prob in zip(candidates, tokens_B.tolist(), log_probs_B.tolist(), strict=True):
+                one.ids.append(id_)
+                one.log_probs.append(log_prob)
+                one.text += loaded.tokenizer.detokenize([id_])
+            bar.update(1)
+        for one, score in zip(candidates, _scores(guide, prompt, [c.text for c in candidates]), strict=True):
+            one.score = score
+        best = sorted(range(len(candidates)), key=lambda i: -candidates[i].score)[:beam]
+        beams = [candidates[i] for i in best]
+        if len(beams[0].ids) < how.n_tokens:
+            walk.select(best)
+            logits = walk.logits()
+    return beams
+
+
+def _scores(guide: Guide, prompt: str, texts: list[str]) -> list[float]:
+    found = [float(score) for score in guide(prompt, texts)]
+    if len(found) != len(texts) or any(score != score for score in found):
         raise NexVarError(
-            f"{loaded.card.name} is a masked model and cannot generate left to right", fix="use a causal model"
+            f"the guide gave {len(found)} scores for {len(texts)} candidates, or one that is no number",
+            where="guide",
+            fix="guide(prompt, candidates) returns one number for each candidate",
         )
-    for i, prompt in enumerate(prompts):
-        if not prompt:
-            raise NexVarError("empty prompt", where=f"prompt_seqs[{i}]", fix="give at least one base")
-        if len(prompt) + n_tokens > loaded.card.context:
-            raise NexVarError(
-                f"{len(prompt):,} prompt bases and {n_tokens:,} new ones exceed the context of"
-                f" {loaded.card.context:,}",
-                where=f"prompt_seqs[{i}]",
-                fix="shorten the prompt or n_tokens",
-            )
-    for name, value, good, allowed in (
-        ("n_tokens", n_tokens, n_tokens >= 1, "at least 1"),
-        ("temperature", temperature, 0 < temperature < float("inf"), "above 0 (top_k=1 is greedy)"),
-        ("top_k", top_k, top_k >= 0, "0 (no limit) or more"),
-        ("top_p", top_p, 0 < top_p <= 1, "above 0 and at most 1"),
-    ):
-        if not good:
-            raise NexVarError(f"{name} is {value}", where=name, fix=f"it must be {allowed}")
+    return found

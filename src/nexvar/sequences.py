@@ -78,7 +78,7 @@ def not_a_base(text: str, position: int, where: str) -> NexVarError:
     upper = letter.upper()
     if upper == "U":
         fix = "RNA? write T for U"
-    elif (set(text.upper()) - {"-", ".", " "}) & _PROTEIN_ONLY:
+    elif "|" not in text and set(text.upper()) & _PROTEIN_ONLY:
         fix = "a protein? these models read DNA"
     elif upper in _IUPAC:
         fix = "an ambiguous base: write N"
