@@ -254,6 +254,8 @@ def test_phased_variants_act_together(genome, tmp_path):
     assert ((1, 0), (2, 0), (5, 0)) in wide
     mum = [h.members for h in read_haplotypes(reader, genome, "mum", reach=200)]
     assert mum == [((2, 0),), ((3, 0), (5, 0)), ((3, 0),)]
+    order = [h.variant.pos for h in read_haplotypes(reader, genome, "kid", reach=200, others=True)]
+    assert order == sorted(order[:-1]) + [10]  # the last is on another contig
 
 
 def test_overlapping_or_foreign_alleles_stay_apart(genome, tmp_path):

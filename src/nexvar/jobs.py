@@ -28,6 +28,7 @@ from nexvar import machine
 from nexvar.engine import Tally
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
+from nexvar.haplotypes import Haplotypes, check_sample
 from nexvar.load import Loaded
 from nexvar.parts import (
     find_manifest,
@@ -77,6 +78,8 @@ def score_file(
     synonyms: str | Path | None = None,
     regions: str | Path | None = None,
     saturate: str | None = None,
+    haplotypes: bool = False,
+    sample: str | None = None,
     command: str = "",
     shard: tuple[int, int] | None = None,
     workers: int | None = None,
@@ -89,7 +92,8 @@ def score_file(
     source: VCF or BCF ("-": standard input), .tsv, .hgvs. model: name, folder or an already loaded one; None is the
     built-in model, for mitochondrial variants only. circular, synonyms: see ``genome.Fasta``. regions: a BED file;
     variants outside get a status instead of a score. saturate: in place of a source, every SNV of a region such as
-    ``chr17:41,197,000-41,198,000`` (1-based, inclusive). command: the command line, to be recorded.
+    ``chr17:41,197,000-41,198,000`` (1-based, inclusive). haplotypes: in place of alleles, the haplotypes of a sample
+    (by default the only one): what stands on one copy within half a window acts together. command: to be recorded.
     shard: (i, n), 1-based: only every n-th part; ``merge`` (or a run without shard) makes the outputs of all of them.
     workers: processes, each with the model: one per GPU, or on the CPU; default: this process alone. engine: "ray"
     makes them actors of the cluster at ray_address (default: one that is started here), as many as it has GPUs.
@@ -102,6 +106,10 @@ def score_file(
         raise NexVarError("standard input and output cannot be cut into shards", where="--shard", fix="use files")
     _check_engine(engine, workers, ray_address, model)
     inputs = _read_inputs(source, fasta_path, options, circular, synonyms, regions, saturate)
+    if sample is not None and not haplotypes:
+        raise NexVarError("a sample without --haplotype", where="--sample", fix="add --haplotype")
+    if haplotypes:
+        sample = check_sample(inputs.reader, sample)
     loaded = model if isinstance(model, Loaded) else None
     name = model.card.name if isinstance(model, Loaded) else model or _default_model(inputs.survey.contigs)
     setup = Setup(
@@ -120,6 +128,8 @@ def score_file(
         if folder is None:  # standard output: nothing to resume from
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexvar-")))
         resolved = _as_before(computing.identity.resolved, options, folder)
+        if sample is not None:
+            inputs = _as_haplotypes(inputs, sample, resolved.window // 2)
         parts = cut(inputs.survey, inputs.reader, resolved.window, resolved.together)
         provenance = replace(computing.identity.provenance, command=_recorded(command))
         open_parts(folder, _manifest(inputs, computing.identity, resolved, provenance, len(parts)))
@@ -210,6 +220,13 @@ def _read_inputs(
     kept = {key: None if path is None else str(Path(path).absolute()) for key, path in paths.items()}
     found = survey(reader, fasta, options.max_ref_mismatch)
     return Inputs(reader, fasta, wanted, found, {**kept, "saturate": saturate})
+
+
+def _as_haplotypes(inputs: Inputs, sample: str, reach: int) -> Inputs:
+    """The same files with the haplotypes of one sample as the records."""
+    reader = Haplotypes(inputs.reader, inputs.fasta, sample, reach)
+    paths = {**inputs.paths, "sample": sample, "reach": str(reach)}
+    return replace(inputs, reader=reader, survey=survey(reader, inputs.fasta, 1.0), paths=paths)
 
 
 def _open_source(source: str | Path | None, saturate: str | None, fasta: Fasta) -> VariantSource:
@@ -306,6 +323,8 @@ def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Su
     paths = manifest["inputs"]
     fasta = Fasta(paths["fasta"], synonyms=paths["synonyms"])
     reader = _open_source(paths["variants"], paths["saturate"], fasta)
+    if paths.get("sample") is not None:
+        reader = Haplotypes(reader, fasta, paths["sample"], int(paths["reach"]))
     if survey(reader, fasta, 1.0).digest != manifest["variants"]:
         raise NexVarError("the variants changed since they were scored", where=paths["variants"], fix="score again")
     return _merge(folder, reader, Provenance(**manifest["provenance"]), manifest["parts"], wanted)
@@ -326,10 +345,18 @@ def _merge(
         writers = [stack.enter_context(open_writer(path, reader, provenance)) for path in targets]
         for record in reader:
             found = list(islice(all_rows, len(record.alts)))
+            if [row.alt for row in found] != list(record.alts) or found[0].line_no != record.line_no:
+                raise _misfit(folder, record.line_no)
             summary.records += 1
             for row in found:
                 summary.add(row)
             for writer in writers:
                 writer.write(record, found)
+        if next(all_rows, None) is not None:
+            raise _misfit(folder, record.line_no)
     remove_parts(folder)
     return summary
+
+
+def _misfit(folder: Path, line_no: int) -> NexVarError:
+    return NexVarError(f"the parts are not those of line {line_no:,}", where=folder, fix="delete it and start again")
