@@ -138,8 +138,8 @@ def test_a_row_does_not_depend_on_its_batch(case, seed, lengths):
     with_mask, without = model(ids_BL, mask_BL=mask_BL).logits, model(ids_BL).logits
     for i, row in enumerate(rows):
         alone = model(row[None]).logits[0]
-        torch.testing.assert_close(with_mask[i, : len(row)], alone, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(without[i, : len(row)], alone, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(with_mask[i, : len(row)], alone, atol=5e-5, rtol=1e-5)
+        torch.testing.assert_close(without[i, : len(row)], alone, atol=5e-5, rtol=1e-5)
 
 
 @torch.no_grad()
