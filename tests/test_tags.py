@@ -37,7 +37,7 @@ def taxdump(tmp_path):
             parent = "999"
     nodes.append(("83333", parent, "strain"))
     names = [(ids[name], name, "", "scientific name") for name in LINEAGE.values()]
-    names += [("83333", "Escherichia coli K-12", "", "scientific name"), ("999", "Escherichieae", "", "scientific name")]
+    names += [(id_, name, "", "scientific name") for id_, name in (("83333", "Escherichia coli K-12"), ("999", "X"))]
     names += [(ids["Escherichia coli"], "E. coli", "", "synonym")]
     (tmp_path / "nodes.dmp").write_text("".join("\t|\t".join((*row, "", "0")) + "\t|\n" for row in nodes))
     (tmp_path / "names.dmp").write_text("".join("\t|\t".join(row) + "\t|\n" for row in names))

@@ -18,12 +18,11 @@ from torch import Tensor
 
 from nexvar.engine import CHUNK, default_batch_tokens, equal_batches, padded, run_fitting
 from nexvar.errors import NexVarError
-from nexvar.genome import reverse_complement
 from nexvar.load import Loaded
 from nexvar.models import check_taps
 from nexvar.models.nucleotide_transformer import jax_attention_map
 from nexvar.readout import coarser, pool
-from nexvar.sequences import check_list, clean, encoding, token_ids
+from nexvar.sequences import check_list, clean, encoding, other_strand, token_ids
 
 POOLS = ("mean", "max", "last", "cls", "none")
 STRANDS = ("forward", "reverse", "both")
@@ -86,7 +85,7 @@ def vectors(loaded: Loaded, texts: Sequence[str], how: How, batch_tokens: int) -
     """The embeddings of clean texts (``sequences.clean``), in order."""
     if how.strand == "forward":
         return _one_strand(loaded, texts, how, batch_tokens)
-    reverse = _one_strand(loaded, [_other_strand(text) for text in texts], how, batch_tokens)
+    reverse = _one_strand(loaded, [other_strand(text) for text in texts], how, batch_tokens)
     if how.pool == "none":  # rows go from the forward strand's left to its right
         reverse = [{name: rows.flip(0) for name, rows in each.items()} for each in reverse]
     if how.strand == "reverse":
@@ -98,16 +97,10 @@ def vectors(loaded: Loaded, texts: Sequence[str], how: How, batch_tokens: int) -
     return [{name: (f[name] + r[name]) / 2 for name in how.layers} for f, r in zip(forward, reverse, strict=True)]
 
 
-def _other_strand(text: str) -> str:
-    if set(text) - set("ACGTN"):
-        raise NexVarError("tags and special tokens have no reverse complement", where="strand", fix="use 'forward'")
-    return reverse_complement(text)
-
-
 def spans(loaded: Loaded, text: str, layer: str, strand: str = "forward") -> list[tuple[int, int]]:
     """The bases, 0-based half-open on the forward strand, of each row that ``pool="none"`` gives for ``layer``."""
     reverse = strand == "reverse"
-    read = _other_strand(text) if reverse else text
+    read = other_strand(text) if reverse else text
     stride = getattr(loaded.module, "tap_stride", {}).get(layer, 1)
     tokens = encoding(loaded, read)
     special = loaded.tokenizer.special_ids

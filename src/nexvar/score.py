@@ -7,7 +7,8 @@ once, and what they share is computed once (``engine.py``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import TypeVar
 from nexvar import protocols, scorers
 from nexvar.engine import Member, Tally, default_batch_tokens, log_likelihoods
 from nexvar.errors import NexVarError
-from nexvar.genome import MITO_ACCESSION, MITO_NAMES, Fasta, Variant, reverse_complement
+from nexvar.genome import MITO_ACCESSION, MITO_NAMES, Fasta, Variant
 from nexvar.load import Loaded
 from nexvar.readout import reduce_log_likelihood
+from nexvar.sequences import check_list, clean, other_strand, token_ids
 from nexvar.table import ScoredAllele
 from nexvar.variants import Regions, open_variants
 from nexvar.vcf import Record
@@ -212,24 +214,21 @@ def score_sequences(
 ) -> list[float]:
     """See ``NexVar.score_sequences``."""
     _need_causal(loaded)
-    if isinstance(seqs, str):
-        raise NexVarError("seqs is one string", where="seqs", fix="give a list of strings")
+    check_list(seqs)
     if batch_size is not None and batch_size < 1:
         raise NexVarError(f"batch_size is {batch_size}", where="batch_size", fix="1 or more")
     reduce_log_likelihood(0.0, 1, reduce_method)
     bos = (loaded.card.bos_id is not None) if prepend_bos is None else prepend_bos
     shortest = 1 if bos else 2
-    for i, seq in enumerate(seqs):
-        if len(seq) < shortest:
-            raise NexVarError(f"{len(seq)} bases", where=f"seqs[{i}]", fix=f"at least {shortest} are needed")
-        if len(seq) > loaded.card.context:
-            raise NexVarError(
-                f"{len(seq):,} bases exceed the context of {loaded.card.name}, {loaded.card.context:,}",
-                where=f"seqs[{i}]",
-            )
-    strands = [list(seqs)] + ([[reverse_complement(s) for s in seqs]] if average_reverse_complement else [])
+    texts = [clean(loaded, seq, f"seqs[{i}]") for i, seq in enumerate(seqs)]
+    for i, text in enumerate(texts):
+        if len(text) < shortest:
+            raise NexVarError(f"{len(text)} bases", where=f"seqs[{i}]", fix=f"at least {shortest} are needed")
+    strands = [texts] + ([[other_strand(text) for text in texts]] if average_reverse_complement else [])
     begin = [loaded.card.bos_id or 0] if bos else []
-    encoded = [[*begin, *loaded.tokenizer.encode(s, special=False).ids] for strand in strands for s in strand]
+    encoded = [
+        [*begin, *token_ids(loaded.tokenizer, text, special=False)] for strand in strands for text in strand
+    ]
     longest = max((len(ids) for ids in encoded), default=1)
     batch_tokens = batch_size * longest if batch_size else default_batch_tokens(loaded)
     found = log_likelihoods(loaded, [[Member(ids)] for ids in encoded], batch_tokens=batch_tokens)
@@ -271,15 +270,38 @@ def score_alleles(
     options: Resolved,
     tally: Tally,
     regions: Regions | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[T, list[AlleleScore]]]:
     """Score every ALT of every variant; what came with a variant comes back with its scores, in order.
 
-    regions: variants that do not start in them get the status OUTSIDE_REGIONS.
+    regions: variants that do not start in them get the status OUTSIDE_REGIONS. progress: called after every batch
+    with how many alleles more are done.
     """
     for part in _parts(items, fasta, options, regions):
-        scores = iter(_score_part(loaded, [w for _, windows in part for w in windows], options, tally))
+        everything = [w for _, windows in part for w in windows]
+        with _reported(tally, len(everything), progress):
+            scores = iter(_score_part(loaded, everything, options, tally))
         for item, windows in part:
             yield item, list(islice(scores, len(windows)))
+
+
+@contextmanager
+def _reported(tally: Tally, alleles: int, progress: Callable[[int], None] | None) -> Iterator[None]:
+    """Turn shares of one piece's work into alleles; all of them are done at the end."""
+    done = 0
+
+    def report(share: float) -> None:
+        nonlocal done
+        more, done = int(share * alleles) - done, int(share * alleles)
+        if more and progress is not None:
+            progress(more)
+
+    tally.progress = report
+    try:
+        yield
+        report(1.0)
+    finally:
+        tally.progress = None
 
 
 def _parts(

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 
 from nexvar.errors import NexVarError
+from nexvar.genome import reverse_complement
 from nexvar.load import Loaded
 from nexvar.tokenizers import ByteTokenizer, CharacterTokenizer, Encoding, Ntv3Tokenizer, OneHotTokenizer, Tokenizer
 
@@ -87,6 +88,13 @@ def not_a_base(text: str, position: int, where: str) -> NexVarError:
     else:
         fix = "write N for an unknown base"
     return NexVarError(f"{letter!r} at position {position + 1} is not A, C, G, T or N", where=where, fix=fix)
+
+
+def other_strand(text: str) -> str:
+    """The reverse complement of a clean text; NexVarError for what has none."""
+    if set(text) - set("ACGTN"):
+        raise NexVarError("tags and special tokens have no reverse complement", where="strand", fix="use 'forward'")
+    return reverse_complement(text)
 
 
 def token_ids(tokenizer: Tokenizer, text: str, *, special: bool) -> list[int]:
