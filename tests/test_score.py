@@ -232,3 +232,12 @@ def test_bad_sequences_are_one_clear_line(seqs, options):
     with pytest.raises(NexVarError) as error:
         score.score_sequences(LOADED, seqs, **options)
     assert "\n" not in str(error.value)
+
+
+def test_progress_moves_with_every_batch(fasta):
+    """Nine alleles of one piece, in batches of one window: not in one step at the end."""
+    steps = []
+    resolved = Options(window=256, batch_tokens=256, readouts=("llr", "cosine")).resolve(LOADED)
+    items = [(None, snv(p)) for p in (1000, 1300, 1600)]
+    list(score.score_alleles(LOADED, items, Fasta(fasta), resolved, Tally(), progress=steps.append))
+    assert sum(steps) == 9 and len(steps) > 5 and all(step > 0 for step in steps)

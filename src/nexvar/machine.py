@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nexvar.cards import Card, all_cards
+
+if TYPE_CHECKING:
+    import torch
 
 OVERHEAD = 1.25  # activations and the runtime beside the weights
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -16,16 +20,27 @@ def weight_bytes(card: Card) -> int:
     return card.parameters * BYTES[card.dtype]
 
 
-def free_memory() -> int:
-    """Bytes a model may take here: the largest GPU's free memory if there is one, else available RAM."""
+def free_memory(device: torch.device | None = None) -> int:
+    """Bytes a model may take on ``device``; without one, the largest GPU's free memory if there is any, else RAM."""
     import torch
 
-    if torch.cuda.is_available():
+    if device is not None and device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device is None and torch.cuda.is_available():
         return max(torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count()))
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _page_cache()
     except (ValueError, OSError):  # macOS has no SC_AVPHYS_PAGES
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def devices(first: torch.device) -> list[torch.device]:
+    """``first``, then the other GPUs, then main memory: where weights may lie, fastest access first."""
+    import torch
+
+    gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if first.type == "cuda" else []
+    here = torch.device("cuda", torch.cuda.current_device()) if str(first) == "cuda" else first
+    return [here, *(gpu for gpu in gpus if gpu != here), *([] if first.type == "cpu" else [torch.device("cpu")])]
 
 
 def _page_cache() -> int:

@@ -117,10 +117,9 @@ class PartScorer:
         tally, file = Tally(), io.BytesIO()
         writer = ParquetWriter(file, replace(self.identity.provenance, command=""))
         items = ((record, record.variant) for record in task.records)
-        scored = score_alleles(self.loaded, items, self.fasta, task.resolved, tally, self.regions)
+        scored = score_alleles(self.loaded, items, self.fasta, task.resolved, tally, self.regions, progress)
         for index, (record, scores) in enumerate(scored, start=task.part.first):
             writer.write(record, rows(index, record, scores, task.resolved))
-            progress(len(scores))
         writer.close()
         return Done(task.part.index, file.getvalue(), tally.computed, tally.naive)
 
