@@ -1,0 +1,107 @@
+"""Decoding with the cache against a forward per token, every causal family: ``python benchmarks/decoding.py``.
+
+Random weights, float32, a prompt of 2,048 tokens. Both contestants write the same tokens (checked) and take turns in
+one process. ``prefill`` is the CPU time of the prompt, once; ``ratio`` is CPU seconds a token, a forward each / cached.
+``through generate`` is what ``NexVar.generate`` needs a token, with sampling and text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from _measure import interleaved, table
+from hyenadna import random_model
+from nexvar.cards import Card
+from nexvar.generate import generate
+from nexvar.load import Loaded
+from nexvar.models import genos, striped_hyena, striped_hyena2
+from nexvar.tokenizers import make
+
+
+def models(prompt: int) -> dict[str, tuple[Any, str]]:
+    """{name: (module, tokenizer)}"""
+    torch.manual_seed(0)
+    hyena2 = striped_hyena2.Config(
+        hidden_size=512, pattern="SDH*SDHSDH*S", num_attention_heads=8, inner_mlp_size=1408,
+        hcs_filter_groups=32, hcm_filter_groups=32,
+    )  # fmt: skip
+    hyena1 = striped_hyena.Config(hidden_size=256, pattern="HHH*HHHH", num_attention_heads=4, inner_mlp_size=688)
+    mixture = genos.Config(
+        vocab_size=128, hidden_size=256, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=4,
+        intermediate_size=512,
+    )  # fmt: skip
+    return {
+        "StripedHyena 2, width 512, 12 layers": (striped_hyena2.Model(hyena2), "byte"),
+        "StripedHyena (Evo 1), width 256, 8 layers": (striped_hyena.Model(hyena1), "byte"),
+        "HyenaDNA, width 256, 8 layers": (random_model(prompt + 1024), "hyenadna"),
+        "Genos, width 256, 4 layers, 8 experts": (genos.Model(mixture), "onehot"),
+    }
+
+
+def decode(module: Any, prompt_1L: Tensor, tokens: int, repeats: int) -> tuple[float, float, float, float]:
+    """CPU seconds: prefill; a cached token; a token by a whole forward; and wall seconds of a cached token."""
+    room = prompt_1L.shape[1] + tokens * (repeats + 2)
+    last = slice(-1, None)
+    cache = module.new_cache(1, room)
+    start = time.process_time()
+    first = module(prompt_1L, cache=cache, logits=last).logits.argmax(-1)
+    prefill = time.process_time() - start
+    written = {"cached": [first], "whole": [first]}
+
+    def cached() -> None:
+        for _ in range(tokens):
+            written["cached"].append(module(written["cached"][-1], cache=cache, logits=last).logits.argmax(-1))
+
+    def whole() -> None:
+        ids = torch.cat([prompt_1L, *written["whole"]], 1)
+        written["whole"].append(module(ids, logits=last).logits.argmax(-1))
+
+    times = interleaved({"cached": cached, "whole": whole}, repeats)
+    both = min(len(w) for w in written.values())
+    if [int(t) for t in written["cached"][:both]] != [int(t) for t in written["whole"][:both]]:
+        raise SystemExit("the contestants wrote different tokens")
+    return prefill, times["cached"].cpu / tokens, times["whole"].cpu, times["cached"].wall / tokens
+
+
+def through_generate(module: Any, kind: str, prompt: str, tokens: int) -> float:
+    """CPU seconds a token of ``generate``, without the prefill: two lengths, subtracted."""
+    card = Card(
+        name="random", architecture="", tokenizer=kind, objective="causal", context=1 << 20, parameters=1, licence="",
+        citation="", parity="", parity_note="", config={},
+    )  # fmt: skip
+    loaded = Loaded(module, make(kind), card, torch.device("cpu"), torch.float32)
+    seconds = []
+    for n in (1, 1 + tokens):
+        start = time.process_time()
+        generate(loaded, [prompt], n_tokens=n, seed=0, alphabet="ACGT")
+        seconds.append(time.process_time() - start)
+    return (seconds[1] - seconds[0]) / tokens
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompt", type=int, default=2048)
+    parser.add_argument("--tokens", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.set_grad_enabled(False)
+    bases = "".join("ACGT"[i] for i in torch.randint(4, (options.prompt,)).tolist())
+    rows = []
+    for name, (module, kind) in models(options.prompt).items():
+        ids = torch.tensor([make(kind).encode(bases, special=False).ids])
+        prefill, cached, whole, wall = decode(module.eval(), ids, options.tokens, options.repeats)
+        looped = through_generate(module, kind, bases, 2 * options.tokens)
+        rows.append((name, prefill, 1e3 * cached, 1e3 * looped, 1e3 * whole, 1 / wall, f"{whole / cached:.0f}"))
+    cpu = ["prefill CPU-s", "cached CPU-ms/token", "through generate", "a forward each"]
+    print(table(["model", *cpu, "tokens/s", "ratio"], rows))
+
+
+if __name__ == "__main__":
+    main()
