@@ -15,6 +15,7 @@ import torch
 import _naive_striped_hyena2 as naive
 from _measure import Timing, interleaved, matmul_rate, peak_above, table
 from nexvar.models.striped_hyena2 import KEEP_FLOAT32, Config, Model
+from nexvar.threads import largest_matrix, threads_for
 
 CONFIG = Config(
     hidden_size=512,
@@ -81,7 +82,11 @@ def decoding(prompt: int, tokens: int, dtype: torch.dtype, repeats: int) -> list
     def go(who: str) -> None:
         for _ in range(tokens):
             token = following[who]
-            logits = model(token, cache=cache).logits if who == "ours" else naive.forward(model, token, state)
+            if who == "ours":
+                with threads_for(largest_matrix(model)):  # as in generate.py
+                    logits = model(token, cache=cache).logits
+            else:
+                logits = naive.forward(model, token, state)
             following[who] = logits.argmax(-1)
             written[who].append(int(following[who]))
 
