@@ -1,14 +1,8 @@
-"""A run that is killed, cut into shards or out of disk: nothing lost, nothing doubled, the same bytes."""
+"""A run that is interrupted or cut into shards: nothing lost, nothing doubled, the same bytes (see test_faults.py)."""
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -160,48 +154,3 @@ def test_standard_output_keeps_no_parts(files, tmp_path, capfdbinary, monkeypatc
     assert summary.scored == 900
     assert capfdbinary.readouterr().out.count(b"NEXVAR_LLR=") == 300
     assert not list(tmp_path.glob("*.parts"))
-
-
-SCRIPT = """
-    import sys, time
-    sys.path.insert(0, {tests!r})
-    from tiny import tiny_loaded
-    from nexvar import jobs, plan
-    from nexvar.score import Options
-    plan.PART_TOKENS = 30 * 64
-    loaded = tiny_loaded()
-    forward = loaded.module.forward
-    def slow(*a, **k):
-        time.sleep(0.05)
-        return forward(*a, **k)
-    loaded.module.forward = slow
-    print("ready", flush=True)
-    jobs.score_file({vcf!r}, {fasta!r}, {out!r}, model=loaded, options=Options(window=64), progress=False)
-"""
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_killed_at_a_random_moment_nothing_is_lost(files, tmp_path, how):
-    whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
-    run(files, whole)
-    script = SCRIPT.format(
-        tests=str(Path(__file__).parent), vcf=str(files[0]), fasta=str(files[1]), out=str(out)
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert process.stdout.readline() == b"ready\n"
-    folder = Path(f"{out}.parts")
-    deadline = time.monotonic() + 60
-    while not list(folder.glob("part-*.parquet")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(random.random() * 0.1)
-    process.send_signal(how)
-    assert process.wait(30) != 0
-    run(files, out)
-    assert out.read_bytes() == whole.read_bytes()
-    keys = [(row.record, row.allele) for row in read_rows(out)]
-    assert keys == [(i, j) for i in range(300) for j in range(3)]

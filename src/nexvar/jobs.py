@@ -44,6 +44,7 @@ from nexvar.partscorer import Engine, Identity, PartScorer, Setup, Task
 from nexvar.plan import Part, Survey, cut, records_of, survey
 from nexvar.score import MITO_CONTIGS, Options, Resolved, Summary, make_circular
 from nexvar.table import Provenance, check_output, open_writer, read_rows
+from nexvar.tracks import check_track
 from nexvar.variants import Regions, VariantSource, open_variants, parse_region, read_bed
 from nexvar.variants import saturate as every_snv
 
@@ -106,6 +107,8 @@ def score_file(
         raise NexVarError("standard input and output cannot be cut into shards", where="--shard", fix="use files")
     _check_engine(engine, workers, ray_address, model)
     inputs = _read_inputs(source, fasta_path, options, circular, synonyms, regions, saturate)
+    for path in targets:
+        check_track(Path(path), inputs.survey.records[-1])
     if sample is not None and not haplotypes:
         raise NexVarError("a sample without --haplotype", where="--sample", fix="add --haplotype")
     if haplotypes:

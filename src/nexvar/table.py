@@ -1,4 +1,4 @@
-"""Writers of scored alleles: VCF (plain, bgzip + tabix), TSV, Parquet, chosen by the file's ending.
+"""Writers of scored alleles: VCF (plain, bgzip + tabix), TSV, Parquet, tracks.py's; chosen by the file's ending.
 
     with open_writer("out.vcf.gz", reader, provenance) as writer:
         writer.write(record, rows)          # one row per ALT of the record, in order; every record, in order
@@ -9,6 +9,7 @@ beside the target under a temporary name and renamed when it is complete.
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import sys
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from nexvar import tracks
 from nexvar.bytesource import BgzfWriter
 from nexvar.errors import NexVarError
 from nexvar.variants import VariantSource
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 PREFIX = "NEXVAR_"
 ROW_GROUP = 10_000
-ENDINGS = (".vcf", ".vcf.gz", ".vcf.bgz", ".tsv", ".tsv.gz", ".parquet")
+ENDINGS = (".vcf", ".vcf.gz", ".vcf.bgz", ".tsv", ".tsv.gz", ".parquet", *tracks.ENDINGS)
 TBI_MAX = 2**29  # tabix's .tbi ends here; longer chromosomes need .csi
 
 
@@ -115,6 +117,7 @@ def check_output(
     path = Path(path)
     if not path.name.endswith(endings):
         raise NexVarError(f"no format for the ending of {path.name!r}", where=path, fix=f"use {', '.join(endings)}")
+    tracks.check_track(path)
     if path.is_dir():
         raise NexVarError("is a directory", where=path, fix="give a file name")
     if not path.parent.is_dir():
@@ -136,9 +139,12 @@ def open_writer(path: str | Path, reader: VariantSource, provenance: Provenance)
         return
     path = Path(path)
     with _temporary(path) as temporary:
-        writer: VcfWriter | TsvWriter | ParquetWriter
+        writer: VcfWriter | TsvWriter | ParquetWriter | tracks.TrackWriter
         with _disk(path):
-            if path.name.endswith(".parquet"):
+            if path.suffix in tracks.ENDINGS:
+                lengths, readout = tracks.contig_lengths(reader.header), provenance.readout.split(", ")[0]
+                writer = tracks.TrackWriter(temporary, path, lengths, readout, provenance.window)
+            elif path.name.endswith(".parquet"):
                 writer = ParquetWriter(temporary, provenance)
             elif ".tsv" in path.suffixes:
                 writer = TsvWriter(_open_sink(temporary), provenance)
@@ -181,6 +187,7 @@ class _Guarded:
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """A hidden name beside ``path``, renamed to it at the end; removed after an error."""
+    _remove_stale(path)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     indexes = [(temporary.with_name(temporary.name + ending), Path(f"{path}{ending}")) for ending in (".tbi", ".csi")]
     try:
@@ -195,6 +202,26 @@ def _temporary(path: Path) -> Iterator[Path]:
     finally:
         for leftover in (temporary, *(new for new, _ in indexes)):
             leftover.unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path) -> None:
+    """Delete what killed processes left of earlier attempts at ``path``."""
+    for leftover in path.parent.glob(f".*.{glob.escape(path.name)}*"):
+        owner = leftover.name[1:].partition(".")[0]
+        if owner.isdecimal() and not _is_alive(int(owner)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # where signal 0 is a Ctrl-C
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 class _Sink(Protocol):
