@@ -43,6 +43,9 @@ from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
 from nexvar.ops.state import AttentionState, Cache, HyenaState, Padding, Taps, hide, in_pieces
 
 KEEP_FLOAT32 = ("*.log_poles", "*.residues", "*.inv_freq", "*.fp8_scale")
+QUANTIZED = ("*.l?.weight", "*.projections.weight", "*.out_filter_dense.weight", "*.Wqkv.weight", "*.out_proj.weight")
+# Tokens of a batch above which a forward without gradients carries its state over chunks of as many
+LONG = {"cpu": 1 << 16, "cuda": 1 << 18}
 LONG_FILTER = 128  # the official code takes filters from here on as true convolutions with a skip D
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "silu": F.silu}
 
@@ -521,6 +524,8 @@ class Model(nn.Module):
         check_taps(taps, self.tap_names)
         if cache is not None:
             cache.check_room(*ids_BL.shape)
+        elif (chunk := self._chunk(ids_BL, mask_BL, logits)) < ids_BL.shape[1]:
+            return self._in_chunks(ids_BL, taps, logits, chunk)
         keep = Taps(frozenset(taps))
         pad = Padding.of(mask_BL, cache is not None)
         x_BLD = hide(keep("embedding_layer", self.embedding_layer(ids_BL)), pad.rows_BL1)
@@ -534,6 +539,32 @@ class Model(nn.Module):
             head = self.embedding_layer if self.config.tie_embeddings else self.unembed
             scores = linear(x_BLD if logits is True else x_BLD[:, logits], head.weight)
         return Output(scores, keep.result(taps), {})
+
+    def _chunk(self, ids_BL: Tensor, mask_BL: Tensor | None, logits: bool | slice) -> int:
+        """Tokens of a chunk, for inputs so long that the activations of a whole one would be a burden."""
+        padded = mask_BL is not None and not bool(mask_BL.all())
+        if torch.is_grad_enabled() or padded or (isinstance(logits, slice) and logits.step not in (None, 1)):
+            return ids_BL.shape[1]
+        return max(LONG.get(ids_BL.device.type, LONG["cpu"]) // len(ids_BL), 1)
+
+    def _in_chunks(self, ids_BL: Tensor, taps: Sequence[str], logits: bool | slice, chunk: int) -> Output:
+        """The same forward through all layers chunk by chunk, the state carried over: nothing but attention's keys and
+        values, and what was asked for, grows with the length."""
+        B, L = ids_BL.shape
+        cache, outs = self.new_cache(B, L), []
+        first, last, _ = logits.indices(L) if isinstance(logits, slice) else (0, L if logits else 0, 1)
+        for start in range(0, L, chunk):
+            piece = ids_BL[:, start : start + chunk]
+            at = slice(max(first - start, 0), min(last - start, piece.shape[1]))
+            wanted = at if at.start < at.stop else False
+            outs.append(self(piece, taps=taps, cache=cache, logits=wanted))
+        scores = [out.logits for out in outs if out.logits is not None]
+        joined = {name: torch.cat([out.taps[name] for out in outs], 1) for name in taps}
+        if logits is False:
+            return Output(None, joined, {})
+        if not scores:  # an empty slice
+            return Output(self(ids_BL[:, :1], logits=slice(0, 0)).logits, joined, {})
+        return Output(torch.cat(scores, 1), joined, {})
 
     def new_cache(self, batch_size: int, max_length: int) -> Cache:
         """An empty cache for up to ``max_length`` tokens; use it without gradients."""
