@@ -21,7 +21,9 @@ app = typer.Typer(
 Model = Annotated[str | None, typer.Option(help="A model's name, alias or folder; `nexvar models` lists them.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
 Dtype = Annotated[str, typer.Option(help="auto (the card's), float32, bfloat16, float16")]
-Outputs = Annotated[list[Path], typer.Option("-o", "--output", help=".vcf, .vcf.gz, .tsv, .parquet (repeatable)")]
+Outputs = Annotated[
+    list[Path], typer.Option("-o", "--output", help=".vcf, .vcf.gz, .tsv, .parquet, .bw, .png (repeatable)")
+]
 Window = Annotated[int | None, typer.Option(help="bases around a variant; default: the model's")]
 Left = Annotated[int | None, typer.Option(help="of these, how many stand before the variant; default: half")]
 Readout = Annotated[str | None, typer.Option(help="one or more, by comma; default: the model's")]

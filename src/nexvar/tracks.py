@@ -1,0 +1,205 @@
+"""Scores of SNVs along the genome: bigWig tracks for browsers, a sequence logo for people.
+
+    out.bw      max |score| over the alternative bases of each position
+    out.A.bw    (also C, G, T) the height of that base in the logo, as TraitGym writes them
+    out.png     the logo, and each score beneath it
+
+Heights: log-ratios against the reference become probabilities by a softmax over the four bases (the reference's ratio
+is 0), and a base is p × (2 − entropy) bits high. Distances have no probabilities: the reference base stands as high
+as the mean distance.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from nexvar.errors import NexVarError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BASES = "ACGT"
+ENDINGS = (".bw", ".png")
+COLOURS = {"A": "#2e8b57", "C": "#2f5d8a", "G": "#d9902f", "T": "#c0392b"}
+ROW = 100  # bases in one line of a logo
+MAX_LOGO = 2000
+PER_BASE = ("llr", "llr_acgt")  # readouts that are means over the window: times its length they are log-ratios
+DISTANCES = ("cosine", "l1", "l2", "dot")
+
+
+class Allele(Protocol):
+    """What a track reads of a scored allele."""
+
+    chrom: str
+    pos: int  # 1-based
+    ref: str
+    alt: str
+    llr: float | None
+    extra: dict[str, float | None]
+
+
+def check_track(path: Path, positions: int | None = None) -> None:
+    """NexVarError where a library is missing, or where a logo of so many positions could not be read."""
+    library = {".bw": "pybigtools", ".png": "matplotlib"}.get(path.suffix)
+    if library and find_spec(library) is None:
+        raise NexVarError(f"{library} is not installed", where=path, fix="pip install 'nexvar[tracks]'")
+    if path.suffix == ".png" and positions is not None and positions > MAX_LOGO:
+        fix = f"a region of at most {MAX_LOGO:,} bases, or .bw"
+        raise NexVarError(f"a logo of {positions:,} positions cannot be read", where=path, fix=fix)
+
+
+class TrackWriter:
+    """Collects the SNVs, one vector of four scores for each position, and writes the file at the end.
+
+    target: where to write; name: the file the user asked for, whose ending says what. lengths: of contigs.
+    """
+
+    def __init__(self, target: Path, name: Path, lengths: dict[str, int], readout: str, window: int) -> None:
+        self.target, self.name, self.lengths = target, name, lengths
+        self.readout, self.window = readout, window
+        self.contigs: dict[str, tuple[array[int], array[float]]] = {}  # 0-based positions; four scores each
+
+    def write(self, record: object, rows: Sequence[Allele]) -> None:
+        """Add the SNVs among these alleles; others have no place on a track."""
+        for row in rows:
+            if len(row.ref) == len(row.alt) == 1 and row.ref in BASES and row.alt in BASES:
+                value = row.llr if row.llr is not None else next(iter(row.extra.values()), None)
+                if value is not None:
+                    self._add(_chromosome(row.chrom), row.pos - 1, row.ref, row.alt, value)
+
+    def _add(self, chrom: str, pos: int, ref: str, alt: str, value: float) -> None:
+        positions, scores = self.contigs.setdefault(chrom, (array("q"), array("d")))
+        if not positions or positions[-1] != pos:
+            positions.append(pos)
+            scores.extend([float("nan")] * 4)
+            scores[len(scores) - 4 + BASES.index(ref)] = 0.0
+        scores[len(scores) - 4 + BASES.index(alt)] = value
+
+    def scores(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """contig -> positions (N,), scores of A, C, G, T against the reference base (N, 4), NaN where none is known."""
+        return {c: (np.array(p), np.array(s).reshape(-1, 4)) for c, (p, s) in self.contigs.items()}
+
+    def heights(self, scores_N4: np.ndarray) -> np.ndarray:
+        """(N, 4): of each base in the logo."""
+        known = np.nan_to_num(scores_N4)
+        if self.readout in DISTANCES:
+            return np.where(known == 0, known.sum(1, keepdims=True) / 3, 0.0)
+        ratios = known * (self.window if self.readout in PER_BASE else 1)
+        p = np.exp(ratios - ratios.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        entropy = -(p * np.log2(np.where(p > 0, p, 1.0))).sum(1, keepdims=True)
+        return p * (2 - entropy)
+
+    def close(self) -> None:
+        """Write the file; NexVarError if there is nothing to draw."""
+        if not self.contigs:
+            raise NexVarError("no SNV was scored: the track would be empty", where=self.name, fix="use .tsv")
+        if self.name.suffix == ".png":
+            self._logo()
+        else:
+            self._bigwig()
+
+    def _bigwig(self) -> None:
+        import pybigtools
+
+        base = self.name.suffixes[-2][1:] if len(self.name.suffixes) > 1 else ""
+        lengths: dict[str, int] = {}
+        values: list[tuple[str, int, int, float]] = []
+        for chrom, (positions, scores) in self.scores().items():
+            lengths[chrom] = max(self.lengths.get(chrom, 0), int(positions[-1]) + 1)
+            if base in tuple(BASES):
+                track = self.heights(scores)[:, BASES.index(base)]
+            else:
+                track = np.nanmax(np.abs(scores), axis=1)
+            values += [(chrom, p, p + 1, v) for p, v in zip(positions.tolist(), track.tolist(), strict=True)]
+        pybigtools.open(str(self.target), "w").write(lengths, iter(values))
+        try:  # NOTE: the library prints its errors instead of raising them
+            covered = pybigtools.open(str(self.target)).info()["summary"]["basesCovered"]
+        except pybigtools.BBIReadError:
+            covered = 0
+        if covered != len(values):
+            fix = "is the disk full? are the records sorted?"
+            raise NexVarError(f"{covered:,} of {len(values):,} positions are in the bigWig", where=self.name, fix=fix)
+
+    def _logo(self) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        lines = []
+        for chrom, (positions, scores) in self.scores().items():
+            cuts = [*range(0, len(positions), ROW), len(positions)]
+            lines += [(chrom, positions[a:b], scores[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+        check_track(self.name, sum(len(positions) for _, positions, _ in lines))
+        figure = Figure(figsize=(14, 1.9 * len(lines) + 0.6), facecolor="white", layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(2 * len(lines), 1, height_ratios=[3, 1.4] * len(lines), squeeze=False)[:, 0]
+        top = max(float(self.heights(scores).sum(1).max()) for *_, scores in lines) or 1.0
+        limit = max(float(np.nanmax(np.abs(scores))) for *_, scores in lines) or 1.0
+        for i, (chrom, positions, scores) in enumerate(lines):
+            letters(panels[2 * i], self.heights(scores), top)
+            panels[2 * i].set_title(f"{chrom}:{positions[0] + 1:,}–{positions[-1] + 1:,}", loc="left", fontsize=9)
+            panels[2 * i].set_ylabel("distance" if self.readout in DISTANCES else "bits", fontsize=8)
+            image = _heat(panels[2 * i + 1], positions, scores, limit)
+        figure.colorbar(image, ax=list(panels), label=self.readout, fraction=0.012, pad=0.01)
+        figure.savefig(self.target, dpi=120, format="png")
+
+
+def _chromosome(name: str) -> str:
+    """The chromosome's name where a FASTA holds a piece of it, ``chr17:41176312-41350000``."""
+    return re.sub(r":[0-9,]+-[0-9,]+$", "", name)
+
+
+def contig_lengths(header: Sequence[str]) -> dict[str, int]:
+    """Of the ##contig lines of a VCF's header."""
+    found = (re.match(r"##contig=<ID=([^,>]+).*?[,<]length=([0-9]{1,10})[,>]", line) for line in header)
+    return {match[1]: int(match[2]) for match in found if match}
+
+
+def letters(ax: Axes, heights_N4: np.ndarray, top: float) -> None:
+    """Stacked letters, one column a unit wide for each position, the highest on top."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.patches import PathPatch
+    from matplotlib.textpath import TextPath
+    from matplotlib.transforms import Affine2D
+
+    font = FontProperties(family="DejaVu Sans", weight="bold")
+    shapes = {base: TextPath((0, 0), base, size=1, prop=font) for base in BASES}
+    for x, column in enumerate(heights_N4):
+        y = 0.0
+        for index in np.argsort(column):
+            height, base = float(column[index]), BASES[index]
+            if height < top / 500:
+                continue
+            box = shapes[base].get_extents()
+            fit = Affine2D().translate(-box.x0, -box.y0).scale(0.94 / box.width, height / box.height)
+            path = fit.translate(x + 0.03, y).transform_path(shapes[base])
+            ax.add_patch(PathPatch(path, facecolor=COLOURS[base], edgecolor="none"))
+            y += height
+    ax.set_xlim(0, ROW)
+    ax.set_ylim(0, top * 1.02)
+    ax.set_xticks([])
+    ax.tick_params(labelsize=7)
+    for side in ("top", "right", "bottom"):
+        ax.spines[side].set_visible(False)
+
+
+def _heat(ax: Axes, positions: np.ndarray, scores_N4: np.ndarray, limit: float) -> Any:
+    """Each score as a colour, blue below 0; the reference base is blank."""
+    shown = np.where(scores_N4 == 0, np.nan, scores_N4).T
+    extent = (0.0, float(len(positions)), 4.0, 0.0)
+    image = ax.imshow(shown, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit, extent=extent, interpolation="none")
+    ax.set_xlim(0, ROW)
+    ax.set_yticks(np.arange(4) + 0.5, list(BASES), fontsize=6)
+    ticks = np.arange(0, len(positions), 20)
+    ax.set_xticks(ticks + 0.5, [f"{positions[t] + 1:,}" for t in ticks], fontsize=7)
+    ax.tick_params(length=2)
+    for side in ax.spines.values():
+        side.set_visible(False)
+    return image
