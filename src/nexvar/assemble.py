@@ -8,7 +8,7 @@ answer is a model or one line.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from nexvar.errors import NexVarError
 
 CONFIG_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError)
 MAX_LAYERS = 10_000
+Put = Callable[[nn.Module, str, Tensor, torch.dtype], bool]  # (module, parameter, its tensor, dtype) -> stored?
 RANDOM_FILLS = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
 
 
@@ -107,11 +108,13 @@ def assign(
     device: torch.device,
     dtype: torch.dtype,
     keep: Iterable[str] = (),
+    put: Put | None = None,
     where: object = None,
 ) -> nn.Module:
     """Give a meta module its tensors: same keys, same shapes, finite; then recompute its buffers.
 
     Floating tensors become ``dtype``, except those that match a pattern of ``keep``: these become float32.
+    put: is offered every parameter first, and may store it itself (quantised, or on another device).
     The module comes back in eval mode; its parameters require gradients as in any module.
     """
     expected = module.state_dict()
@@ -136,19 +139,27 @@ def assign(
             if not all_finite(tensor):
                 raise NexVarError(f"{name} holds NaN or infinite values", where=where, fix="damaged checkpoint")
             exact = any(fnmatch.fnmatch(name, pattern) for pattern in kept)
-            tensor = tensor.to(device=device, dtype=torch.float32 if exact else dtype)
+            wanted = torch.float32 if exact else dtype
+            if put is not None and put(module, name, tensor, wanted):
+                continue
+            tensor = tensor.to(device=device, dtype=wanted)
         else:
             tensor = tensor.to(device=device, dtype=expected[name].dtype)
         ready[name] = tensor.contiguous()
-    module.load_state_dict(ready, strict=True, assign=True)
+    module.load_state_dict(ready, strict=put is None, assign=True)  # every key was accounted for above
     try:
         module.reset_buffers()  # type: ignore[operator]
     except (RuntimeError, MemoryError) as error:
         raise NexVarError(f"the config's sizes do not work ({error})", where=where) from error
-    left = [n for n, t in (*module.named_parameters(), *module.named_buffers()) if t.is_meta]
+    tensors = ((f"{m}.{n}", t) for m, sub in module.named_modules() for n, t in _own_tensors(sub))
+    left = [name for name, tensor in tensors if tensor.is_meta]
     if left:
         raise NexVarError(f"{left[0]} was never given a value", where=where, fix="a defect of this architecture's file")
     return module.eval()
+
+
+def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return ((n, t) for table in (module._parameters, module._buffers) for n, t in table.items() if t is not None)
 
 
 def _account(verb: str, names: list[str], where: object) -> None:

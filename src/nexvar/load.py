@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,11 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nexvar import cards, checkpoint, models, tokenizers
-from nexvar.assemble import assign, build, convert, make_config, official_config
+from nexvar import cards, checkpoint, models, offload, tokenizers
+from nexvar import quantize as quantized
+from nexvar.assemble import Put, assign, build, convert, make_config, official_config
 from nexvar.cards import Card
 from nexvar.checkpoint import safetensors
 from nexvar.errors import NexVarError
+from nexvar.hub import cache_dir
 
 DTYPES = {
     "float32": torch.float32,
@@ -44,6 +47,13 @@ class Loaded:
     card: Card
     device: torch.device
     dtype: torch.dtype
+    quantize: str | None = None
+
+    @property
+    def precision(self) -> str:
+        """"bfloat16", or "bfloat16, int8" where weights are quantised."""
+        name = str(self.dtype).removeprefix("torch.")
+        return name if self.quantize is None else f"{name}, {self.quantize}"
 
 
 def load(
@@ -54,6 +64,9 @@ def load(
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
     weights: str | Path | None = None,
+    quantize: str | None = None,
+    device_map: str | Mapping[str, str | int | torch.device] | None = None,
+    offload_folder: str | Path | None = None,
     allow_wrong_fp8: bool = False,
 ) -> Loaded:
     """A model from a card's name, alias or hub repository, or from a folder.
@@ -63,6 +76,9 @@ def load(
     dtype: "auto" is the checkpoint's own.
     revision: a hub revision instead of the card's pinned one.
     weights: the card's official weight file (or the first of its parts) where it is already here: no download.
+    quantize: "int8", "int4" or "nf4": the architecture's large linear layers in 8 or 4 bits (``nexvar.quantize``).
+    device_map: "auto", or {part of the model: device or "disk"}: where weights lie (``nexvar.offload``).
+    offload_folder: for what the loader had to reorder before it could lie on disk; default: NexVar's cache.
     allow_wrong_fp8: load 20B/40B where their FP8 numbers cannot be had (or NEXVAR_ALLOW_WRONG_FP8=1).
     Raises NexVarError for anything wrong with the source: one line, nothing executed, nothing deleted.
     """
@@ -81,10 +97,43 @@ def load(
     wanted = _pick_dtype(dtype, card)
     module = build(card.architecture, opened.config, where)
     arch = models.get(card.architecture)
+    put = _putter(module, opened, quantize, device_map, offload_folder, where_to, wanted)
     state = opened.state if opened.native else convert(arch, opened.state, opened.config, where)
-    assign(module, state, device=where_to, dtype=wanted, keep=arch.KEEP_FLOAT32, where=where)
+    assign(module, state, device=where_to, dtype=wanted, keep=arch.KEEP_FLOAT32, put=put, where=where)
     tokenizer = tokenizers.make(card.tokenizer, opened.folder)
-    return Loaded(module, tokenizer, card, where_to, wanted)
+    return Loaded(module, tokenizer, card, where_to, wanted, quantize)
+
+
+def _putter(
+    module: nn.Module,
+    opened: _Opened,
+    quantize: str | None,
+    device_map: str | Mapping[str, str | int | torch.device] | None,
+    offload_folder: str | Path | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Put | None:
+    """Who stores parameters in place of ``assign``: a quantizer, an offloader or nobody."""
+    quantizer = quantized.quantizer(quantize, opened.card.architecture, device, dtype)
+    if device_map is None:
+        if offload_folder is not None:
+            raise NexVarError("offload_folder without device_map", where="offload_folder", fix='device_map="auto"')
+        return None if quantizer is None else quantizer.put
+    if quantizer is not None:
+        raise NexVarError("quantize and device_map do not go together", fix="choose one of them")
+    device = torch.empty(0, device=device).device  # "cuda" -> "cuda:0", as device maps say it
+    if isinstance(device_map, str):
+        if device_map != "auto":
+            raise NexVarError(f"no device_map {device_map!r}", where="device_map", fix='"auto", or {part: device}')
+        sizes = {n: t.numel() * float(dtype.itemsize) for n, t in module.named_parameters()}
+        places = offload.auto(module, device, sizes)
+    else:
+        places = offload.parse(device_map, module, device)
+    folder = cache_dir() / "offload"
+    if offload_folder is not None:
+        folder = Path(offload_folder).expanduser()
+        offload.check_folder(folder)
+    return offload.Offloader(places, device, opened.state.values(), folder).put
 
 
 # -- sources

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ class NexVar:
     architecture: for a folder whose config.json does not tell.
     device: "auto" (CUDA, else MPS, else CPU) or any torch device. dtype: "auto" (the card's), "float32", "bfloat16".
     weights: the named model's official weight file where it is already here.
+    quantize: "int8", "int4" or "nf4". device_map, offload_folder: "auto" leaves what does not fit in other memories or
+    on disk. See docs/quantisation.md.
     allow_wrong_fp8: load 20B/40B off Hopper GPUs, where their numbers are wrong (see docs/checkpoints.md).
 
     Raises NexVarError: unknown name, a checkpoint that is damaged, hostile or of another architecture.
@@ -50,6 +52,9 @@ class NexVar:
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         weights: str | Path | None = None,
+        quantize: str | None = None,
+        device_map: str | Mapping[str, str | int | torch.device] | None = None,
+        offload_folder: str | Path | None = None,
         allow_wrong_fp8: bool = False,
     ) -> None:
         self.loaded = load(
@@ -59,6 +64,9 @@ class NexVar:
             device=device,
             dtype=dtype,
             weights=weights,
+            quantize=quantize,
+            device_map=device_map,
+            offload_folder=offload_folder,
             allow_wrong_fp8=allow_wrong_fp8,
         )
         self.model = self.loaded.module

@@ -7,6 +7,7 @@ Every file here defines
   convert     ``convert(state: dict[str, Tensor], config) -> dict[str, Tensor]``: official names and layouts ->
               this module's; the only place that knows foreign names (inner names stay the official ones)
   KEEP_FLOAT32  fnmatch patterns of parameters that stay float32 whatever the model's dtype
+  QUANTIZED   fnmatch patterns of linear weights that ``quantize=`` stores in 8 or 4 bits; all others keep their dtype
 """
 
 from __future__ import annotations

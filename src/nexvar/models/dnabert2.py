@@ -40,6 +40,7 @@ from nexvar.ops.linear import Linear
 from nexvar.ops.mlp import gated_mlp
 
 KEEP_FLOAT32: tuple[str, ...] = ()
+QUANTIZED = ("*.Wqkv.weight", "*.attention.output.dense.weight", "*.mlp.gated_layers.weight", "*.mlp.wo.weight")
 LORA_TARGETS = ("Wqkv", "gated_layers", "wo")  # PEFT's defaults name no layer of this model
 PAD_ID = 3
 

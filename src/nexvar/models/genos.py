@@ -40,6 +40,7 @@ from nexvar.ops.moe import load_balancing_loss, moe, route, z_loss
 from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
 
 KEEP_FLOAT32: tuple[str, ...] = ("*.block_sparse_moe.gate.weight",)
+QUANTIZED = ("*.experts.*.w?.weight", "*.self_attn.?_proj.weight")
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 

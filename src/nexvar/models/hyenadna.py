@@ -43,6 +43,7 @@ from nexvar.ops.linear import Linear
 from nexvar.ops.state import Cache, Taps, hide
 
 KEEP_FLOAT32 = ("*.filter_fn.*",)
+QUANTIZED = ("*.mixer.in_proj.weight", "*.mixer.out_proj.weight", "*.mlp.fc?.weight")
 KEPT_BYTES = 1 << 30  # filters of all layers that are kept between calls
 CHANNELS = 16  # channels whose filters exist at a time where they are not kept: one cache line of float32
 # Tokens of a batch that go through projections and MLP at once where no gradient is needed

@@ -47,6 +47,7 @@ from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
 from nexvar.ops.unet import LAYER_NORM_EPS, AdaptiveLayerNorm, Conditions, TowerBlock, add_gated, gelu, modulations
 
 KEEP_FLOAT32: tuple[str, ...] = ()
+QUANTIZED = ("*.sa_layer.*_head.linear.weight", "*.sa_layer.mha_output.weight", "*.transformer_blocks.*.fc?.weight")
 CLASSES = ("NTv3PreTrained", "NTv3PostTrained", "NTv3Generative")
 HEAD_EPS = {"hf": 1e-5, "jax": 1e-6}
 ROTARY_BASE = 10_000.0

@@ -41,6 +41,7 @@ from nexvar.ops.mlp import gated_mlp
 from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
 
 KEEP_FLOAT32: tuple[str, ...] = ()
+QUANTIZED = ("*.self.query.weight", "*.self.key.weight", "*.self.value.weight", "*.layer.*.dense.weight")
 LORA_TARGETS = ("query", "key", "value", "dense")  # the authors' baselines: rank 8, alpha 16
 ROTARY_BASE = 10_000.0
 MASKED_IN_TRAINING = 0.15 * 0.8  # the share of tokens that were <mask> in training

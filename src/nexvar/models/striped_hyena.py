@@ -33,6 +33,7 @@ from nexvar.models.striped_hyena2 import HyenaFilter
 from nexvar.ops.iir import ModalFilter, modal_filter, modal_iir
 
 KEEP_FLOAT32 = ("*.poles", "*.residues")
+QUANTIZED = striped_hyena2.QUANTIZED
 
 
 @dataclass(frozen=True)
