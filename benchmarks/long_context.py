@@ -1,0 +1,122 @@
+"""Forward, score, prefill and embedding over a million bases: ``python benchmarks/long_context.py --fasta real.fa``.
+
+Small models with random weights, float32: what is measured is time and peak memory above the model, at two lengths.
+A forward gives the logits of the last base alone; scores and embeddings go through ``score_sequences`` and ``embed``.
+nexvar: the Hyena layers S, D, H of StripedHyena 2. nexvar-attention adds one attention layer, whose time grows with
+the square of the length and whose keys and values with the length: for shorter lengths (``--lengths 4096 32768``).
+Without --fasta: random bases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from _measure import peak_above, run_once, table
+from hyenadna import random_model
+from nexvar.cards import Card
+from nexvar.embed import embed
+from nexvar.engine import CHUNK
+from nexvar.genome import Fasta
+from nexvar.load import Loaded
+from nexvar.models import caduceus, striped_hyena2
+from nexvar.score import score_sequences
+from nexvar.tokenizers import make
+
+FAMILIES = ("nexvar", "nexvar-attention", "hyenadna", "caduceus-ph", "caduceus-ps")
+
+
+def bases(fasta: str | None, length: int) -> str:
+    """The first ``length`` A, C, G, T, N of all records, one after the other."""
+    if fasta is None:
+        return "".join(random.Random(0).choices("ACGT", k=length))
+    genome, parts = Fasta(fasta), []
+    for name in genome.contigs:
+        parts.append(genome.fetch(name, *genome.span(name)))
+        if sum(map(len, parts)) >= length:
+            break
+    text = "".join(c if c in "ACGTN" else "N" for c in "".join(parts)[:length])
+    if len(text) < length:
+        raise SystemExit(f"{fasta} has {len(text):,} bases only")
+    return text
+
+
+def load(family: str, longest: int) -> Loaded:
+    torch.manual_seed(0)
+    kind, objective, module = "byte", "causal", None
+    if family.startswith("nexvar"):
+        config = striped_hyena2.Config(
+            hidden_size=128, pattern="SDHSDH" if family == "nexvar" else "SDH*", num_attention_heads=2,
+            inner_mlp_size=352, hcs_filter_groups=8, hcm_filter_groups=8,
+        )  # fmt: skip
+        module = striped_hyena2.Model(config)
+    elif family == "hyenadna":
+        kind, module = "hyenadna", random_model(longest + 2, width=64, layers=4)
+    else:
+        ps = family == "caduceus-ps"
+        swap = {7: 10, 8: 9, 9: 8, 10: 7}
+        config = caduceus.Config(
+            d_model=32, n_layer=4, rcps=ps, complement_map=tuple(swap.get(i, i) for i in range(16)) if ps else ()
+        )
+        kind, objective, module = "caduceus", "masked", caduceus.Model(config)
+        for p in module.parameters():
+            if p.dim() > 1:
+                torch.nn.init.normal_(p, std=0.05)
+    card = Card(
+        name=family, architecture="", tokenizer=kind, objective=objective, context=1 << 30, parameters=1, licence="",
+        citation="", parity="", parity_note="", config={},
+    )  # fmt: skip
+    return Loaded(module.eval(), make(kind), card, torch.device("cpu"), torch.float32)
+
+
+def jobs(loaded: Loaded, text: str) -> dict[str, Callable[[], Any]]:
+    ids = torch.tensor([loaded.tokenizer.encode(text, special=False).ids])
+    module, last = loaded.module, slice(-1, None)
+
+    def forward() -> None:
+        assert torch.isfinite(module(ids, logits=last).logits).all()
+
+    def prefill() -> None:
+        cache = module.new_cache(1, len(text) + 64)
+        pieces = (ids,) if getattr(module, "bounded_forward", False) else ids.split(CHUNK, 1)
+        for piece in pieces:
+            module(piece, cache=cache, logits=last)
+
+    found: dict[str, Callable[[], Any]] = {"forward": forward}
+    if loaded.card.objective == "causal":
+        found |= {"score": lambda: score_sequences(loaded, [text]), "prefill": prefill}
+    return {**found, "embedding": lambda: embed(loaded, [text])}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="*", choices=FAMILIES, default=["nexvar", "hyenadna", "caduceus-ph"])
+    parser.add_argument("--what", nargs="*", default=["forward", "score", "prefill", "embedding"])
+    parser.add_argument("--lengths", type=int, nargs=2, default=[131_072, 1_048_576])
+    parser.add_argument("--fasta")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.set_grad_enabled(False)
+    short, long = (bases(options.fasta, length) for length in options.lengths)
+    rows: list[tuple[object, ...]] = []
+    for family in options.models:
+        loaded = load(family, len(long))
+        for job in jobs(loaded, short[:4096]).values():
+            peak_above(job)  # what is made once: kernels, kept filters
+        for name in jobs(loaded, short[:4096]):
+            if name not in options.what:
+                continue
+            runs = [run_once(jobs(loaded, text)[name]) for text in (short, long)]
+            memory = [run.memory / 2**20 for run in runs]
+            rows.append((family, name, *(run.cpu for run in runs), *memory, memory[1] / memory[0]))
+            print(*rows[-1], flush=True)
+    print(table(("model", "what", "CPU s", "CPU s, long", "MiB above", "MiB above, long", "ratio"), rows))
+
+
+if __name__ == "__main__":
+    main()
