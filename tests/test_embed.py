@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,33 @@ def test_the_jax_packages_embeddings_and_attention_maps(folder):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     true_heads = model.attention_maps(texts, [0])[0][0]
     torch.testing.assert_close(true_heads.sum(-1), torch.ones(true_heads.shape[:2]))
+
+
+def test_the_jax_packages_embeddings_and_attention_maps_of_ntv3():
+    model = NexVar(GOLDEN / "ntv3_pre_tiny", dtype="float32", device="cpu")
+    io = load_file(GOLDEN / "ntv3_pre_tiny" / "io.safetensors")
+    texts = ["".join(model.tokenizer.tokens[i] for i in ids) for ids in io["full.input_ids"].tolist()]
+    layers = [name.removeprefix("full.jax.") for name in io if name.startswith("full.jax.embedding")]
+    assert {"embedding", "embeddings_1", "embeddings_deconv_2"} <= set(layers)
+    for name, rows in model.embed(texts, layers, "none").items():
+        for ours, theirs, text in zip(rows, io[f"full.jax.{name}"], texts, strict=True):
+            if "<" not in text:  # a row of special tokens is left out
+                torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4)
+    (key,) = [k for k in io if k.startswith("full.jax.attention_map_layer_2")]
+    maps = model.attention_maps(texts, attention_maps_to_save=[(2, 3)])["attention_map_layer_2_number_3"]
+    for ours, theirs in zip(maps, io[key], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_attention_maps_of_every_transformer_are_distributions(model):
+    if "attentions" not in inspect.signature(model.model.forward).parameters:
+        with pytest.raises(NexVarError, match="no attention maps"):
+            model.attention_maps([BASES[:64]], [0])
+        return
+    for one in model.attention_maps([BASES[:64], BASES[:96]], [0, 1])[1]:
+        torch.testing.assert_close(one.sum(-1), torch.ones(one.shape[:2]), atol=1e-5, rtol=0)
+    with pytest.raises(NexVarError, match="no layer 99"):
+        model.attention_maps([BASES[:64]], [99])
 
 
 def test_models_without_attention_maps_say_so():

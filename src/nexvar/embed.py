@@ -191,6 +191,7 @@ class _Pool:
         self.count_B: Tensor | None = None
 
     def add(self, hidden_BTD: Tensor, real_BT: Tensor) -> None:
+        real_BT = real_BT.to(hidden_BTD.device)  # a model over several devices has its layers on all of them
         if self.method == "none":
             rows = [hidden[real].float().cpu() for hidden, real in zip(hidden_BTD, real_BT, strict=True)]
             self.parts.append(rows)

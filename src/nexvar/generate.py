@@ -119,13 +119,13 @@ class _Walk:
         """(B, V) float32."""
         last = slice(-1, None)
         if self.cache is None:
-            return self.module(self.ids_BL, logits=last).logits[:, -1].float()
+            return self.module(self.ids_BL, logits=last).logits[:, -1].float().to(self.ids_BL.device)
         whole = getattr(self.module, "bounded_forward", False)
         with threads_for(self.largest * self.ids_BL.numel()):
             for piece in (self.ids_BL,) if whole else self.ids_BL.split(CHUNK, dim=1):
                 logits = self.module(piece, cache=self.cache, logits=last).logits
         self.ids_BL = self.ids_BL[:, :0]
-        return logits[:, -1].float()
+        return logits[:, -1].float().to(self.ids_BL.device)
 
     def append(self, tokens_B: Tensor) -> None:
         self.ids_BL = torch.cat([self.ids_BL, tokens_B[:, None]], dim=1)
