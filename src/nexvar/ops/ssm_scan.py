@@ -52,9 +52,9 @@ def selective_scan_naive(
     input_BLEN = (dt * u)[..., None] * B[:, :, None]
     state = u.new_zeros(A.shape) if state_BEN is None else state_BEN.to(work)
     ys = []
-    for t in range(u.shape[1]):
-        state = decay_BLEN[:, t] * state + input_BLEN[:, t]
-        ys.append((state * C[:, t, None]).sum(-1))
+    for decay_BEN, input_BEN, C_BN in zip(decay_BLEN.unbind(1), input_BLEN.unbind(1), C.unbind(1), strict=True):
+        state = decay_BEN * state + input_BEN
+        ys.append((state * C_BN[:, None]).sum(-1))
     return (torch.stack(ys, 1) + D[:, None] * u).to(u_BLE.dtype), state
 
 
