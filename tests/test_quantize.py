@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import fnmatch
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -197,20 +197,54 @@ def test_layers_are_quantised_one_at_a_time(folder, method, monkeypatch):
     assert seen == sorted(seen, reverse=True) and seen[0] - seen[-1] == len(seen) - 1
 
 
+# -- where a model is loaded by name
+
+
+@pytest.mark.parametrize("option", [pytest.param("quantize", marks=needs["int8"]), "device_map"])
+def test_scoring_a_file(option, folder, tmp_path):
+    """`nexvar score --quantize int8` and `--device-map auto`: the output says it, and the scores are close."""
+    from nexvar import jobs
+    from nexvar.score import Options
+
+    sequence = "ACGTTGCAAGCTCTAGGACTTACGGATCCATGAACGTCCATTTGCGAGTACCTTAGGCATCGAC" * 4
+    (tmp_path / "g.fa").write_text(f">chr1\n{sequence}\n")
+    rows = "".join(
+        f"chr1\t{i + 1}\t.\t{sequence[i]}\t{'A' if sequence[i] != 'A' else 'C'}\t.\t.\t.\n" for i in (100, 130)
+    )
+    (tmp_path / "in.vcf").write_text(
+        f"##fileformat=VCFv4.2\n##contig=<ID=chr1,length={len(sequence)}>\n"
+        f"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n{rows}"
+    )
+    found = {}
+    for name, value in (("plain", None), (option, "int8" if option == "quantize" else "auto")):
+        out = tmp_path / f"{name}.vcf"
+        more = {} if value is None else {option: value}
+        jobs.score_file(
+            tmp_path / "in.vcf", tmp_path / "g.fa", out, model=folder, device="cpu", options=Options(window=64),
+            progress=False, **more,
+        )  # fmt: skip
+        text = out.read_text()
+        assert ("float32, int8" in text) == (value == "int8")
+        found[name] = [float(x) for x in re.findall(r"NEXVAR_LLR=([^;\t\n,]+)", text)]
+    assert len(found["plain"]) == 2
+    assert found[option] == pytest.approx(found["plain"], abs=0 if option == "device_map" else 0.01)
+    assert option == "device_map" or found[option] != found["plain"]
+
+
 # -- bad requests
 
 
 def test_wrong_requests_are_one_line(folder, monkeypatch):
     with pytest.raises(NexVarError, match="no quantisation 'int3'.*int8, int4, nf4"):
         load(folder, device="cpu", quantize="int3")
-    original = builtins.__import__
+    original = quantize.importlib.import_module
 
-    def without(name, *args, **kwargs):
+    def without(name, *args):
         if name.split(".")[0] in ("torchao", "bitsandbytes"):
             raise ImportError(f"No module named {name!r}")
-        return original(name, *args, **kwargs)
+        return original(name, *args)
 
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(quantize.importlib, "import_module", without)
     for method in quantize.METHODS:
         with pytest.raises(NexVarError, match=r"pip install 'nexvar\[quantize\]'") as error:
             load(folder, device="cpu", quantize=method)

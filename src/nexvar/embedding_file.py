@@ -88,6 +88,8 @@ def embed_file(
     batch_tokens: int | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    quantize: str | None = None,
+    device_map: str | None = None,
     synonyms: str | Path | None = None,
     shard: tuple[int, int] | None = None,
     progress: bool = True,
@@ -103,7 +105,11 @@ def embed_file(
         _check_target(path, [fasta, *([bed] if bed else [])])
     genome = Fasta(fasta, synonyms=synonyms)
     regions = _regions(genome, bed)
-    loaded = model if isinstance(model, Loaded) else load(model, device=device, dtype=dtype)
+    loaded = (
+        model
+        if isinstance(model, Loaded)
+        else load(model, device=device, dtype=dtype, quantize=quantize, device_map=device_map)
+    )
     how = embed.check(loaded, layer, pool, strand)
     _check_lengths(loaded, regions)
     digest, ambiguous = _digest(genome, regions)
@@ -194,7 +200,7 @@ def _manifest(
     loaded: Loaded, how: How, batch_tokens: int, digest: str, parts: int, inputs: dict[str, str | Path | None]
 ) -> dict[str, Any]:
     card = loaded.card
-    dtype = str(loaded.dtype).removeprefix("torch.")
+    dtype = loaded.precision
     options = {**asdict(how), "layers": list(how.layers), "batch_tokens": batch_tokens}
     about = {"model": card.name, "revision": card.revision or "", "dtype": dtype, "pool": how.pool}
     return {

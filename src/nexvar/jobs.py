@@ -74,6 +74,8 @@ def score_file(
     model: str | Path | Loaded | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    quantize: str | None = None,
+    device_map: str | None = None,
     options: Options = DEFAULTS,
     circular: Sequence[str] = (),
     synonyms: str | Path | None = None,
@@ -91,7 +93,8 @@ def score_file(
     """Variants + FASTA -> one or more of .vcf, .vcf.gz (indexed), .tsv, .parquet, in one pass over the model.
 
     source: VCF or BCF ("-": standard input), .tsv, .hgvs. model: name, folder or an already loaded one; None is the
-    built-in model, for mitochondrial variants only. circular, synonyms: see ``genome.Fasta``. regions: a BED file;
+    built-in model, for mitochondrial variants only. quantize, device_map: as ``NexVar`` takes
+    them. circular, synonyms: see ``genome.Fasta``. regions: a BED file;
     variants outside get a status instead of a score. saturate: in place of a source, every SNV of a region such as
     ``chr17:41,197,000-41,198,000`` (1-based, inclusive). haplotypes: in place of alleles, the haplotypes of a sample
     (by default the only one): what stands on one copy within half a window acts together. command: to be recorded.
@@ -119,6 +122,8 @@ def score_file(
         model=name,
         device=device,
         dtype=dtype,
+        quantize=quantize,
+        device_map=device_map,
         options=options,
         fasta=Path(fasta_path).absolute(),
         synonyms=None if synonyms is None else Path(synonyms).absolute(),

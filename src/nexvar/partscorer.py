@@ -23,6 +23,7 @@ from nexvar.engine import Tally
 from nexvar.genome import Fasta
 from nexvar.load import Loaded, load
 from nexvar.plan import Part
+from nexvar.quantize import stored
 from nexvar.score import Options, Resolved, rows, score_alleles
 from nexvar.table import ParquetWriter, Provenance
 from nexvar.variants import Regions
@@ -49,6 +50,8 @@ class Setup:
     circular: tuple[str, ...] = ()
     regions: Regions | None = None
     threads: int | None = None
+    quantize: str | None = None
+    device_map: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,13 @@ class PartScorer:
     def __init__(self, setup: Setup, loaded: Loaded | None = None, fasta: Fasta | None = None) -> None:
         if setup.threads is not None:
             torch.set_num_threads(setup.threads)
-        self.loaded = loaded or load(setup.model, device=setup.device, dtype=setup.dtype)
+        self.loaded = loaded or load(
+            setup.model,
+            device=setup.device,
+            dtype=setup.dtype,
+            quantize=setup.quantize,
+            device_map=setup.device_map,
+        )
         self.fasta = fasta or Fasta(setup.fasta, synonyms=setup.synonyms, circular=setup.circular)
         self.regions = setup.regions
         self.notes: list[str] = []
@@ -131,7 +140,7 @@ def _identity(loaded: Loaded, options: Options) -> Identity:
         revision=card.revision or ("built in" if card.weights else "main" if card.repo else "local folder"),
         window=resolved.window,
         strand=resolved.strand,
-        dtype=str(loaded.dtype).removeprefix("torch."),
+        dtype=loaded.precision,
         readout=", ".join(resolved.how.readouts),
         extra=_extra_columns(resolved),
         settings=resolved.settings(),
@@ -155,9 +164,10 @@ def fingerprint(loaded: Loaded) -> str:
     whole = sum(tensor.nbytes for tensor in state.values()) <= HASHED_WHOLE
     digest = hashlib.sha256()
     for name, tensor in state.items():
-        flat = tensor.detach().reshape(-1)
-        chosen = flat if whole else flat[:: max(1, flat.numel() // 64)][:64]
-        digest.update(f"{name} {tuple(tensor.shape)}".encode() + chosen.float().cpu().numpy().tobytes())
+        for part in stored(tensor):
+            flat = part.detach().reshape(-1)
+            chosen = flat if whole else flat[:: max(1, flat.numel() // 64)][:64]
+            digest.update(f"{name} {tuple(tensor.shape)}".encode() + chosen.float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -15,6 +15,9 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,17 +101,28 @@ def quantizer(method: str | None, architecture: str, device: torch.device, dtype
 def _import(method: str, device: torch.device) -> None:
     package = PACKAGES[method]
     try:
-        if package == "bitsandbytes":
-            import bitsandbytes  # noqa: F401
-        else:
-            import torchao.quantization  # noqa: F401
-
+        with _quiet("torchao", "torch.utils._pytree"):
+            importlib.import_module("torchao.quantization" if package == "torchao" else package)
             if method == "int4" and device.type == "cpu":
-                import torchao.prototype.quantization.int4  # noqa: F401
+                importlib.import_module("torchao.prototype.quantization.int4")
     except ImportError as error:
         raise NexVarError(
             f"{method} needs {package} ({error})", where="quantize", fix="pip install 'nexvar[quantize]'"
         ) from error
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """No warnings of these loggers: torchao lists every kernel that was built for another machine."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def is_quantized(module: nn.Module, name: str, patterns: tuple[str, ...]) -> bool:
@@ -117,6 +131,11 @@ def is_quantized(module: nn.Module, name: str, patterns: tuple[str, ...]) -> boo
         return False
     layer = module.get_submodule(name.removesuffix(".weight"))
     return isinstance(layer, nn.Linear) and not getattr(layer, "fp8", False)
+
+
+def stored(tensor: Tensor) -> list[Tensor]:
+    """The plain tensors that a parameter consists of: itself, or codes and scales of a quantised one."""
+    return [getattr(tensor, name) for name in getattr(tensor, "tensor_data_names", ())] or [tensor]
 
 
 def int4_group(outputs: int, inputs: int) -> int | None:

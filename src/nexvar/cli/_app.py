@@ -21,6 +21,8 @@ app = typer.Typer(
 Model = Annotated[str | None, typer.Option(help="A model's name, alias or folder; `nexvar models` lists them.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
 Dtype = Annotated[str, typer.Option(help="auto (the card's), float32, bfloat16, float16")]
+Quantize = Annotated[str | None, typer.Option(help="int8, int4 or nf4: large layers in 8 or 4 bits")]
+DeviceMap = Annotated[str | None, typer.Option(help="auto: what does not fit the device lies in memory or on disk")]
 Outputs = Annotated[
     list[Path], typer.Option("-o", "--output", help=".vcf, .vcf.gz, .tsv, .parquet, .bw, .png (repeatable)")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import BatchTokens, Device, Dtype, Model, app, report
+from nexvar.cli._app import BatchTokens, Device, DeviceMap, Dtype, Model, Quantize, app, report
 
 
 @app.command()
@@ -21,6 +21,8 @@ def embed(
     strand: Annotated[str, typer.Option(help="forward, reverse, or both (averaged)")] = "forward",
     device: Device = "auto",
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    device_map: DeviceMap = None,
     batch_tokens: BatchTokens = None,
     synonyms: Annotated[Path | None, typer.Option(help="table of contig names: the BED's, the FASTA's")] = None,
     shard: Annotated[str | None, typer.Option(help="i/n: every n-th part only; then `nexvar merge`")] = None,
@@ -40,6 +42,8 @@ def embed(
             batch_tokens=batch_tokens,
             device=device,
             dtype=dtype,
+            quantize=quantize,
+            device_map=device_map,
             synonyms=synonyms,
             shard=jobs.parse_shard(shard) if shard else None,
         )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import Device, Dtype, Model, app, report
+from nexvar.cli._app import Device, DeviceMap, Dtype, Model, Quantize, app, report
 
 
 @app.command()
@@ -29,13 +29,15 @@ def generate(
     model: Model = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    device_map: DeviceMap = None,
 ) -> None:
     """Continue DNA prompts, to a FASTA."""
     from nexvar import sequence_files
     from nexvar.nexvar import NexVar
 
     prompts = sequence_files.read_prompts(prompt or [], fasta, taxonomy, species)
-    loaded = NexVar(model or "nexvar_mito", device=device, dtype=dtype)
+    loaded = NexVar(model or "nexvar_mito", device=device, dtype=dtype, quantize=quantize, device_map=device_map)
     lines = sequence_files.generate_file(
         loaded,
         prompts,
@@ -63,10 +65,12 @@ def fill(
     seed: int = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    device_map: DeviceMap = None,
 ) -> None:
     """Replace every N by the base that a masked model expects, to a FASTA."""
     from nexvar import sequence_files
     from nexvar.nexvar import NexVar
 
-    loaded = NexVar(model, device=device, dtype=dtype)
+    loaded = NexVar(model, device=device, dtype=dtype, quantize=quantize, device_map=device_map)
     report(sequence_files.fill_file(loaded, fasta, output, steps=steps, temperature=temperature, seed=seed))
