@@ -178,7 +178,8 @@ def auroc(options: argparse.Namespace, cache: Path) -> None:
     table([(name, labels[rows], {k: v[rows] for k, v in scored.items()}) for name, rows in groups.items()])
     if not options.seen:
         return
-    transitions = [v for v, row in facts.items() if row["type"] == "ts"]
+    transitions = [v for v, row in facts.items() if row["type"] == "ts"][:: options.every]
+    print(f"\n{len(transitions)} transitions, every {options.every} of those in the table")
     never = np.array(
         [int(facts[v]["gnomad_AC_hom"] or 0) + int(facts[v]["gnomad_AC_het"] or 0) == 0 for v in transitions]
     )
@@ -188,7 +189,7 @@ def auroc(options: argparse.Namespace, cache: Path) -> None:
     groups = {r: regions == r for r in ("protein", "rRNA", "tRNA", "control")} | {
         "missense": consequences == "missense"
     }
-    print("\nnever-seen (class 1) against seen in gnomAD, transitions")
+    print("never-seen (class 1) against seen in gnomAD, transitions")
     table([(name, never[rows].astype(int), {k: v[rows] for k, v in scored.items()}) for name, rows in groups.items()])
     missense = np.isin(consequences, ("missense", "synonymous"))
     stop = np.isin(consequences, ("stop_gained", "synonymous"))
@@ -379,6 +380,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=None)
     parser.add_argument("--pseudo", type=float, nargs="+", default=[2.0, 8.0])
     parser.add_argument("--seen", action="store_true", help="also score every transition of the table")
+    parser.add_argument("--every", type=int, default=1, help="score every n-th of them")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--length", type=int, default=16_500)
     parser.add_argument("--prompt", type=int, default=100)

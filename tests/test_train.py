@@ -549,7 +549,7 @@ def test_every_recipe_trains_when_made_small(path: Path, tmp_path: Path, fasta: 
     run = Run(dataclasses.replace(recipe, model=model, data=data_part, optimizer=optimizer, schedule=schedule,
                                   run=run_part, stages=stages))  # fmt: skip
     first = run.train_step()[0]
-    assert abs(first - math.log(run.config.vocab_size)) < 1.0  # a fresh model knows nothing and claims nothing
+    assert abs(first - math.log(run.start.config.vocab_size)) < 1.0  # a fresh model knows nothing and claims nothing
     for _ in range(7):
         last = run.train_step()[0]
     assert last < first - 0.3

@@ -99,7 +99,7 @@ def trained(path: Path, rank: int = 0, world: int = 1) -> None:
     run = Run(read(path), rank, world)
     rows = [run.train_step() for _ in range(4)]
     run.save()
-    bits = run.held_out_bits(run.split.held_out, 48)
+    bits = run.evaluate()["held_out_bits"]
     if rank == 0:
         (run.out / "curve.json").write_text(json.dumps([*rows, [bits]]))
 

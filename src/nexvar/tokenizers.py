@@ -274,7 +274,8 @@ class BpeTokenizer:
 
         if unknown not in ("error", "hf"):
             raise NexVarError(f"no BPE tokenizer with unknown={unknown!r}", where="tokenizer", fix="'error' or 'hf'")
-        path, self.unknown = Path(path), unknown
+        self.path, self.unknown = Path(path), unknown
+        path = self.path
         if not path.is_file():
             raise NexVarError("no such file", where=path, fix="copy tokenizer.json from the model's hub repository")
         try:
@@ -334,8 +335,9 @@ class OneHotTokenizer:
     def __init__(self, path: str | Path | None = None) -> None:
         self.ids = {"A": 8, "C": 5, "G": 6, "T": 7, "N": 9}
         special, self.pad_id, self.vocab_size = {*range(5), *range(10, 18)}, 0, 18
-        if path is not None:
-            self.ids, special, self.pad_id, self.vocab_size = _read_vocabulary(Path(path))
+        self.path = None if path is None else Path(path)
+        if self.path is not None:
+            self.ids, special, self.pad_id, self.vocab_size = _read_vocabulary(self.path)
         self.special_ids = frozenset(special)
         self._letters = {id_: base for base, id_ in self.ids.items()}
         self._table = np.full(256, -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""nexvar pretrain."""
+"""nexvar pretrain, finetune, predict."""
 
 from __future__ import annotations
 
@@ -7,14 +7,35 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import app
+from nexvar.cli._app import Device, app
+
+Recipe = Annotated[Path, typer.Argument(help="a recipe.toml (see recipes/)")]
 
 
 @app.command()
-def pretrain(
-    recipe: Annotated[Path, typer.Argument(help="a recipe.toml (see recipes/)")],
-) -> None:
-    """Train a model from scratch, or resume: the recipe says all."""
+def pretrain(recipe: Recipe) -> None:
+    """Train a model from scratch or from a checkpoint, or resume: the recipe says all."""
     from nexvar.train import pretrain as run
 
     run(recipe)
+
+
+@app.command()
+def finetune(recipe: Recipe) -> None:
+    """Fine-tune a trained model ([model] init) on labelled sequences ([task]) or on a corpus, or resume."""
+    from nexvar.train import pretrain as run
+
+    run(recipe)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="the model folder of a fine-tuning run with a [task]")],
+    fasta: Annotated[Path, typer.Argument(help="FASTA of the sequences")],
+    output: Annotated[Path, typer.Option("-o", "--output", help=".tsv")],
+    device: Device = "auto",
+) -> None:
+    """What a fine-tuned head says of every sequence: its label and probabilities, or its value."""
+    from nexvar.train.task import predict_file
+
+    typer.echo(predict_file(model, fasta, output, device=device), err=True)

@@ -1,5 +1,6 @@
 """``python -m nexvar.train recipe.toml``: what ``nexvar pretrain`` calls."""
 
+import os
 import sys
 
 from nexvar.errors import EXIT_BAD_INPUT, NexVarError
@@ -9,5 +10,6 @@ if __name__ == "__main__":
     try:
         print(pretrain(sys.argv[1]))
     except NexVarError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # the other processes stop for the same reason
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)

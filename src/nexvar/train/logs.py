@@ -145,7 +145,7 @@ def _synchronize(device: torch.device) -> None:
 
 
 def loss_curve(log: Path, picture: Path) -> Path | None:
-    """Draw bits per base against tokens, training and held-out; None if matplotlib is not installed."""
+    """Draw bits per base against tokens, training and held-out (a task: its loss); None without matplotlib."""
     try:
         import matplotlib
 
@@ -156,18 +156,23 @@ def loss_curve(log: Path, picture: Path) -> Path | None:
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     tokens = {r["step"]: r["tokens"] for r in rows if "tokens" in r and "step" in r}
     figure, axes = plt.subplots(figsize=(7, 4), dpi=150)
-    train = [(r["tokens"] / 1e6, r["bits"]) for r in rows if "bits" in r and "tokens" in r]
+    corpus = any("bits" in r for r in rows)  # else a task: its loss over sequences
+    key, unit = ("bits", 1e6) if corpus else ("loss", 1)
+    train = [(r["tokens"] / unit, r[key]) for r in rows if key in r and "tokens" in r]
     held = [
-        (tokens[r["step"]] / 1e6, r["held_out_bits"]) for r in rows if r.get("step") in tokens and "held_out_bits" in r
+        (tokens[r["step"]] / unit, r["held_out_bits"]) for r in rows if r.get("step") in tokens and "held_out_bits" in r
     ]
-    axes.plot(*zip(*train, strict=True), color="#9aa5b1", linewidth=1, label="training batches") if train else None
-    axes.plot(*zip(*held, strict=True), color="#c2410c", marker="o", markersize=3, label="held out") if held else None
-    axes.set(xlabel="tokens (millions)", ylabel="bits per base")
-    axes.set_ylim(
-        top=min(axes.get_ylim()[1], 2.1)
-    )  # 2 bits: four letters and no idea; what lies above is over in a minute
+    for points, color, marker, label in (
+        (train, "#9aa5b1", "", "training batches"),
+        (held, "#c2410c", "o", "held out"),
+    ):
+        if points:
+            axes.plot(*zip(*points, strict=True), color=color, marker=marker, markersize=3, linewidth=1, label=label)
+            axes.legend(frameon=False)
+    axes.set(xlabel="tokens (millions)" if corpus else "sequences", ylabel="bits per base" if corpus else "loss")
+    if corpus:  # 2 bits: four letters and no idea; what lies above is over in a minute
+        axes.set_ylim(top=min(axes.get_ylim()[1], 2.1))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(picture)
     plt.close(figure)

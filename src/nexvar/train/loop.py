@@ -10,30 +10,31 @@ gradients are summed, so the number of processes changes nothing but the order o
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import time
-from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
-from nexvar import models, tokenizers
 from nexvar.errors import NexVarError
-from nexvar.load import make_config, pick_device, save
-from nexvar.train import data, state
+from nexvar.load import pick_device
+from nexvar.train import lora, state
+from nexvar.train.corpus import Corpus
 from nexvar.train.grid import REPLICAS, WINDOWS, Grid
-from nexvar.train.init import fresh
 from nexvar.train.logs import Log, loss_curve, matmul_rate
-from nexvar.train.objective import LN2, Batch, Objective, loss_of
+from nexvar.train.objective import LN2, Objective
 from nexvar.train.optim import Optimizer, Schedule
 from nexvar.train.recipe import Recipe, read
 from nexvar.train.split import ContextForward
+from nexvar.train.start import Start
+from nexvar.train.task import Task
 from nexvar.train.weights import Weights, checkpoint_blocks
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST)
 
 
 class Run:
@@ -56,62 +57,50 @@ class Run:
                     where="parallel.context",
                     fix="a length that does",
                 )
-        m, d, o, s = recipe.model, recipe.data, recipe.optimizer, recipe.schedule
-        self.config = make_config(m.architecture, m.config, "model.config")
-        self.model = fresh(m.architecture, self.config, recipe.run.seed, m.init_std).to(self.device).train()
-        if recipe.run.checkpoint_activations:
-            checkpoint_blocks(self.model)
-        if o.kind == "muon" and (recipe.run.shard or grid.size("tensor", "context", "expert") > 1):
+        m, o, s = recipe.model, recipe.optimizer, recipe.schedule
+        whole = grid.size("tensor", "context", "expert") == 1
+        if o.kind == "muon" and (recipe.run.shard or not whole):
             where = "run.shard" if recipe.run.shard else "[parallel]"
             raise NexVarError("muon needs whole matrices", where=where, fix='optimizer.kind = "adamw"')
-        self.weights = Weights(self.model, m.architecture, grid, recipe.run.shard)
+        if (m.lora or recipe.task) and not whole:
+            raise NexVarError("fine-tuning splits windows alone", where="[parallel]", fix="data and run.shard")
+        self.start = start = Start.of(recipe, self.device)
+        self.model: nn.Module = start.module
+        if m.lora:
+            lora.add(self.model, start.architecture, m.lora, recipe.run.seed)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.source: Corpus | Task
+        if recipe.task is not None and start.loaded is not None:
+            self.source = Task(recipe.task, start.loaded, grid, recipe.run)
+            self.model = self.source.model
+        else:
+            vocabulary = getattr(start.config, "vocab_size", start.tokenizer.vocab_size)
+            objective = Objective(recipe.objective, start.tokenizer, vocabulary, recipe.run.seed)
+            self.source = Corpus(recipe, objective, grid)
+        self.model.train()
+        if recipe.run.checkpoint_activations:
+            checkpoint_blocks(self.model)
+        self.weights = Weights(self.model, start.architecture, grid, recipe.run.shard)
         self.forward = ContextForward(self.model, grid) if grid.size("context") > 1 else self.model
-        tokenizer = tokenizers.make(m.tokenizer, Path(m.tokenizer_folder) if m.tokenizer_folder else None)
-        vocabulary = getattr(self.config, "vocab_size", tokenizer.vocab_size)
-        self.objective = Objective(recipe.objective, tokenizer, vocabulary, recipe.run.seed)
         self.optimizer = Optimizer(o, self.weights.local)
         self.ema = {n: p.detach().clone() for n, p in self.weights.local.items()} if recipe.run.ema else {}
         self.schedule = Schedule(s.kind, s.steps, s.warmup, s.decay, s.floor, s.cosine_steps)
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.store = data.build_store([Path(f) for f in d.files], self.out / "store")
-        self.split = data.split(
-            self.store.records,
-            by=d.holdout_by,
-            count=d.holdout,
-            seed=d.holdout_seed,
-            exclude=d.exclude,
-            names=d.holdout_names,
-        )
         self.step = 0
-        self.sampler = cache(self._sampler)
-
-    def _sampler(self, length: int) -> data.Sampler:
-        d = self.recipe.data
-        return data.Sampler(
-            self.store,
-            self.split.train,
-            length,
-            self.recipe.run.seed,
-            circular=d.circular,
-            reverse_complement=d.reverse_complement,
-            weights=d.weights,
-            soft_mask_weight=d.soft_mask_weight,
-        )
 
     # -- one step
 
     def train_step(self) -> tuple[float, float]:
         """One update. Returns the mean loss (nats per base) and the gradient's norm before clipping."""
         stage, first = self.recipe.stage(self.step)
-        share, sampler = stage.batch // self.grid.size(*WINDOWS), self.sampler(stage.length)
+        share, place = stage.batch // self.grid.size(*WINDOWS), self.grid.index(*REPLICAS)
         begin = first + self.grid.index(*WINDOWS) * share
+        torch.manual_seed(hash((self.recipe.run.seed, self.step, place)) % 2**63)  # dropout, the same after a resume
         self.weights.zero()
         sums = torch.zeros(3, dtype=torch.float64)  # nats, weights, bases
         for i in range(begin, begin + share, stage.micro_batch):
-            batch = self._batch(*sampler.windows(i, stage.micro_batch), i)
-            loss, nll = loss_of(self.forward, batch, self.recipe.objective, self.recipe.run.bf16)
+            loss, parts = self.source.loss(self.forward, i, stage)
             loss.backward()
-            sums += torch.tensor([float(nll), float(batch.weight.sum()), batch.bases], dtype=torch.float64)
+            sums += parts
         self.weights.collect()
         self.grid.sum(sums, *REPLICAS)
         if not math.isfinite(float(sums[0])):
@@ -125,13 +114,6 @@ class Run:
             for name, mean in self.ema.items():
                 mean.lerp_(self.weights.local[name], 1 - self.recipe.run.ema)
         return float(sums[0] / sums[2].clamp(min=1e-9)), norm
-
-    def _batch(self, text: np.ndarray, weight: np.ndarray, first: int) -> Batch:
-        """Windows ``first`` .. as this process sees them: all their positions, or its part."""
-        parts = self.grid.size("context")
-        length = text.shape[1] // parts * parts  # a held-out record may be shorter than a window
-        batch = self.objective.batch(text[:, :length], weight[:, :length], first)
-        return (batch.part(self.grid.index("context"), parts) if parts > 1 else batch).to(self.device)
 
     def _stop(self, what: str, first: int, count: int) -> None:
         raise NexVarError(
@@ -157,30 +139,13 @@ class Run:
             if self.rank == 0:
                 request.rename(self.out / "decay.taken")
 
-    # -- held-out loss
-
-    @torch.no_grad()
-    def held_out_bits(self, records: list[data.Record], length: int, limit: int | None = None) -> float:
-        """Bits per base of ``records``: forward strand, windows of ``length`` side by side (the first ``limit``).
-
-        The end of a record that fills no window is left out.
-        """
-        windows: list[np.ndarray] = []
-        for record in records:
-            letters = data.UPPER[self.store.sequence(record)]
-            starts = list(range(0, max(len(letters) - length, 0) + 1, length))
-            windows += [letters[start : start + length][None] for start in starts[:limit]]
-        sums, others = torch.zeros(2, dtype=torch.float64), self.grid.size(*WINDOWS)
-        for i in range(self.grid.index(*WINDOWS), -(-len(windows) // others) * others, others):
-            text = windows[i % len(windows)]  # NOTE shards compute together: every process needs as many windows
-            weight = data.IS_BASE[text].astype(np.float32) * (i < len(windows))
-            batch = self._batch(text, weight, i)
-            # NOTE: without gradients models walk a window in pieces and skip idle experts; all must do the same here.
-            with torch.set_grad_enabled(self.grid.size("context", "expert") > 1):
-                nll = loss_of(self.forward, batch, self.recipe.objective, self.recipe.run.bf16)[1]
-            sums += torch.tensor([float(nll), batch.bases], dtype=torch.float64)
-        self.grid.sum(sums, *REPLICAS)
-        return float(sums[0] / sums[1].clamp(min=1.0)) / LN2
+    def evaluate(self, limit: int | None = None) -> dict[str, float]:
+        """What the source measures on what it holds out (``limit``: windows of a record)."""
+        self.model.eval()
+        stage = self.recipe.stage(max(self.step - 1, 0))[0]
+        measured = self.source.evaluate(self.forward, stage, limit)
+        self.model.train()
+        return measured
 
     # -- checkpoints
 
@@ -189,24 +154,17 @@ class Run:
         whole: dict[str, Tensor] = {}
         for key, (name, t) in self._tensors().items():
             whole |= {_renamed(key, name, n): full for n, full in self.weights.whole(name, t).items()}
+        weights = self.weights.frozen()  # all processes call it
         if self.rank:
             return
         facts = {"step": self.step, "steps": self.schedule.steps, "decay": self.schedule.decay}
         state.write(whole, facts, self.out / "state.safetensors")
-        m, objective = self.recipe.model, self.recipe.objective.kind
-        card = {"tokenizer": m.tokenizer, "objective": objective, "context": self.recipe.stages[-1].length, **m.card}
-        with torch.device("meta"):
-            module = models.get(m.architecture).Model(self.config)
-        module.to_empty(device="cpu")
-        with torch.no_grad():
-            for name, p in module.named_parameters():
-                p.copy_(whole[f"e.{name}" if self.ema else f"p.{name}"])
-            for name, buffer in module.named_buffers():
-                buffer.copy_(self.model.get_buffer(name))
-        try:
-            save(self.out / "model", module, architecture=m.architecture, config=self.config, card=card)
-        except (OSError, SafetensorError) as error:
-            raise state.unwritable(self.out / "model", error) from error
+        kind = "e." if self.ema else "p."
+        weights |= {key.removeprefix(kind): t for key, t in whole.items() if key.startswith(kind)}
+        weights = lora.merged(weights) if self.recipe.model.lora else weights
+        if isinstance(self.source, Task):
+            self.source.save(self.out / "model", weights)
+        self.start.write(self.out / "model", {name.removeprefix("trunk."): t for name, t in weights.items()})
 
     def resume(self) -> bool:
         """Continue from ``out/state.safetensors`` if there is one."""
@@ -239,6 +197,15 @@ def _renamed(key: str, name: str, other: str) -> str:
 def pretrain(path: str | Path) -> Path:
     """Train what the recipe says, resuming from its output folder if it has begun; returns the model folder."""
     recipe = read(Path(path))
+    try:
+        return _pretrain(recipe)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise state.unwritable(Path(error.filename or recipe.run.out), error) from error
+
+
+def _pretrain(recipe: Recipe) -> Path:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     begun = dist.is_initialized()
     if world > 1 and not begun:
@@ -256,9 +223,7 @@ def pretrain(path: str | Path) -> Path:
         event="resume" if resumed else "start",
         step=run.step,
         parameters=count,
-        train=len(run.split.train),
-        held_out=len(run.split.held_out),
-        excluded=len(run.split.excluded),
+        **run.source.counts,
         matmul_flops=round(rate),
     )
     then, before, losses = time.time(), recipe.tokens(run.step), list[float]()
@@ -266,14 +231,14 @@ def pretrain(path: str | Path) -> Path:
         run.poll_decay()
         loss, norm = run.train_step()
         losses.append(loss)
-        last, stage = run.step == run.schedule.steps, recipe.stage(run.step - 1)[0]
+        last = run.step == run.schedule.steps
         if run.step % recipe.run.log_every == 0 or last:
             now, tokens, mean = time.time(), recipe.tokens(run.step), sum(losses) / len(losses)
             speed = (tokens - before) / (now - then)
             log.scalars(
                 run.step,
                 loss=mean,
-                bits=mean / LN2,
+                **({} if recipe.task else {"bits": mean / LN2}),
                 norm=norm,
                 lr=run.schedule.factor(run.step - 1),
                 tokens=tokens,
@@ -283,9 +248,8 @@ def pretrain(path: str | Path) -> Path:
             then, before, losses = now, tokens, []
         if run.step % recipe.run.save_every == 0 or last:
             run.save()
-        if run.split.held_out and (run.step % recipe.run.eval_every == 0 or last):
-            limit = None if last else recipe.run.eval_windows
-            log.scalars(run.step, held_out_bits=run.held_out_bits(run.split.held_out, stage.length, limit))
+        if run.source.counts["held_out"] and (run.step % recipe.run.eval_every == 0 or last):
+            log.scalars(run.step, **run.evaluate(None if last else recipe.run.eval_windows))
             then, before = time.time(), recipe.tokens(run.step)
     log.close(run.schedule.steps)
     if run.rank == 0:

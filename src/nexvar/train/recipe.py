@@ -18,14 +18,18 @@ except ModuleNotFoundError:  # Python 3.10
 
 @dataclass(frozen=True)
 class ModelPart:
-    """config: the fields of ``models/<architecture>.py: Config``. tokenizer: as cards name it.
+    """From scratch: ``architecture`` and ``config``, the fields of ``models/<architecture>.py: Config``; tokenizer: as
+    cards name it. Or ``init``: a model's name or folder to go on from, which brings all of these.
 
     tokenizer_folder: where a tokenizer that needs files finds them. card: what the output folder says of itself.
     init_std: draw every matrix with this standard deviation; 0 is the architecture's own way (see init.py).
+    lora: rank of low-rank updates to the frozen projections of ``init``, 0 trains the weights themselves.
     """
 
-    architecture: str
-    config: dict[str, Any]
+    architecture: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    init: str = ""
+    lora: int = 0
     tokenizer: str = "byte"
     tokenizer_folder: str = ""
     card: dict[str, Any] = field(default_factory=dict)
@@ -41,8 +45,8 @@ class DataPart:
     soft_mask_weight: loss weight of lower-case bases (Evo 2: 0.1).
     """
 
-    files: list[str]
-    length: int
+    files: list[str] = field(default_factory=list)
+    length: int = 0
     circular: bool = False
     reverse_complement: float = 0.5
     weights: dict[str, float] = field(default_factory=dict)
@@ -52,6 +56,22 @@ class DataPart:
     holdout: int = 0
     holdout_seed: int = 0
     holdout_names: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TaskPart:
+    """Labelled sequences to learn instead of the next token: a head on the pooled last hidden state.
+
+    file: TSV, CSV or Parquet with the columns ``sequence`` and ``label``; with a column ``split``, rows of "train" are
+    trained on and all others held out, else a share ``holdout`` of the sequences is (equal ones stay together).
+    kind: "classification" or "regression". pool: "mean", "max" or "last". freeze: train the head alone.
+    """
+
+    file: str
+    kind: str = "classification"
+    holdout: float = 0.2
+    pool: str = "mean"
+    freeze: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +172,7 @@ class Recipe:
     run: RunPart
     stages: tuple[Stage, ...]
     parallel: ParallelPart = ParallelPart()
+    task: TaskPart | None = None
 
     def stage(self, step: int) -> tuple[Stage, int]:
         """The stage of a 0-based step, and the number of the first window of that step."""
@@ -190,9 +211,11 @@ def read(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise NexVarError(f"cannot be read: {error}", where=path) from error
     rows = values.pop("stages", [])
-    _only_known(values, list(_PARTS), path, "")
+    _only_known(values, [*_PARTS, "task"], path, "")
     parts = {name: _table(part, values.get(name, {}), path, f"[{name}]") for name, part in _PARTS.items()}
-    run, length = parts["run"], parts["data"].length
+    parts["task"] = _table(TaskPart, values["task"], path, "[task]") if "task" in values else None
+    _check_sources(parts, values, rows, path)
+    run, length = parts["run"], parts["data"].length or 1  # a task counts sequences
     stages = [Stage(0, length, run.batch, run.micro_batch)]
     stages += [_table(Stage, row, path, "[[stages]]") for row in rows]
     for before, stage in zip(stages, stages[1:], strict=False):
@@ -206,6 +229,28 @@ def read(path: Path) -> Recipe:
                 fix="batch must be a multiple of micro_batch, all at least 1",
             )
     return Recipe(**parts, stages=tuple(stages))
+
+
+def _check_sources(parts: dict[str, Any], values: dict[str, Any], rows: list[Any], path: Path) -> None:
+    """What a recipe starts from and learns from: exactly one of each."""
+    model, task = parts["model"], parts["task"]
+    if bool(model.init) == bool(model.architecture):
+        raise NexVarError(
+            "[model] needs architecture (from scratch) or init (to go on from)" + (", not both" if model.init else ""),
+            where=path,
+            fix='architecture = "…" with [model.config], or init = "nexvar_mito"',
+        )
+    taken = sorted({"config", "tokenizer", "tokenizer_folder", "init_std"} & set(values.get("model", {})))
+    if model.init and taken:
+        raise NexVarError(f"[model] {taken[0]} comes with init", where=path, fix="remove it")
+    if (model.lora or task) and not model.init:
+        what = "[task]" if task else "lora"
+        raise NexVarError(f"{what} needs a trained model", where=path, fix='[model] init = "…"')
+    if task and ("data" in values or rows):
+        raise NexVarError("[task] brings its own data", where=path, fix="remove [data] and [[stages]]")
+    for key in () if task else ("files", "length"):
+        if key not in values.get("data", {}):
+            raise NexVarError(f"[data] has no {key}", where=path, fix=f"add {key} = …")
 
 
 def _table(part: type, table: Any, path: Path, name: str) -> Any:

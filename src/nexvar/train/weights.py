@@ -47,6 +47,7 @@ class Weights:
         if self.sharded:
             self._shard(model)
         self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self._frozen = {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
         self.local: dict[str, Tensor] = {
             n: p.to_local().detach() if isinstance(p, DTensor) else p for n, p in self.parameters.items()
         }
@@ -129,6 +130,10 @@ class Weights:
         if not self._dealt(name):
             return {name: t}
         return dict(zip(self.names(name), self.grid.gather(t, "expert"), strict=True))
+
+    def frozen(self) -> dict[str, Tensor]:
+        """The whole weights that are not trained. All processes must call it."""
+        return {n: p.full_tensor() if isinstance(p, DTensor) else p for n, p in self._frozen.items()}
 
     def names(self, name: str) -> list[str]:
         """The whole names of what the processes hold as ``name``: more than one where experts are dealt out."""

@@ -1,0 +1,74 @@
+"""What a run starts from, fresh weights or a checkpoint, and the model folder that it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from nexvar.assemble import build, make_config
+from nexvar.errors import NexVarError
+from nexvar.load import Loaded, load, save
+from nexvar.tokenizers import Tokenizer, make
+from nexvar.train import state
+from nexvar.train.init import fresh
+from nexvar.train.recipe import Recipe
+
+# What a checkpoint's card says that stays true of what is trained from it.
+_KEPT = ("tokenizer", "objective", "readout", "special_tokens", "bos_id", "window", "species", "licence", "citation")
+
+
+@dataclass
+class Start:
+    """A model to train; ``card`` is what its folder will say of itself; ``loaded`` is there with ``init``."""
+
+    architecture: str
+    config: Any
+    module: Any
+    tokenizer: Tokenizer
+    card: dict[str, Any]
+    loaded: Loaded | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe, device: torch.device) -> Start:
+        m, context = recipe.model, recipe.stages[-1].length
+        if m.init:
+            loaded = load(m.init, device=device, dtype="float32")
+            card = {name: getattr(loaded.card, name) for name in _KEPT if getattr(loaded.card, name) is not None}
+            card["context"] = max(loaded.card.context, context)
+            start = cls(loaded.card.architecture, loaded.module.config, loaded.module, loaded.tokenizer, card, loaded)
+        else:
+            config = make_config(m.architecture, m.config, "model.config")
+            module = fresh(m.architecture, config, recipe.run.seed, m.init_std).to(device)
+            tokenizer = make(m.tokenizer, Path(m.tokenizer_folder) if m.tokenizer_folder else None)
+            start = cls(m.architecture, config, module, tokenizer, {"tokenizer": m.tokenizer, "context": context})
+        if recipe.task is None:
+            start._check_objective(recipe.objective.kind)
+            start.card["objective"] = recipe.objective.kind
+        start.card |= m.card
+        return start
+
+    def _check_objective(self, kind: str) -> None:
+        if kind == "causal" and not hasattr(self.module, "new_cache"):
+            raise NexVarError(
+                f"{self.architecture} reads both ways: it would see the token that it should predict",
+                where="objective.kind",
+                fix='kind = "masked"',
+            )
+
+    def write(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
+        """A folder that ``NexVar`` loads; tensors: every parameter. Buffers are the module's own."""
+        module, buffers = build(self.architecture, self.config), dict(self.module.named_buffers())
+        every = {n: tensors[n] if n in tensors else buffers[n].detach() for n in module.state_dict()}
+        module.load_state_dict(every, strict=True, assign=True)
+        try:
+            save(folder, module, architecture=self.architecture, config=self.config, card=self.card)
+            if (file := getattr(self.tokenizer, "path", None)) is not None:
+                (folder / "tokenizer.json").write_bytes(file.read_bytes())
+        except (OSError, SafetensorError) as error:
+            raise state.unwritable(folder, error) from error

@@ -1,0 +1,312 @@
+"""Fine-tuning on labelled sequences: a linear head on the pooled last hidden state of a trained model.
+
+    sequence, label ── tokens ── model ── pool ── layer norm without weights ── head ── (B, classes) or (B, 1)
+
+A run's folder holds the model as any other (``NexVar(folder)`` loads it) and, beside it, ``head.safetensors`` and
+``task.json``: ``Predictor(folder)``.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from nexvar.checkpoint import safetensors
+from nexvar.engine import equal_batches, padded
+from nexvar.errors import NexVarError
+from nexvar.genome import Fasta
+from nexvar.load import Loaded, load
+from nexvar.readout import coarser, pool
+from nexvar.sequences import clean, token_ids
+from nexvar.train.grid import WINDOWS, Grid
+from nexvar.train.recipe import RunPart, Stage, TaskPart
+
+KINDS, POOLS = ("classification", "regression"), ("mean", "max", "last")
+
+
+class TaskModel(nn.Module):
+    """trunk: the loaded model. forward: ids, mask (B, L) and which tokens are bases -> (B, outputs) float32."""
+
+    def __init__(self, loaded: Loaded, outputs: int, pool: str, freeze: bool) -> None:
+        super().__init__()
+        self.trunk, self.pool, self.freeze = loaded.module, pool, freeze
+        self.layer = loaded.module.last_hidden
+        self.causal = loaded.card.objective == "causal"
+        self.stride = getattr(loaded.module, "tap_stride", {}).get(self.layer, 1)
+        with torch.no_grad():
+            ids_1L, mask_1L = padded(loaded, [token_ids(loaded.tokenizer, "ACGT" * 32, special=False)])
+            width = self._hidden(ids_1L, mask_1L).shape[-1]
+        self.head = nn.Linear(width, outputs, device=loaded.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        if freeze:
+            self.trunk.requires_grad_(False)
+
+    def _hidden(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        mask = None if self.causal else mask_BL  # right padding changes nothing in a causal model
+        return self.trunk(ids_BL, mask_BL=mask, taps=(self.layer,), logits=False).taps[self.layer]
+
+    def train(self, mode: bool = True) -> TaskModel:
+        """NOTE: a frozen trunk stays as it will be used: without dropout."""
+        super().train(mode)
+        if self.freeze:
+            self.trunk.eval()
+        return self
+
+    def forward(self, ids_BL: Tensor, mask_BL: Tensor, real_BL: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
+            hidden_BTD = self._hidden(ids_BL, mask_BL)
+        pooled_BD = pool(hidden_BTD, coarser(real_BL, self.stride), self.pool)
+        with torch.autocast(ids_BL.device.type, enabled=False):
+            return self.head(F.layer_norm(pooled_BD, pooled_BD.shape[-1:]))
+
+
+@dataclass
+class Rows:
+    """Sequences, their labels as written, and whether each is held out."""
+
+    texts: list[str]
+    labels: list[str]
+    held_out: np.ndarray
+
+
+def read_rows(part: TaskPart, loaded: Loaded, seed: int) -> Rows:
+    """The labelled file, every row checked; NexVarError names the file and the row."""
+    path, rows = Path(part.file), Rows([], [], np.zeros(0, dtype=bool))
+    held = []
+    for number, row in _table(path):
+        for column in ("sequence", "label"):
+            if row.get(column) in (None, ""):
+                has = ", ".join(str(key) for key in row if key)
+                raise NexVarError(
+                    f"no {column}", where=f"{path}:{number}", fix=f"columns sequence, label; it has {has}"
+                )
+        text = clean(loaded, str(row["sequence"]), f"{path}:{number}")
+        digest = hashlib.sha256(f"{seed}:{text}".encode()).digest()
+        drawn = int.from_bytes(digest[:8], "big") / 2**64 < part.holdout
+        held.append(str(row["split"]) != "train" if row.get("split") is not None else drawn)
+        rows.texts.append(text)
+        rows.labels.append(str(row["label"]))
+    rows.held_out = np.array(held, dtype=bool)
+    if not rows.texts or rows.held_out.all():
+        raise NexVarError("no row to train on", where=path, fix="rows of split train, or a smaller task.holdout")
+    return rows
+
+
+def _table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line or row number, column -> value) of a TSV, CSV (also .gz) or Parquet file."""
+    kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
+    if kind not in ("tsv", "csv", "parquet"):
+        raise NexVarError(f"unknown format {kind!r}", where=path, fix="tsv, csv or parquet")
+    try:
+        if kind == "parquet":
+            import pyarrow.parquet as pq
+
+            yield from enumerate(pq.read_table(path).to_pylist(), 1)
+            return
+        opener: Any = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8", newline="") as file:
+            yield from enumerate(csv.DictReader(file, delimiter="\t" if kind == "tsv" else ","), 2)
+    except (OSError, EOFError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise NexVarError(f"cannot be read: {error}", where=path, fix="task.file of the recipe") from error
+
+
+class Task:
+    """One fine-tuning task: its model, its rows, its loss. Sample ``i`` is a pure function of (seed, i)."""
+
+    def __init__(self, part: TaskPart, loaded: Loaded, grid: Grid, run: RunPart) -> None:
+        for name, value, allowed in (("kind", part.kind, KINDS), ("pool", part.pool, POOLS)):
+            if value not in allowed:
+                raise NexVarError(f"no {name} {value!r}", where=f"task.{name}", fix=f"one of {', '.join(allowed)}")
+        if not 0 <= part.holdout < 1:
+            raise NexVarError(f"holdout is {part.holdout}", where="task.holdout", fix="a share, such as 0.2")
+        self.part, self.loaded, self.grid, self.run = part, loaded, grid, run
+        rows = read_rows(part, loaded, run.seed)
+        self.train, self.held_out = np.flatnonzero(~rows.held_out), np.flatnonzero(rows.held_out)
+        self.counts = {"train": len(self.train), "held_out": len(self.held_out)}
+        self.classes: list[str] = []
+        self.centre, self.scale = 0.0, 1.0
+        if part.kind == "classification":
+            self.classes = sorted({rows.labels[i] for i in self.train})
+            if len(self.classes) < 2:
+                raise NexVarError("only one class to train on", where=part.file, fix="two labels or more")
+            if odd := sorted(set(rows.labels) - set(self.classes)):
+                raise NexVarError(f"label {odd[0]!r} is in no row to train on", where=part.file)
+            self.targets = torch.tensor([self.classes.index(label) for label in rows.labels])
+        else:
+            values = np.array([_number(label, part.file, i) for i, label in enumerate(rows.labels)])
+            self.centre, self.scale = float(values[self.train].mean()), float(values[self.train].std()) or 1.0
+            self.targets = torch.tensor((values - self.centre) / self.scale, dtype=torch.float32)
+        self.ids = [token_ids(loaded.tokenizer, text, special=loaded.card.special_tokens) for text in rows.texts]
+        if not loaded.module.pads_safely and len({len(ids) for ids in self.ids}) > 1:
+            raise NexVarError(
+                f"{loaded.card.name} cannot be padded: all sequences must have one length",
+                where=part.file,
+                fix="cut them",
+            )
+        self.model = TaskModel(loaded, max(len(self.classes), 1), part.pool, part.freeze)
+
+    def sample(self, i: int) -> int:
+        """The row of sample ``i``: every epoch is a permutation of the rows."""
+        epoch, place = divmod(i, len(self.train))
+        rng = np.random.Generator(np.random.Philox(key=self.run.seed, counter=[0, 0, 2, epoch]))
+        return int(self.train[rng.permutation(len(self.train))[place]])
+
+    def loss(self, forward: Any, first: int, stage: Stage) -> tuple[Tensor, Tensor]:
+        """One micro-batch from sample ``first`` on: what to differentiate, and (nats or halved squared errors, samples,
+        samples) float64."""
+        rows = [self.sample(i) for i in range(first, first + stage.micro_batch)]
+        out, target = self._outputs(forward, rows), self.targets[rows].to(self.loaded.device)
+        if self.classes:
+            total = F.cross_entropy(out, target, reduction="sum")
+        else:
+            total = 0.5 * (out[:, 0] - target).square().sum()
+        return total, torch.tensor([float(total.detach()), len(rows), len(rows)], dtype=torch.float64)
+
+    def _outputs(self, forward: Any, rows: Sequence[int]) -> Tensor:
+        return outputs(forward, self.loaded, [self.ids[i] for i in rows], self.run.bf16)
+
+    @torch.no_grad()
+    def evaluate(self, forward: Any, stage: Stage, limit: int | None) -> dict[str, float]:
+        """``metrics`` of the held-out rows, all of them."""
+        N, others, index = len(self.held_out), self.grid.size(*WINDOWS), self.grid.index(*WINDOWS)
+        found = torch.zeros(N, self.model.head.out_features)
+        step = stage.micro_batch * others
+        for start in range(0, N, step):  # NOTE shards compute together: as many batches in every process
+            mine = [start + index * stage.micro_batch + j for j in range(stage.micro_batch)]
+            out = self._outputs(forward, [int(self.held_out[i % N]) for i in mine]).float().cpu()
+            keep = torch.tensor([i < N for i in mine])
+            found[torch.tensor(mine)[keep]] = out[keep]
+        return self.metrics(self.grid.sum(found, *WINDOWS), self.targets[self.held_out])
+
+    def metrics(self, out_NK: Tensor, targets_N: Tensor) -> dict[str, float]:
+        """accuracy, mcc and (two classes) auroc; or pearson and spearman."""
+        out, target = out_NK.double().numpy(), targets_N.numpy()
+        if not self.classes:
+            pairs = {"pearson": (out[:, 0], target), "spearman": (_ranks(out[:, 0]), _ranks(target))}
+            return {name: _correlation(a, b) for name, (a, b) in pairs.items()}
+        said, K = out.argmax(1), len(self.classes)
+        found = {"accuracy": float((said == target).mean()), "mcc": _correlation(np.eye(K)[said], np.eye(K)[target])}
+        positive = target == 1
+        if K == 2 and positive.any() and not positive.all():
+            ranks = _ranks(out[:, 1] - out[:, 0])
+            n = int(positive.sum())
+            found["auroc"] = float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(target) - n)))
+        return found
+
+    def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """The head and what it says, beside the model."""
+        folder.mkdir(parents=True, exist_ok=True)
+        head = {name.removeprefix("head."): t for name, t in weights.items() if name.startswith("head.")}
+        safetensors.write(head, folder / "head.safetensors")
+        facts = {"kind": self.part.kind, "pool": self.part.pool, "classes": self.classes,
+                 "centre": self.centre, "scale": self.scale}  # fmt: skip
+        (folder / "task.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def outputs(model: Any, loaded: Loaded, ids: Sequence[Sequence[int]], bf16: bool) -> Tensor:
+    """The head's (B, K) for one batch of token rows."""
+    ids_BL, mask_BL = padded(loaded, ids)
+    special = torch.tensor(sorted(loaded.tokenizer.special_ids), device=loaded.device)
+    with torch.autocast(loaded.device.type, torch.bfloat16, enabled=bf16):
+        return model(ids_BL, mask_BL, mask_BL & ~torch.isin(ids_BL, special))
+
+
+class Predictor:
+    """What a fine-tuning run wrote, ready to use.
+
+    >>> Predictor("runs/promoters/model").predict(["ACGT…"])          # doctest: +SKIP
+    [{'label': 'promoter', 'no': 0.02, 'promoter': 0.98}]
+    """
+
+    def __init__(self, folder: str | Path, device: str = "auto") -> None:
+        folder = Path(folder)
+        path = folder / "task.json"
+        try:
+            self.facts = json.loads(path.read_text(encoding="utf-8"))
+            head = load_file(folder / "head.safetensors")
+            self.classes: list[str] = self.facts["classes"]
+            method, self.centre, self.scale = self.facts["pool"], self.facts["centre"], self.facts["scale"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise NexVarError(
+                f"no fine-tuned head ({error})", where=path, fix="the model folder of a [task] run"
+            ) from error
+        self.loaded = load(folder, device=device)
+        self.model = TaskModel(self.loaded, max(len(self.classes), 1), method, freeze=True).eval()
+        try:
+            self.model.head.load_state_dict(head)
+        except RuntimeError as error:
+            raise NexVarError("the head is of another model", where=folder / "head.safetensors") from error
+        self.model.head.to(self.loaded.device)
+
+    @torch.no_grad()
+    def predict(self, seqs: Sequence[str], batch_tokens: int = 1 << 14) -> list[dict[str, Any]]:
+        """For each sequence {"label": …, class: probability, …}, or {"value": …}."""
+        texts = [clean(self.loaded, text, f"seqs[{i}]") for i, text in enumerate(seqs)]
+        special = self.loaded.card.special_tokens
+        ids = [token_ids(self.loaded.tokenizer, text, special=special) for text in texts]
+        found: dict[int, dict[str, Any]] = {}
+        for batch in equal_batches([len(i) for i in ids], batch_tokens, pads=self.loaded.module.pads_safely):
+            for i, row in zip(batch, outputs(self.model, self.loaded, [ids[i] for i in batch], False), strict=True):
+                if self.classes:
+                    p = row.softmax(-1).tolist()
+                    label = self.classes[int(row.argmax())]
+                    found[i] = {"label": label, **dict(zip(self.classes, p, strict=True))}
+                else:
+                    found[i] = {"value": float(row[0]) * self.scale + self.centre}
+        return [found[i] for i in range(len(texts))]
+
+
+def predict_file(folder: Path, fasta: Path, output: Path, *, device: str = "auto") -> str:
+    """``Predictor.predict`` for every record of a FASTA, to a TSV written atomically; a line for people."""
+    if output.suffix != ".tsv":
+        raise NexVarError(
+            f"cannot write {output.suffix or 'a file without an ending'}", where=output, fix="name it .tsv"
+        )
+    predictor, genome = Predictor(folder, device), Fasta(fasta)
+    rows = predictor.predict([genome.fetch(name, *genome.span(name)) for name in genome.contigs])
+    unfinished = output.with_suffix(".tsv.partial")
+    with unfinished.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(["name", *rows[0]])
+        for name, row in zip(genome.contigs, rows, strict=True):
+            writer.writerow([name, *(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())])
+    unfinished.replace(output)
+    return f"{len(rows)} sequences -> {output}"
+
+
+def _number(label: str, file: str, row: int) -> float:
+    try:
+        value = float(label)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise NexVarError(
+            f"label {label!r} is no number", where=f"{file}, sequence {row + 1}", fix='kind = "classification"'
+        )
+    return value
+
+
+def _ranks(x: np.ndarray) -> np.ndarray:
+    """1-based ranks, ties averaged."""
+    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[inverse]
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's; of one-hot rows it is Matthews' coefficient for any number of classes. 0 if one is constant."""
+    a, b = a - a.mean(0), b - b.mean(0)
+    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum() / norm) if norm else 0.0
