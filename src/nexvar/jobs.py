@@ -52,7 +52,7 @@ BUILT_IN = "nexvar_mito"
 ENGINES = ("local", "ray")
 DEFAULTS = Options()
 # Options of the command that say where and how fast, not what: the recorded command is the same without them.
-_WHERE_OPTIONS = ("--shard", "--workers", "--engine", "--ray-address", "--cache")
+_WHERE_OPTIONS = ("--shard", "--workers", "--engine", "--ray-address", "--cache", "--cache-gb")
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ def score_file(
     workers: int | None = None,
     engine: str = "local",
     ray_address: str | None = None,
+    cache: str | Path | None = None,
+    cache_gb: float = 10.0,
     progress: bool = True,
 ) -> Summary:
     """Variants + FASTA -> one or more of .vcf, .vcf.gz (indexed), .tsv, .parquet, in one pass over the model.
@@ -101,6 +103,7 @@ def score_file(
     shard: (i, n), 1-based: only every n-th part; ``merge`` (or a run without shard) makes the outputs of all of them.
     workers: processes, each with the model: one per GPU, or on the CPU; default: this process alone. engine: "ray"
     makes them actors of the cluster at ray_address (default: one that is started here), as many as it has GPUs.
+    cache: a folder where pooled embeddings are kept for other runs, up to cache_gb (embedding readouts).
     """
     targets = [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
     for path in targets:
@@ -109,6 +112,8 @@ def score_file(
     if shard is not None and "-" in (str(source), str(targets[0])):
         raise NexVarError("standard input and output cannot be cut into shards", where="--shard", fix="use files")
     _check_engine(engine, workers, ray_address, model)
+    if not 0 < cache_gb < 1e6:
+        raise NexVarError(f"a cache of {cache_gb} GB", where="--cache-gb", fix="above 0")
     inputs = _read_inputs(source, fasta_path, options, circular, synonyms, regions, saturate)
     for path in targets:
         check_track(Path(path), inputs.survey.records[-1])
@@ -129,6 +134,8 @@ def score_file(
         synonyms=None if synonyms is None else Path(synonyms).absolute(),
         circular=tuple(sorted(inputs.fasta.circular)),
         regions=inputs.regions,
+        cache=None if cache is None else Path(cache).absolute(),
+        cache_bytes=int(cache_gb * 1e9),
     )
     tally = Tally()
     with ExitStack() as stack:

@@ -25,6 +25,7 @@ from nexvar import quantize as quantized
 from nexvar.assemble import Put, assign, build, convert, make_config, official_config
 from nexvar.cards import Card
 from nexvar.checkpoint import safetensors
+from nexvar.embedding_cache import EmbeddingCache
 from nexvar.errors import NexVarError
 from nexvar.hub import cache_dir
 
@@ -48,6 +49,7 @@ class Loaded:
     device: torch.device
     dtype: torch.dtype
     quantize: str | None = None
+    cache: EmbeddingCache | None = None  # of pooled embeddings, where the user wants one
 
     @property
     def precision(self) -> str:

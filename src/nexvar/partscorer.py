@@ -18,7 +18,7 @@ from typing import Protocol
 
 import torch
 
-from nexvar import scorers
+from nexvar import embedding_cache, scorers
 from nexvar.engine import Tally
 from nexvar.genome import Fasta
 from nexvar.load import Loaded, load
@@ -39,6 +39,7 @@ class Setup:
     """What a process needs to become a ``PartScorer``; plain values only.
 
     circular: names of the FASTA's circular contigs. threads: of torch; None leaves them alone.
+    cache: a folder for pooled embeddings (embedding_cache.py).
     """
 
     model: str | Path
@@ -52,6 +53,8 @@ class Setup:
     threads: int | None = None
     quantize: str | None = None
     device_map: str | None = None
+    cache: Path | None = None
+    cache_bytes: int = embedding_cache.MAX_BYTES
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,10 @@ class PartScorer:
         self.regions = setup.regions
         self.notes: list[str] = []
         self.identity = _identity(self.loaded, setup.options)
+        if setup.cache is not None:
+            model = f"{self.identity.fingerprint} {self.loaded.precision} {self.loaded.device.type}"
+            cache = embedding_cache.EmbeddingCache(setup.cache, model, setup.cache_bytes)
+            self.loaded = replace(self.loaded, cache=cache)
 
     def run(self, tasks: Iterable[Task], progress: Progress) -> Iterator[Done]:
         for task in tasks:

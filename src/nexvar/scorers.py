@@ -388,8 +388,33 @@ def pooled_sites(
     """Of each sequence (n, D) float32 on the CPU: one vector for each of its sites, or one for all of it.
 
     A site's vector is the mean over the tokens that share a base with it or with ``flank`` bases on either side.
+    What ``loaded.cache`` has is not computed.
     """
     check_pool(how.pool, loaded)
+    if loaded.cache is None:
+        return _compute_pooled(loaded, sequences, sites, how, flank, tally)
+    settings = (how.layer or loaded.module.last_hidden, how.pool, repr(_begin(loaded, how)))
+    keys = [("readout", *settings, repr(list(s)), text) for s, text in zip(sites, sequences, strict=True)]
+    found = loaded.cache.get(keys)
+    new = [i for i, vectors in enumerate(found) if vectors is None]
+    if new:
+        chosen = [sequences[i] for i in new], [sites[i] for i in new]
+        computed = _compute_pooled(loaded, *chosen, how, flank, tally)
+        loaded.cache.put([keys[i] for i in new], computed)
+        for i, vectors in zip(new, computed, strict=True):
+            found[i] = vectors
+    return [vectors for vectors in found if vectors is not None]
+
+
+def _compute_pooled(
+    loaded: Loaded,
+    sequences: Sequence[str],
+    sites: Sequence[Sequence[tuple[int, int]]],
+    how: How,
+    flank: int,
+    tally: Tally,
+) -> list[Tensor]:
+    """``pooled_sites`` by the model."""
     begin = _begin(loaded, how)
     tap = how.layer or loaded.module.last_hidden
     stride = getattr(loaded.module, "tap_stride", {}).get(tap, 1)  # U-Nets have taps of a lower resolution

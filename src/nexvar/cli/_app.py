@@ -45,6 +45,8 @@ Workers = Annotated[
 ]
 Engine = Annotated[str, typer.Option(help="local, or ray: actors of a cluster")]
 RayAddress = Annotated[str | None, typer.Option(help="of a running cluster; default: one is started here")]
+Cache = Annotated[Path | None, typer.Option(help="a folder that keeps pooled embeddings for other runs")]
+CacheGb = Annotated[float, typer.Option(help="its size at most, in GB")]
 Explain = Annotated[bool, typer.Option(help="say how many tokens were computed and how many were shared")]
 
 

@@ -12,6 +12,8 @@ import typer
 from nexvar.cli._app import (
     BatchTokens,
     Begin,
+    Cache,
+    CacheGb,
     Circular,
     Device,
     DeviceMap,
@@ -69,6 +71,8 @@ def score(
     workers: Workers = None,
     engine: Engine = "local",
     ray_address: RayAddress = None,
+    cache: Cache = None,
+    cache_gb: CacheGb = 10.0,
     explain: Explain = False,
 ) -> None:
     """Score every allele of a VCF with a genomic language model. The same command resumes a run that was stopped."""
@@ -109,6 +113,8 @@ def score(
             workers=workers,
             engine=engine,
             ray_address=ray_address,
+            cache=cache,
+            cache_gb=cache_gb,
         )
     report(summary.lines(explain=explain))
 
