@@ -236,6 +236,22 @@ def test_bad_labels_are_one_line(tmp_path: Path, name: str, content: str, says: 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["finetune-corpus", "finetune-task"])
+def test_the_recipes_work_when_made_small(tmp_path: Path, fasta: Path, labelled: Path, name: str) -> None:
+    text = (Path(__file__).parent.parent / "recipes" / f"{name}.toml").read_text()
+    for old, new in (
+        ("data/birds.fa.gz", fasta), ("data/labelled.tsv", labelled), ("runs/", f"{tmp_path}/runs/"),
+        ("length = 1024", "length = 64"), ("batch = 16", "batch = 4"), ("batch = 32", "batch = 8"),
+        ("holdout = 10", "holdout = 1"), ("steps = 500", "steps = 30"), ("floor", "# floor"),
+    ):  # fmt: skip
+        text = text.replace(old, str(new))
+    (tmp_path / "recipe.toml").write_text(text)
+    run = Run(read(tmp_path / "recipe.toml"))
+    assert all(math.isfinite(run.train_step()[0]) for _ in range(2))
+    run.save()
+    assert NexVar(Path(run.recipe.run.out) / "model").card.species == "mitochondria"
+
+
 @pytest.mark.parametrize("limit", [100, 3_000])
 def test_a_full_disk_is_one_line_wherever_it_strikes(tmp_path: Path, fasta: Path, limit: int) -> None:
     """No file may grow beyond ``limit`` bytes, as on a full disk: the store, the log, the state cannot be written."""

@@ -31,6 +31,7 @@ from nexvar.train.recipe import ObjectivePart, OptimizerPart, RunPart, ScheduleP
 from nexvar.train.weights import checkpoint_blocks
 
 RECIPES = Path(__file__).parent.parent / "recipes"
+FROM_SCRATCH = sorted(p for p in RECIPES.glob("*.toml") if not p.stem.startswith("finetune"))
 
 RECIPE = """
 [model]
@@ -517,7 +518,7 @@ def test_markov_is_the_formula() -> None:
     assert constant.bits_per_base([np.full(50, ord("A"), dtype=np.uint8)]) < 0.05
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", FROM_SCRATCH, ids=lambda p: p.stem)
 def test_every_recipe_builds_its_model(path: Path) -> None:
     recipe = read(path)
     config = load.make_config(recipe.model.architecture, recipe.model.config, path)
@@ -528,7 +529,7 @@ def test_every_recipe_builds_its_model(path: Path) -> None:
     assert optim.Schedule(s.kind, s.steps, s.warmup, s.decay, s.floor, s.cosine_steps).factor(s.steps - 1) < 0.2
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", FROM_SCRATCH, ids=lambda p: p.stem)
 def test_every_recipe_trains_when_made_small(path: Path, tmp_path: Path, fasta: Path) -> None:
     """The recipe's own objective, tokenizer, optimizer and schedule kind, at a size for a test."""
     recipe = read(path)
@@ -553,3 +554,9 @@ def test_every_recipe_trains_when_made_small(path: Path, tmp_path: Path, fasta: 
     for _ in range(7):
         last = run.train_step()[0]
     assert last < first - 0.3
+
+
+def test_the_built_in_models_card_is_its_recipes() -> None:
+    recipe, card = read(RECIPES / "nexvar_mito.toml"), load.cards.get("nexvar_mito")
+    assert (recipe.model.architecture, recipe.model.config) == (card.architecture, card.config)
+    assert {key: getattr(card, key) for key in recipe.model.card} == recipe.model.card
