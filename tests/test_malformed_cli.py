@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from malformed import FASTA_CASES, SYNONYM_CASES, TSV_CASES, VCF_CASES
+from malformed import FASTA_CASES, OPTION_CASES, SYNONYM_CASES, TSV_CASES, VCF_CASES
 from nexvar import cli
 
 FASTA = ">chr1\n" + "ACGTTGCAAC" * 100 + "\n"
@@ -55,6 +55,19 @@ def test_synonyms(name, tmp_path, monkeypatch, capfd):
     (tmp_path / "ref.fa").write_text(FASTA)
     arguments = ["score", "--vcf", tmp_path / "in.vcf", "--fasta", tmp_path / "ref.fa", "--synonyms", path]
     SYNONYM_CASES[name].check(refused([*arguments, "-o", tmp_path / "out.tsv"], monkeypatch, capfd), path)
+
+
+@pytest.mark.parametrize("options", OPTION_CASES)
+def test_options(options, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.tsv").write_text("chrM\t3243\tA\tG\n")
+    fasta = files("nexvar") / "data" / "chrM_rCRS.fa"
+    arguments = ["score", "--vcf", "in.tsv", "--fasta", fasta, "--device", "cpu", *options.split()]
+    arguments += [] if "-o " in options else ["-o", "out.vcf.gz"]
+    message = refused(arguments, monkeypatch, capfd)
+    assert OPTION_CASES[options] in message, message
+    assert message.count(": ") >= 2, f"no fix: {message}"
+    assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import random
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nexvar import jobs, score, scorers
-from nexvar.engine import Member, Tally, log_likelihoods
+from nexvar.engine import Member, Tally, count_tokens, log_likelihoods
 from nexvar.genome import Fasta, Variant
 from nexvar.score import Options
 from nexvar.table import read_rows
@@ -132,7 +132,7 @@ def likelihood(sequence):
     return [float(log_probs[t - 1, ids[t]]) for t in range(1, len(ids))]
 
 
-@given(st.lists(st.integers(300, 3600), min_size=1, max_size=12), st.integers(1, 4000))
+@given(st.lists(st.integers(300, 3600), min_size=1, max_size=6), st.integers(1, 4000))
 def test_a_tiled_score_is_that_of_the_window_of_its_tile(tmp_path_factory, positions, batch):
     path = tmp_path_factory.mktemp("f") / "ref.fa"
     path.write_text(f">chr1\n{GENOME}\n")
@@ -196,6 +196,7 @@ def test_tiled_scores_are_labelled_in_every_output(fasta, tmp_path):
     assert "LLR_TILED" in names and "LLR_TILED_REV" in names
 
 
+@example(0, [(70, 3), (200, 1), (210, 1), (10, 2)], 1)
 @given(st.integers(0, 3), st.lists(st.tuples(st.integers(0, 299), st.integers(1, 30)), min_size=1, max_size=8),
        st.integers(1, 3000))  # fmt: skip
 def test_members_that_leave_the_first_anywhere_get_their_own_value(seed, leaves, batch):
@@ -204,7 +205,12 @@ def test_members_that_leave_the_first_anywhere_get_their_own_value(seed, leaves,
     for at, more in leaves:
         ids = [*base[:at], *[78] * more, *base[at + 1 :]]
         family.append(Member(ids, (at + more, len(ids))))
-    found = log_likelihoods(CAUSAL, [family], batch_tokens=batch)[0]
+    tally = Tally()
+    found = log_likelihoods(CAUSAL, [family], batch_tokens=batch, tally=tally)[0]
+    planned = count_tokens([family])
+    assert planned.naive == tally.naive and planned.computed <= tally.computed
+    if batch == 1:  # every member its own batch: nothing is padded
+        assert planned.computed == tally.computed
     for member, value in zip(family, found, strict=True):
         of = likelihood(bytes(member.ids).decode())
         assert value.total == pytest.approx(sum(of), rel=1e-5)

@@ -61,7 +61,7 @@ def default_batch_tokens(loaded: Loaded) -> int:
     It is an estimate: memory that runs out all the same halves the batch.
     """
     kind = loaded.device.type if loaded.device.type in BATCH_TOKENS else "cpu"
-    widest = max((max(p.shape) for p in loaded.module.parameters() if p.ndim == 2), default=1)
+    widest = max((max(p.shape) for p in loaded.module.parameters() if p.ndim == 2 and p.is_floating_point()), default=1)
     fits = int(machine.free_memory(loaded.device) * MEMORY_SHARE[kind] / (4 * LIVE * widest))
     return min(BATCH_TOKENS[kind], 1 << max(fits.bit_length() - 1, 0))
 
@@ -227,6 +227,19 @@ def log_likelihoods(
             keep([job], [values])
     tally.naive += sum(len(member.ids) for family in families for member in family)
     return [[results[i, m] for m in range(len(family))] for i, family in enumerate(families)]
+
+
+def count_tokens(families: Sequence[Family], *, share: bool = True) -> Tally:
+    """What ``log_likelihoods`` would compute, padding aside, without computing it."""
+    tally = Tally()
+    for i, family in enumerate(families):
+        lengths = [len(member.ids) for member in family]
+        here = 0
+        for job in sorted(_branches(i, family, share), key=lambda job: job.shared):
+            tally.computed += max(job.shared - here, 0) + sum(lengths[m] - job.shared for m in job.members)
+            here = max(here, job.shared)
+        tally.naive += sum(lengths)
+    return tally
 
 
 def _branches(index: int, family: Family, share: bool) -> list[_Job]:

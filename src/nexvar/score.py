@@ -19,6 +19,7 @@ from nexvar.engine import Member, Tally, default_batch_tokens, log_likelihoods
 from nexvar.errors import NexVarError
 from nexvar.genome import MITO_ACCESSION, MITO_NAMES, Fasta, Variant
 from nexvar.load import Loaded
+from nexvar.models import check_taps
 from nexvar.readout import reduce_log_likelihood
 from nexvar.sequences import check_list, clean, other_strand, token_ids
 from nexvar.table import ScoredAllele
@@ -110,9 +111,23 @@ class Options:
         scorers.check_readouts(readouts, loaded)
         pool = chosen["pool"] or "mean"
         scorers.check_pool(pool, loaded)
+        if self.layer is not None:
+            check_taps([self.layer], loaded.module.tap_names)
+        self._check_used(readouts)
         tokens = self.batch_tokens or default_batch_tokens(loaded)
         how = scorers.How(readouts, tokens, self.share, self.layer, pool, _begin(loaded, chosen["begin"]), self.span)
         return Resolved(window, chosen["strand"] or "both", how, left, self.windowing, self.protocol)
+
+
+    def _check_used(self, readouts: Sequence[str]) -> None:
+        """NexVarError for an option that none of the readouts looks at."""
+        distances = any(name in scorers.EMBEDDING for name in readouts)
+        for option, given, used in (("layer", self.layer, distances), ("pool", self.pool, distances),
+                                    ("span", self.span or None, "pll" in readouts)):  # fmt: skip
+            if given is not None and not used:
+                needed = "pll" if option == "span" else ", ".join(scorers.EMBEDDING)
+                what = f"{given}, but {','.join(readouts)} has no {option}"
+                raise NexVarError(what, where=f"--{option}", fix=f"add --readout {needed}")
 
 
 def _begin(loaded: Loaded, wanted: bool | None) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ Generated rather than stored, since many are binary, huge, or would be mended by
 """
 
 from .fasta_cases import FASTA_CASES
-from .other_cases import BED_CASES, SYNONYM_CASES, TSV_CASES, VARIANT_STRINGS
+from .other_cases import BED_CASES, OPTION_CASES, SYNONYM_CASES, TSV_CASES, VARIANT_STRINGS
 from .vcf_cases import VCF_CASES
 
-__all__ = ["BED_CASES", "FASTA_CASES", "SYNONYM_CASES", "TSV_CASES", "VARIANT_STRINGS", "VCF_CASES"]
+__all__ = ["BED_CASES", "FASTA_CASES", "OPTION_CASES", "SYNONYM_CASES", "TSV_CASES", "VARIANT_STRINGS", "VCF_CASES"]
