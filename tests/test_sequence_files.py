@@ -43,6 +43,8 @@ def test_n_sequences_of_every_prompt_that_seeds_make_again(model, prompts, tmp_p
     assert "model=sh2_a seed=8 mean_log_prob=-" in header
     generate_file(model, {"one": "ACGTAC"}, out, n_tokens=5, with_prompt=True, progress=False)
     assert Fasta(out).fetch("one_1", 0, 6) == "ACGTAC"
+    generate_file(model, {"t": "|D__BACTERIA|GGA"}, out, n_tokens=5, with_prompt=True, progress=False)
+    assert Fasta(out).contigs == {"t_1": 8}
 
 
 def test_nothing_is_left_after_an_error(model, tmp_path, monkeypatch):
@@ -77,6 +79,9 @@ def test_fill_a_file(tmp_path):
     assert made.fetch("b", 0, 6) == "GGGACC"
     with pytest.raises(NexVarError, match="input"):
         fill_file(model, out, out)
+    source.write_text(">b\nGGGACC\n")
+    with pytest.raises(NexVarError, match="causal"):
+        fill_file(NexVar(GOLDEN / "sh2_a", device="cpu"), source, tmp_path / "no.fa")
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from nexvar.tags import Taxonomy
 
 ENDINGS = (".fa", ".fasta", ".fna", "-")
 WIDTH = 80  # letters of a line
+_TAG = re.compile(r"\|[^|]*\|")
 
 
 def read_prompts(
@@ -60,6 +62,7 @@ def generate_file(
     """``n`` sequences after each prompt, to a FASTA ("-": standard output); a line for people.
 
     The header tells the model, the seed and the mean log-probability; ``--seed`` of one of them makes it again.
+    with_prompt: the prompt too, without its tag, which is no sequence.
     """
     if n < 1:
         raise NexVarError(f"n is {n}", where="--n", fix="1 or more")
@@ -81,7 +84,7 @@ def generate_file(
         (
             f"{name}_{copy + 1} model={model.card.name} seed={first + copy} mean_log_prob={logprob:.4f}"
             + (f" stopped={stopped}" if stopped is not None else ""),
-            (prompts[name] if with_prompt else "") + text,
+            (_TAG.sub("", prompts[name]) if with_prompt else "") + text,
         )
         for (name, copy), text, logprob, stopped in zip(
             names, result.sequences, result.logprobs_mean, result.stopped, strict=True
@@ -102,6 +105,7 @@ def fill_file(
 ) -> list[str]:
     """Every record of a FASTA with its N filled in; records without any N are copied. IUPAC codes are refused."""
     check_output(output, [fasta], ENDINGS)
+    model.fill([], steps=steps, temperature=temperature)  # raises for a causal model and for bad options
     genome = Fasta(fasta)
     filled = 0
 
