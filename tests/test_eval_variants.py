@@ -126,6 +126,33 @@ def test_what_cannot_be_joined_is_said_in_one_line(labelled, tmp_path: Path) -> 
         (elsewhere, {}, "one assembly"),
         (fake, {}, "not readable as Parquet"),
         (tmp_path / "none.tsv", {}, "no such file"),
+        (scores, {"draws": 0}, "--draws: 0 draws"),
+        (scores, {"draws": 10**12}, "--draws"),
+        (scores, {"cluster": "NOPE"}, "no column or INFO key 'NOPE'"),
+        (scores, {"against": "nofile.tsv:LLR"}, "nofile.tsv: no such file"),
     ]:
         with pytest.raises(NexVarError, match=words):
             variants.run(path, labels_vcf, **options)
+
+
+def test_a_report_that_cannot_be_written_is_one_line(labelled, tmp_path: Path) -> None:
+    report = variants.run(labelled[0], labelled[1], draws=5)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NexVarError, match="cannot be written"):
+        variants.write(report, tmp_path / "file")
+
+
+def test_a_picture_of_a_thousand_groups_has_the_largest(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    groups = np.array([f"gene{i % 1000 if i > 3000 else i % 50}" for i in range(5000)], dtype=object)
+    labels = rng.random(5000) < 0.4
+    scores = rng.normal(size=5000) + labels
+    names = ["CHROM\tPOS\tREF\tALT\tLLR\tLABEL\tGENE"]
+    rows = [f"1\t{i + 1}\tA\tC\t{-scores[i]:.4f}\t{int(labels[i])}\t{groups[i]}" for i in range(5000)]
+    (tmp_path / "scores.tsv").write_text("\n".join([*names, *rows]) + "\n")
+    report = variants.run(tmp_path / "scores.tsv", by="GENE", draws=2)
+    assert len(report.rows) == 1001
+    tsv, png = variants.write(report, tmp_path / "out")
+    assert len(tsv.read_text().splitlines()) == 1002
+    width, height = (int.from_bytes(png.read_bytes()[at : at + 4], "big") for at in (16, 20))
+    assert width < 3000 and height < 4000

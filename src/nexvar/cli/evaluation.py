@@ -44,6 +44,6 @@ def eval_variants(
         against_higher=against_higher,
         draws=draws,
     )
-    written = variants.write(report, output, title=str(scores)) if output is not None else []
+    written = variants.write(report, output, title=scores.name) if output is not None else []
     for line in (*report.notes, *variants.table(report.rows), *variants.compare(report, draws=draws), *written):
         typer.echo(line)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from nexvar.evals.variants import Report, Row
 
+MOST_GROUPS = 40
 INK, MUTED, FAINT = "#1f2933", "#7b8794", "#d9dfe5"
 CLASS_1, CLASS_0 = "#d1495b", "#5f8fb4"  # told apart by every common colour blindness, and in grey
 
@@ -169,9 +170,22 @@ def genome_ring(
             )  # fmt: skip
 
 
+def _largest(rows: Sequence[Row]) -> list[Row]:
+    """The first row (all) and the groups with the most members of their smaller class, in their order."""
+    sizes = sorted((min(row.positives, row.negatives) for row in rows[1:]), reverse=True)
+    least = sizes[MOST_GROUPS - 1] if len(sizes) > MOST_GROUPS else -1
+    groups = [row for row in rows[1:] if min(row.positives, row.negatives) >= least]
+    return [*rows[:1], *groups[:MOST_GROUPS]]
+
+
 def report(result: Report, path: str | Path, *, title: str = "") -> Path:
-    """ROC, precision-recall, scores by class and AUROC by group on one page; returns ``path``."""
-    figure = new_figure(13, 6 + 0.4 * max(9, len(result.rows)))
+    """ROC, precision-recall, scores by class and AUROC by group on one page; returns ``path``.
+
+    Of many groups the ``MOST_GROUPS`` largest are drawn (metrics.tsv has them all).
+    """
+    rows = _largest(result.rows)
+    left_out = len(result.rows) - len(rows)
+    figure = new_figure(13, 6 + 0.4 * max(9, len(rows)))
     axes = figure.subplots(2, 2, gridspec_kw={"wspace": 0.34, "hspace": 0.32})
     figure.subplots_adjust(left=0.11, right=0.97, top=0.86, bottom=0.07)
     curves = {result.score_name: (result.labels, result.badness)}
@@ -182,8 +196,10 @@ def report(result: Report, path: str | Path, *, title: str = "") -> Path:
     dress(axes[0, 1], "Precision and recall", "recall", "precision")
     precision_recall(axes[0, 1], curves)
     dress(axes[1, 0], "Scores by class", f"{result.score_name}, turned so that higher = more likely class 1")
-    strip(axes[1, 0], result.badness, result.labels, list(result.groups), ("class 0", "class 1"))
-    dress(axes[1, 1], "AUROC with 95 % interval")
-    auroc_bars(axes[1, 1], result.rows)
+    drawn = np.isin(result.groups.astype(str), [row.group for row in rows]) | (len(result.rows) == 1)
+    names = ("class 0", "class 1")
+    strip(axes[1, 0], result.badness[drawn], result.labels[drawn], list(result.groups[drawn]), names)
+    dress(axes[1, 1], "AUROC with 95 % interval" + (f" ({left_out:,} smaller groups not drawn)" if left_out else ""))
+    auroc_bars(axes[1, 1], rows)
     figure.text(0.11, 0.94, title, fontsize=17, color=INK, fontweight="bold")
     return save(figure, path, dpi=130)

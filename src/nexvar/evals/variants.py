@@ -20,6 +20,8 @@ from nexvar.evals import metrics
 from nexvar.evals.metrics import Comparison, Estimate
 from nexvar.evals.tables import column, joined, numbers, read_table, some
 
+MAX_DRAWS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Row:
@@ -146,6 +148,8 @@ def run(
     higher: class 1 scores higher (distances, conservation); by default lower (log-likelihood ratios).
     against: another column, or FILE:COLUMN, to compare with; against_higher is its direction.
     """
+    if not 1 <= draws <= MAX_DRAWS:
+        raise NexVarError(f"{draws:,} draws", where="--draws", fix=f"from 1 to {MAX_DRAWS:,}; 1,000 is usual")
     scored, labelled = read_table(scores), read_table(scores if labels is None else labels)
     where = scores if labels is None else labels
     notes = []
@@ -217,7 +221,15 @@ def run(
 def write(report: Report, folder: str | Path, *, title: str = "") -> list[Path]:
     """metrics.tsv and metrics.png in ``folder`` (made if need be); returns their paths."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _write(report, folder, title)
+    except OSError as error:
+        raise NexVarError(f"cannot be written ({error.strerror or error})", where=folder, fix="choose a folder with "
+                          "room that is yours") from None  # fmt: skip
+
+
+def _write(report: Report, folder: Path, title: str) -> list[Path]:
     tsv = folder / "metrics.tsv"
     names = next((list(row.estimates) for row in report.rows if row.estimates), [])
     with tsv.open("w", newline="", encoding="utf-8") as file:
