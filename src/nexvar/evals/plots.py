@@ -185,9 +185,12 @@ def report(result: Report, path: str | Path, *, title: str = "") -> Path:
     """
     rows = _largest(result.rows)
     left_out = len(result.rows) - len(rows)
-    figure = new_figure(13, 6 + 0.4 * max(9, len(rows)))
-    axes = figure.subplots(2, 2, gridspec_kw={"wspace": 0.34, "hspace": 0.32})
-    figure.subplots_adjust(left=0.11, right=0.97, top=0.86, bottom=0.07)
+    above, upper, gap, lower, below = 1.34, 3.3, 1.05, max(3.3, 0.36 * len(rows)), 0.67  # inches, from the top
+    height = above + upper + gap + lower + below
+    figure = new_figure(13, height)
+    between = gap / ((upper + lower) / 2)
+    axes = figure.subplots(2, 2, gridspec_kw={"wspace": 0.34, "hspace": between, "height_ratios": [upper, lower]})
+    figure.subplots_adjust(left=0.11, right=0.97, top=1 - above / height, bottom=below / height)
     curves = {result.score_name: (result.labels, result.badness)}
     if result.against is not None:
         curves[result.against_name] = (result.labels, result.against)
@@ -199,7 +202,7 @@ def report(result: Report, path: str | Path, *, title: str = "") -> Path:
     drawn = np.isin(result.groups.astype(str), [row.group for row in rows]) | (len(result.rows) == 1)
     names = ("class 0", "class 1")
     strip(axes[1, 0], result.badness[drawn], result.labels[drawn], list(result.groups[drawn]), names)
-    dress(axes[1, 1], "AUROC with 95 % interval" + (f" ({left_out:,} smaller groups not drawn)" if left_out else ""))
+    dress(axes[1, 1], "AUROC with 95 % interval" + (f" ({left_out:,} groups left out)" if left_out else ""))
     auroc_bars(axes[1, 1], rows)
-    figure.text(0.11, 0.94, title, fontsize=17, color=INK, fontweight="bold")
+    figure.text(0.11, 1 - 0.58 / height, title, fontsize=17, color=INK, fontweight="bold")
     return save(figure, path, dpi=130)
