@@ -491,9 +491,7 @@ def test_a_tracker_gets_every_number(tmp_path: Path, fasta: Path, monkeypatch: p
         finish=lambda: seen.append((-1, {})),
     )
     monkeypatch.setitem(sys.modules, "trackio", fake)
-    pretrain(
-        recipe_file(tmp_path, fasta, **{"threads = 1": 'threads = 1\ntrack = "trackio"', "steps = 12": "steps = 6"})
-    )
+    pretrain(recipe_file(tmp_path, fasta, **{"steps = 12": "steps = 6"}), track="trackio")
     assert seen[0] == (0, {}) and seen[-1] == (-1, {}) and {"loss", "tokens_s"} <= seen[1][1].keys()
     with pytest.raises(NexVarError, match="no tracker 'mlflow'"):
         pretrain(recipe_file(tmp_path, fasta, "other", **{"threads = 1": 'threads = 1\ntrack = "mlflow"'}))

@@ -10,22 +10,23 @@ import typer
 from nexvar.cli._app import Device, app
 
 Recipe = Annotated[Path, typer.Argument(help="a recipe.toml (see recipes/)")]
+Track = Annotated[str, typer.Option(help="wandb or trackio, beside the log files; default: the recipe's run.track")]
 
 
 @app.command()
-def pretrain(recipe: Recipe) -> None:
+def pretrain(recipe: Recipe, track: Track = "") -> None:
     """Train a model from scratch or from a checkpoint, or resume: the recipe says all."""
     from nexvar.train import pretrain as run
 
-    run(recipe)
+    run(recipe, track)
 
 
 @app.command()
-def finetune(recipe: Recipe) -> None:
+def finetune(recipe: Recipe, track: Track = "") -> None:
     """Fine-tune a trained model ([model] init) on labelled sequences ([task]) or on a corpus, or resume."""
     from nexvar.train import pretrain as run
 
-    run(recipe)
+    run(recipe, track)
 
 
 @app.command()

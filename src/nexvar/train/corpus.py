@@ -35,6 +35,7 @@ class Corpus:
             name: len(getattr(self.split, part))
             for name, part in (("train", "train"), ("held_out", "held_out"), ("excluded", "excluded"))
         }
+        self.unit = 1.0  # what the log counts is a token
         self.sampler = cache(self._sampler)
 
     def _sampler(self, length: int) -> data.Sampler:

@@ -14,7 +14,9 @@ import errno
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -78,6 +80,7 @@ class Run:
             objective = Objective(recipe.objective, start.tokenizer, vocabulary, recipe.run.seed)
             self.source = Corpus(recipe, objective, grid)
         self.model.train()
+        self.flops = _work(self.model, start.config) * self.source.unit
         if recipe.run.checkpoint_activations:
             checkpoint_blocks(self.model)
         self.weights = Weights(self.model, start.architecture, grid, recipe.run.shard)
@@ -189,14 +192,29 @@ class Run:
         return local | moments | {f"e.{n}": (n, t) for n, t in self.ema.items()}
 
 
+def _work(model: nn.Module, config: Any) -> float:
+    """Floating-point operations a token, attention's scores aside: 2 a weight forward, 2 for its inputs' gradient and 2
+    for its own if it is trained. Of experts, a token meets a few."""
+    met = getattr(config, "num_experts_per_tok", 1) / getattr(config, "num_local_experts", 1)
+    return sum(
+        (6 if p.requires_grad else 4) * p.numel() * (met if ".experts." in name else 1)
+        for name, p in model.named_parameters()
+    )
+
+
 def _renamed(key: str, name: str, other: str) -> str:
     """The key in the state file of another parameter of the same kind."""
     return key.removesuffix(name) + other
 
 
-def pretrain(path: str | Path) -> Path:
-    """Train what the recipe says, resuming from its output folder if it has begun; returns the model folder."""
+def pretrain(path: str | Path, track: str = "") -> Path:
+    """Train what the recipe says, resuming from its output folder if it has begun; returns the model folder.
+
+    track: "wandb" or "trackio", whatever the recipe's ``run.track`` says.
+    """
     recipe = read(Path(path))
+    if track:
+        recipe = replace(recipe, run=replace(recipe.run, track=track))
     try:
         return _pretrain(recipe)
     except OSError as error:
@@ -217,12 +235,11 @@ def _pretrain(recipe: Recipe) -> Path:
     run = Run(recipe, dist.get_rank() if world > 1 else 0, world)
     resumed = run.resume()
     log = Log(run.out, active=run.rank == 0, total=run.schedule.steps, step=run.step, track=recipe.run.track)
-    count = sum(shape.numel() for shape in run.weights.shapes.values())
     rate = matmul_rate(run.device, torch.bfloat16 if recipe.run.bf16 else torch.float32) * world
     log.event(
         event="resume" if resumed else "start",
         step=run.step,
-        parameters=count,
+        parameters=sum(shape.numel() for shape in run.weights.shapes.values()),
         **run.source.counts,
         matmul_flops=round(rate),
     )
@@ -243,7 +260,7 @@ def _pretrain(recipe: Recipe) -> Path:
                 lr=run.schedule.factor(run.step - 1),
                 tokens=tokens,
                 tokens_s=speed,
-                mfu=6 * count * speed / rate,
+                mfu=run.flops * speed / rate,
             )
             then, before, losses = now, tokens, []
         if run.step % recipe.run.save_every == 0 or last:

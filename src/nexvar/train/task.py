@@ -150,6 +150,7 @@ class Task:
             self.centre, self.scale = float(values[self.train].mean()), float(values[self.train].std()) or 1.0
             self.targets = torch.tensor((values - self.centre) / self.scale, dtype=torch.float32)
         self.ids = [token_ids(loaded.tokenizer, text, special=loaded.card.special_tokens) for text in rows.texts]
+        self.unit = sum(map(len, self.ids)) / len(self.ids)  # tokens of what the log counts, a sequence
         if not loaded.module.pads_safely and len({len(ids) for ids in self.ids}) > 1:
             raise NexVarError(
                 f"{loaded.card.name} cannot be padded: all sequences must have one length",
