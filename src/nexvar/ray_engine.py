@@ -8,6 +8,7 @@ again. Every node needs the same nexvar, and the FASTA (and a model's folder) un
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -43,6 +44,7 @@ class RayEngine:
     def __enter__(self) -> RayEngine:
         if not self.ray.is_initialized():
             local = {} if self.address else {"include_dashboard": False}
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage to its makers otherwise
             try:
                 self.ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", **local)
             except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
