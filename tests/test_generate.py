@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from nexvar import engine
 from nexvar.errors import NexVarError
-from nexvar.generate import Sampling, choose, generate, stream
+from nexvar.generate import generate, stream
+from nexvar.sampling import Sampling, choose
 from tiny import tiny_loaded
 
 LOADED = tiny_loaded()
@@ -35,7 +36,7 @@ def test_the_cache_changes_nothing(texts, seed):
 
 def test_long_prompts_enter_in_pieces(monkeypatch):
     whole = generate(LOADED, ["ACGGT" * 20], n_tokens=4, seed=1)
-    monkeypatch.setattr("nexvar.generate.CHUNK", 7)
+    monkeypatch.setattr("nexvar.sampling.CHUNK", 7)
     assert engine.CHUNK > 7
     assert generate(LOADED, ["ACGGT" * 20], n_tokens=4, seed=1).token_ids == whole.token_ids
 

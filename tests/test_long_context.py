@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from nexvar import NexVar, embed, engine, generate
+from nexvar import NexVar, embed, engine, sampling
 from nexvar.models import caduceus, hyenadna, striped_hyena2
 from test_every_model import FOLDERS
 
@@ -66,7 +66,7 @@ def test_scores_prefill_and_embeddings_in_chunks_are_those_of_the_whole(model, m
     texts = [BASES[:240], BASES[100:211]]
     scores, made = model.score_sequences(texts), model.generate(texts, 6, seed=1, return_logits=True)
     vectors = model.embed(texts)
-    for module in (engine, generate, embed):
+    for module in (engine, sampling, embed):
         monkeypatch.setattr(module, "CHUNK", 37)
     assert model.score_sequences(texts) == pytest.approx(scores, abs=1e-4)
     torch.testing.assert_close(model.embed(texts), vectors, atol=5e-4, rtol=1e-4)

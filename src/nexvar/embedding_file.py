@@ -12,20 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
-import shutil
 import tempfile
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -33,6 +28,7 @@ from tqdm import tqdm
 
 from nexvar import embed
 from nexvar.embed import How
+from nexvar.embedding_table import ROW_GROUP, arrays_of, atomic, write_anndata, write_npz, write_parquet
 from nexvar.engine import default_batch_tokens
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
@@ -53,7 +49,6 @@ from nexvar.variants import bed_rows
 ENDINGS = (".parquet", ".npz", ".h5ad", ".zarr")
 PART_SEQUENCES, PART_BASES = 256, 1 << 20
 PART_BASES_TOKENS = 1 << 15  # of pool "none", whose rows are as many as the tokens
-ROW_GROUP = 4096
 
 
 @dataclass(frozen=True)
@@ -111,6 +106,8 @@ def embed_file(
         else load(model, device=device, dtype=dtype, quantize=quantize, device_map=device_map)
     )
     how = embed.check(loaded, layer, pool, strand)
+    if pool == "none":
+        _same_rows(loaded, how)
     _check_lengths(loaded, regions)
     digest, ambiguous = _digest(genome, regions)
     parts = _cut(regions, PART_BASES if pool != "none" else PART_BASES_TOKENS)
@@ -224,7 +221,6 @@ def _compute(loaded: Loaded, genome: Fasta, regions: Sequence[Region], how: How,
     columns: dict[str, pa.Array] = {}
     repeats = [1] * len(regions)
     if how.pool == "none":
-        _same_rows(loaded, how)
         direction = "reverse" if how.strand == "reverse" else "forward"
         tokens = [embed.spans(loaded, text, how.layers[0], direction) for text in texts]
         repeats = [len(spans) for spans in tokens]
@@ -289,100 +285,13 @@ def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Su
         _check_target(path, [])
         with atomic(path) as temporary:
             if path.suffix == ".parquet":
-                rows = _write_parquet(files, temporary, manifest)
+                rows = write_parquet(files, temporary, manifest)
             else:
                 with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as work:
-                    names, arrays = _arrays(files, Path(work))
+                    names, arrays = arrays_of(files, Path(work))
                     rows = len(names["name"])
-                    write = _write_npz if path.suffix == ".npz" else _write_anndata
+                    write = write_npz if path.suffix == ".npz" else write_anndata
                     write(temporary, names, arrays, manifest)
     remove_parts(folder)
     unit = "tokens" if manifest["options"]["pool"] == "none" else "sequences"
     return Summary([f"{rows:,} {unit} embedded: {', '.join(manifest['options']['layers'])}"])
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A hidden name beside ``path``, renamed to it at the end; removed after an error."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        what = f"cannot be written ({error.strerror or error})"
-        raise NexVarError(what, where=path, fix="make room; `nexvar merge` tries again") from None
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)
-
-
-def _write_parquet(files: Sequence[Path], temporary: Path, manifest: dict[str, Any]) -> int:
-    metadata = {f"nexvar_{key}": str(value) for key, value in manifest["provenance"].items()}
-    schema = pq.read_schema(files[0]).with_metadata(metadata)
-    rows = 0
-    with pq.ParquetWriter(str(temporary), schema, compression="zstd") as writer:
-        for file in files:
-            with pq.ParquetFile(file) as part:
-                for batch in part.iter_batches(ROW_GROUP):
-                    writer.write_table(pa.Table.from_batches([batch]).replace_schema_metadata(metadata))
-                    rows += batch.num_rows
-    return rows
-
-
-def _arrays(files: Sequence[Path], work: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The columns that say what a row is, and the layers as memory-mapped .npy files in ``work``."""
-    schema = pq.read_schema(files[0])
-    total = sum(pq.read_metadata(file).num_rows for file in files)
-    layers = [f for f in schema if pa.types.is_fixed_size_list(f.type)]
-    arrays: dict[str, np.ndarray] = {
-        f.name: np.lib.format.open_memmap(
-            work / f"{i}.npy", mode="w+", dtype=np.float32, shape=(total, f.type.list_size)
-        )
-        for i, f in enumerate(layers)
-    }
-    names: dict[str, list[Any]] = {f.name: [] for f in schema if f.name not in arrays}
-    row = 0
-    for file in files:
-        with pq.ParquetFile(file) as part:
-            for batch in part.iter_batches(ROW_GROUP):
-                for name in names:
-                    names[name] += batch.column(name).to_pylist()
-                for name, array in arrays.items():
-                    flat = batch.column(name).flatten().to_numpy(zero_copy_only=False)
-                    array[row : row + batch.num_rows] = flat.reshape(batch.num_rows, -1)
-                row += batch.num_rows
-    return {name: np.array(values) for name, values in names.items()}, arrays
-
-
-def _write_npz(
-    temporary: Path, names: dict[str, np.ndarray], arrays: dict[str, np.ndarray], manifest: dict[str, Any]
-) -> None:
-    """Readable with ``numpy.load`` (no pickle): the columns, an array for each layer, and ``nexvar``."""
-    about = np.array([f"{key}={value}" for key, value in manifest["provenance"].items()])
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for name, values in {**names, "nexvar": about}.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, values, allow_pickle=False)
-        for name, array in arrays.items():
-            assert isinstance(array, np.memmap)
-            array.flush()
-            archive.write(str(array.filename), f"{name}.npy")
-
-
-def _write_anndata(
-    temporary: Path, names: dict[str, np.ndarray], arrays: dict[str, np.ndarray], manifest: dict[str, Any]
-) -> None:
-    """AnnData: ``X`` the first layer, ``obsm[layer]`` every layer, ``obs`` the columns, ``uns["nexvar"]`` the model."""
-    import anndata
-    import pandas
-
-    first = next(iter(arrays.values()))
-    obs = pandas.DataFrame(names, index=[str(i) for i in range(len(first))])
-    data = anndata.AnnData(X=np.asarray(first), obs=obs, uns={"nexvar": manifest["provenance"]})
-    for name, array in arrays.items():
-        data.obsm[name] = np.asarray(array)
-    if temporary.suffix == ".zarr":
-        data.write_zarr(temporary)
-    else:
-        data.write_h5ad(temporary)

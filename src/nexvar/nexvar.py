@@ -16,6 +16,7 @@ from nexvar import score
 from nexvar.errors import NexVarError
 from nexvar.load import load
 from nexvar.models import Output
+from nexvar.sampling import Sampling
 
 if TYPE_CHECKING:
     from nexvar.genome import Fasta, Variant
@@ -239,7 +240,7 @@ class NexVar:
         stop: str | int | Sequence[str | int] = (),
     ) -> Iterator[generation.Token]:
         """The tokens of ``generate``, each as soon as it is drawn; ``prompt`` of each is the index of its prompt."""
-        how = generation.Sampling(n_tokens, temperature, top_k, top_p, alphabet, stop)
+        how = Sampling(n_tokens, temperature, top_k, top_p, alphabet, stop)
         return generation.stream(self.loaded, prompt_seqs, how, seed=seed)
 
     def fill(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from nexvar.embedding_file import atomic
+from nexvar.embedding_table import atomic
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
 from nexvar.nexvar import NexVar
