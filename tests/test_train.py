@@ -449,6 +449,12 @@ def test_resuming_another_run_is_refused(tmp_path: Path, fasta: Path) -> None:
         ('kind = "muon"', 'kind = "sgd"', "unknown optimizer 'sgd'"),
         ("[model]", "[model", "cannot be read"),
         ("holdout = 2", "holdout = 200", "leaves none"),
+        ("adam_lr = 3e-3", "adam_lr = nan", "adam_lr is nan: it must be from"),
+        ("adam_lr = 3e-3", "adam_lr = 3e-3\nbeta2 = 1.5", "beta2 is 1.5"),
+        ("log_every = 1", "log_every = 0", "log_every is 0: it must be at least 1"),
+        ("[model]", "stages = 3\n[model]", "stages is no list"),
+        ("[model]", "run = 3\n[model]", "cannot be read"),
+        ("files = ", "# files = ", "no files"),
     ],
 )
 def test_a_bad_recipe_is_one_line(tmp_path: Path, fasta: Path, old: str, new: str, says: str) -> None:

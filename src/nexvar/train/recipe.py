@@ -201,6 +201,17 @@ _PARTS: dict[str, type] = {
 }
 
 
+_INFINITY = float("inf")
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("run.log_every", "run.save_every", "run.eval_every", "run.eval_windows"), (1, _INFINITY)),
+    **dict.fromkeys(("run.threads", "data.holdout", "model.init_std", "optimizer.clip"), (0, _INFINITY)),
+    **dict.fromkeys(("objective.router_aux", "objective.router_z", "data.soft_mask_weight"), (0, _INFINITY)),
+    **dict.fromkeys(("optimizer.beta1", "optimizer.beta2", "optimizer.momentum", "run.ema"), (0, 0.9999999)),
+    **dict.fromkeys(("data.reverse_complement", "schedule.floor", "optimizer.weight_decay"), (0, 1)),
+    **dict.fromkeys(("optimizer.adam_lr", "optimizer.muon_lr"), (1e-12, 1e3)),
+}
+
+
 def read(path: Path) -> Recipe:
     """The recipe in a TOML file; NexVarError names an unknown, missing, badly typed or impossible value.
 
@@ -214,6 +225,14 @@ def read(path: Path) -> Recipe:
     _only_known(values, [*_PARTS, "task"], path, "")
     parts = {name: _table(part, values.get(name, {}), path, f"[{name}]") for name, part in _PARTS.items()}
     parts["task"] = _table(TaskPart, values["task"], path, "[task]") if "task" in values else None
+    for place, (low, high) in _RANGES.items():
+        part, key = place.split(".")
+        value = getattr(parts[part], key)
+        if not low <= value <= high:  # NaN, too
+            limit = f"at least {low:g}" if high == _INFINITY else f"from {low:g} to {high:g}"
+            raise NexVarError(f"[{part}] {key} is {value}", where=path, fix=f"it must be {limit}")
+    if not isinstance(rows, list):
+        raise NexVarError("stages is no list of tables", where=path, fix="[[stages]]")
     _check_sources(parts, values, rows, path)
     run, length = parts["run"], parts["data"].length or 1  # a task counts sequences
     stages = [Stage(0, length, run.batch, run.micro_batch)]
