@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from copy import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from nexvar import jobs, score, scorers
 from nexvar.engine import Member, Tally, count_tokens, log_likelihoods
 from nexvar.genome import Fasta, Variant
+from nexvar.load import load
 from nexvar.score import Options
 from nexvar.table import read_rows
 from nexvar.windows import tile_left
@@ -228,3 +231,17 @@ def test_a_repeat_does_not_move_the_site(fasta):
     before = GENOME[pos - 150 : pos]
     expected = sum(likelihood(before + alt)) - sum(likelihood(before + ref))
     assert row.llr == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["mean", "max", "last", "site", "site+3", "flat"])
+def test_an_equivariant_model_gets_the_other_strand_right(pool, fasta, golden):
+    """Caduceus-PS runs once where the other strand must be the same, and twice where pooling looks at one end."""
+    loaded = load(golden / "caduceus_ps_tiny", device="cpu")
+    options = Options(window=60, readouts=("cosine", "l1", "masked_llr"), pool=pool)
+    (row, *_) = score.score_variants(loaded, [snv(1000)], fasta, options)
+    alone = replace(loaded, module=copy(loaded.module))
+    alone.module.rc_equivariant = False
+    (twice, *_) = score.score_variants(alone, [snv(1000)], fasta, options)
+    assert row.llr_rev == pytest.approx(twice.llr_rev, abs=1e-5)
+    for name, value in twice.extra.items():
+        assert row.extra[name] == pytest.approx(value, abs=1e-5), name

@@ -12,7 +12,7 @@ from malformed import BED_CASES, TSV_CASES, VARIANT_STRINGS
 from malformed.case import gz
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta, Interval, Variant, reverse_complement
-from nexvar.haplotypes import read_haplotypes
+from nexvar.haplotypes import Haplotypes, read_haplotypes
 from nexvar.variants import Regions, open_variants, parse_region, parse_variant, read_bed, saturate
 from nexvar.vcf import VcfReader, read_vcf
 from nexvar.windows import Status, allele_windows
@@ -289,6 +289,25 @@ def test_a_sample_that_is_not_there(genome, tmp_path):
 
 
 # -- fuzz --
+
+
+@given(st.integers(0, 2**32).map(random.Random))
+def test_random_edits_of_phased_files(genome, tmp_path, rng):
+    _, _ = haplotype_file(tmp_path)
+    data = (tmp_path / "phased.vcf").read_bytes()
+    for _ in range(20):
+        changed = bytearray(data)
+        edit(changed, rng)
+        (tmp_path / "x.vcf").write_bytes(changed)
+        try:
+            source = Haplotypes(read_vcf(tmp_path / "x.vcf"), genome, "kid", 50)
+            records = list(source)
+        except NexVarError as error:
+            assert "\n" not in str(error)
+            continue
+        assert [r.chrom for r in records] == sorted((r.chrom for r in records), key=[r.chrom for r in records].index)
+        for record in records:  # and each is a record that a VCF may hold
+            assert record.raw.count("\t") == 7 and not set(" ;") & set(record.id)
 
 
 @given(st.integers(0, 2**32).map(random.Random))
