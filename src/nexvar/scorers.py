@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from nexvar.engine import Likelihood, Member, Tally, in_batches, log_likelihoods
 from nexvar.errors import NexVarError
 from nexvar.load import Loaded
 from nexvar.readout import DISTANCES, coarser, distance, pool
+from nexvar.sequences import token_ids
 from nexvar.windows import Windows
 
 LIKELIHOOD = ("llr", "llr_sum", "llr_acgt", "llr_acgt_sum", "site")
@@ -119,7 +121,7 @@ def tokens(loaded: Loaded, sequence: str, begin: Sequence[int] | None = None) ->
     begin: other tokens in front than the card's.
     """
     card = loaded.card
-    ids = loaded.tokenizer.encode(sequence, special=card.special_tokens).ids
+    ids = token_ids(loaded.tokenizer, sequence, special=card.special_tokens)
     if begin is None:
         begin = () if card.bos_id is None else (card.bos_id,)
     return [*begin, *ids]
@@ -185,7 +187,9 @@ def _of_whole_windows(
             families.append({})
         for sequence, end in ((w.ref_seq, w.ref_site[1]), (w.alt_seq, w.alt_site[1])):
             families[index].setdefault(sequence, set()).update({end + len(begin)} if site else ())
-    members = [[Member(tokens(loaded, s, begin), tuple(sorted(ends))) for s, ends in f.items()] for f in families]
+    members = [
+        [Member(np.array(tokens(loaded, s, begin)), tuple(sorted(ends))) for s, ends in f.items()] for f in families
+    ]
     found = log_likelihoods(
         loaded,
         members,
