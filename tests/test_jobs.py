@@ -154,3 +154,19 @@ def test_standard_output_keeps_no_parts(files, tmp_path, capfdbinary, monkeypatc
     assert summary.scored == 900
     assert capfdbinary.readouterr().out.count(b"NEXVAR_LLR=") == 300
     assert not list(tmp_path.glob("*.parts"))
+
+
+def test_variants_on_the_command_line_score_as_from_a_file(files, tmp_path):
+    vcf, fasta = files
+    run(files, tmp_path / "file.tsv")
+    typed = [f"chr1:{pos}{GENOME[pos - 1]}>{alt}" for pos in (101, 102) for alt in "ACGT".replace(GENOME[pos - 1], "")]
+    run((typed, fasta), tmp_path / "typed.tsv")
+    scores = [[line.split("\t")[:15] for line in (tmp_path / name).read_text().splitlines() if line[0] != "#"]
+              for name in ("file.tsv", "typed.tsv")]  # fmt: skip
+    assert scores[1] == scores[0][: len(typed)]
+
+
+@pytest.mark.parametrize(("vcf", "variants", "says"), [(None, None, "no variants"), (Path("x"), ["a"], "twice")])
+def test_variants_come_from_one_place(vcf, variants, says):
+    with pytest.raises(NexVarError, match=says):
+        jobs.one_source(vcf, variants)

@@ -63,11 +63,11 @@ class Inputs:
     fasta: Fasta
     regions: Regions | None
     survey: Survey
-    paths: dict[str, str | None]
+    paths: dict[str, Any]
 
 
 def score_file(
-    source: str | Path | None,
+    source: str | Path | Sequence[str] | None,
     fasta_path: str | Path,
     outputs: str | Path | Sequence[str | Path],
     *,
@@ -94,9 +94,9 @@ def score_file(
 ) -> Summary:
     """Variants + FASTA -> one or more of .vcf, .vcf.gz (indexed), .tsv, .parquet, in one pass over the model.
 
-    source: VCF or BCF ("-": standard input), .tsv, .hgvs. model: name, folder or an already loaded one; None is the
-    built-in model, for mitochondrial variants only. quantize, device_map: as ``NexVar`` takes
-    them. circular, synonyms: see ``genome.Fasta``. regions: a BED file;
+    source: VCF or BCF ("-": standard input), .tsv, .hgvs, or variants as text (``chr17:41197722T>A``).
+    model: name, folder or an already loaded one; None is the built-in model, for mitochondrial variants only.
+    quantize, device_map: as ``NexVar`` takes them. circular, synonyms: see ``genome.Fasta``. regions: a BED file;
     variants outside get a status instead of a score. saturate: in place of a source, every SNV of a region such as
     ``chr17:41,197,000-41,198,000`` (1-based, inclusive). haplotypes: in place of alleles, the haplotypes of a sample
     (by default the only one): what stands on one copy within half a window acts together. command: to be recorded.
@@ -107,7 +107,7 @@ def score_file(
     """
     targets = [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
     for path in targets:
-        check_output(path, inputs=(fasta_path, *([source] if source is not None else [])))
+        check_output(path, inputs=(fasta_path, *([source] if isinstance(source, (str, Path)) else [])))
     folder = parts_folder(targets[0])
     if shard is not None and "-" in (str(source), str(targets[0])):
         raise NexVarError("standard input and output cannot be cut into shards", where="--shard", fix="use files")
@@ -165,6 +165,16 @@ def score_file(
     return summary
 
 
+def one_source(vcf: Path | None, variants: list[str] | None) -> Path | list[str]:
+    """The one of the two ways to give variants that was used."""
+    if vcf is not None and not variants:
+        return vcf
+    if variants and vcf is None:
+        return variants
+    what = "no variants" if vcf is None else "variants twice"
+    raise NexVarError(what, where="--vcf", fix="give a file with --vcf, or variants such as 'chr17:41197722T>A'")
+
+
 def parse_shard(text: str) -> tuple[int, int]:
     """"3/8" -> (3, 8)."""
     first, slash, last = text.partition("/")
@@ -218,7 +228,7 @@ def _open_engine(
 
 
 def _read_inputs(
-    source: str | Path | None,
+    source: str | Path | Sequence[str] | None,
     fasta_path: str | Path,
     options: Options,
     circular: Sequence[str],
@@ -232,7 +242,7 @@ def _read_inputs(
     make_circular(fasta, circular, reader.circular)
     wanted = read_bed(regions, fasta) if regions is not None else None
     paths = {"variants": source, "fasta": fasta_path, "synonyms": synonyms}
-    kept = {key: None if path is None else str(Path(path).absolute()) for key, path in paths.items()}
+    kept = {key: str(Path(p).absolute()) if isinstance(p, (str, Path)) else p for key, p in paths.items()}
     found = survey(reader, fasta, options.max_ref_mismatch)
     return Inputs(reader, fasta, wanted, found, {**kept, "saturate": saturate})
 
@@ -244,7 +254,7 @@ def _as_haplotypes(inputs: Inputs, sample: str, reach: int) -> Inputs:
     return replace(inputs, reader=reader, survey=survey(reader, inputs.fasta, 1.0), paths=paths)
 
 
-def _open_source(source: str | Path | None, saturate: str | None, fasta: Fasta) -> VariantSource:
+def _open_source(source: str | Path | Sequence[str] | None, saturate: str | None, fasta: Fasta) -> VariantSource:
     if (source is None) == (saturate is None):
         raise NexVarError("give variants or a region to saturate, one of them")
     if saturate is not None:

@@ -42,9 +42,10 @@ from nexvar.cli._app import (
 
 @app.command()
 def score(
-    vcf: Annotated[Path, typer.Option(help="VCF (plain, gzip, bgzip), BCF, .tsv or .hgvs; - for standard input")],
     fasta: Annotated[Path, typer.Option(help="the reference the variants were called on")],
     output: Outputs,
+    variants: Annotated[list[str] | None, typer.Argument(help="instead of --vcf: 'chr17:41197722T>A'")] = None,
+    vcf: Annotated[Path | None, typer.Option(help="VCF (plain, gzip, bgzip), BCF, .tsv or .hgvs; - is stdin")] = None,
     model: Model = None,
     protocol: Protocol = None,
     window: Window = None,
@@ -81,7 +82,7 @@ def score(
 
     with resumable():
         summary = jobs.score_file(
-            vcf,
+            jobs.one_source(vcf, variants),
             fasta,
             output,
             model=model,
