@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
 from nexvar.errors import NexVarError
@@ -74,8 +73,8 @@ shard = {shard}
 [parallel]
 {parallel}
 """
-# name: model, [parallel], run.shard
-WAYS = {
+# processes -> name: model, [parallel], run.shard
+TWO = {
     "striped-tensor": (STRIPED, "tensor = 2", False),
     "striped-context": (STRIPED, "context = 2", False),
     "striped-context-sharded": (STRIPED, "context = 2", True),
@@ -84,6 +83,11 @@ WAYS = {
     "genos-context": (GENOS, "context = 2", False),
     "genos-expert": (GENOS, "expert = 2", False),
     "genos-expert-sharded": (GENOS, "expert = 2", True),
+}
+FOUR = {
+    "striped-tensor-context": (STRIPED, "tensor = 2\ncontext = 2", False),
+    "genos-tensor-expert": (GENOS, "tensor = 2\nexpert = 2", False),
+    "striped-context-copies-sharded-4": (STRIPED, "context = 2\ncopies = 2", True),
 }
 
 
@@ -104,26 +108,38 @@ def trained(path: Path, rank: int = 0, world: int = 1) -> None:
         (run.out / "curve.json").write_text(json.dumps([*rows, [bits]]))
 
 
+def worker(recipes: list[Path], rank: int, world: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet{world}", rank=rank, world_size=world)
+    for path in recipes:
+        trained(path, rank, world)
+    dist.destroy_process_group()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every way, trained by two processes (one start for all), and both models by this one."""
+    """Every way, trained by two or four processes (one start for all), and both models by this one."""
     folder = tmp_path_factory.mktemp("ways")
     rng = np.random.default_rng(0)
     rows = [f">Genus{i}_a\n{''.join('ACGT'[b] for b in rng.integers(4, size=150))}\n" for i in range(6)]
     (folder / "g.fa").write_text("".join(rows))
     trained(write_recipe(folder, "striped", STRIPED))
     trained(write_recipe(folder, "genos", GENOS))
-    recipes = [write_recipe(folder, name, *way) for name, way in WAYS.items()]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    result = subprocess.run(
-        [*launcher, __file__, *map(str, recipes)], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True
-    )
-    assert result.returncode == 0, result.stderr.decode()[-3000:]
+    server = multiprocessing.get_context("forkserver")  # torch is imported once, and nothing is forked from here
+    server.set_forkserver_preload(["nexvar.train.loop", "pytest"])
+    for world, ways in ((2, TWO), (4, FOUR)):
+        recipes = [write_recipe(folder, name, *way) for name, way in ways.items()]
+        processes = [server.Process(target=worker, args=(recipes, rank, world, folder)) for rank in range(world)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(200)
+        assert [process.exitcode for process in processes] == [0] * world
     return folder
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_two_processes_follow_the_single_one(folder: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [*TWO, *FOUR])
+def test_many_processes_follow_the_single_one(folder: Path, name: str) -> None:
     single = name.split("-")[0]
     one, two = (json.loads((folder / out / "curve.json").read_text()) for out in (single, name))
     for a, b in zip(one, two, strict=True):
@@ -213,12 +229,3 @@ def test_checkpointing_saves_activations_in_every_architecture(golden: Path) -> 
     checkpoint_blocks(loaded.module)
     after, again = kept()
     assert after < before and torch.equal(logits, again)
-
-
-if __name__ == "__main__":
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo")
-    for argument in sys.argv[1:]:
-        trained(Path(argument), dist.get_rank(), dist.get_world_size())
-    dist.destroy_process_group()
