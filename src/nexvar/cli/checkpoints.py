@@ -11,19 +11,31 @@ from nexvar.cli._app import Device, Dtype, app
 
 @app.command()
 def models(
-    fits: Annotated[bool, typer.Option("--fits", help="only those whose weights fit this machine")] = False,
+    fits: Annotated[bool, typer.Option("--fits", help="which fit this machine, with what options and memory")] = False,
+    length: Annotated[int | None, typer.Option(help="with --fits: bases of a sequence; default: the window")] = None,
 ) -> None:
     """List every checkpoint: parameters, context, licence, and what was verified."""
     from nexvar import machine
     from nexvar.cards import all_cards
 
-    fitting = {card.name for card in machine.fitting()} if fits else None
-    rows = [("name", "parameters", "context", "weights", "objective", "licence", "parity")]
+    rows: list[tuple[str, ...]] = [("name", "parameters", "context", "weights", "objective", "licence", "parity")]
     for card in all_cards().values():
-        if fitting is None or card.name in fitting or card.repo is None:
-            size = machine.human_bytes(machine.weight_bytes(card))
-            numbers = (f"{card.parameters:,}", f"{card.context:,}", size)
-            rows.append((card.name, *numbers, card.objective, card.licence.split(";")[0], card.parity))
+        size = machine.human_bytes(machine.weight_bytes(card))
+        numbers = (f"{card.parameters:,}", f"{card.context:,}", size)
+        rows.append((card.name, *numbers, card.objective, card.licence.split(";")[0], card.parity))
+    if fits:
+        from nexvar import footprint
+
+        typer.echo(f"free memory: {machine.human_bytes(machine.free_memory())}", err=True)
+        rows = [("name", "parameters", "objective", "licence", "memory", "how")]
+        for card in all_cards().values():
+            about = (card.name, f"{card.parameters:,}", card.objective, card.licence.split(";")[0])
+            if problem := footprint.hindrance(card):
+                rows.append((*about, "", f"no: {problem}"))
+            elif setting := footprint.best(card, length):
+                rows.append((*about, machine.human_bytes(setting.bytes), str(setting)))
+            else:
+                rows.append((*about, "", "no"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
