@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from nexvar import engine
 from nexvar.errors import NexVarError
 from nexvar.generate import generate, stream
+from nexvar.load import load
 from nexvar.sampling import Sampling, choose
 from tiny import tiny_loaded
 
@@ -276,3 +279,26 @@ def test_tags_and_punctuation_are_tokens_of_byte_models_and_lower_case_is_not():
     lower, upper, bare = (generate(LOADED, [p], **options).token_ids for p in (tag + "acgt", tag + "ACGT", "ACGT"))
     assert lower == upper != bare
     assert generate(LOADED, ["ATG..."], n_tokens=2).sequences
+
+
+# -- real caches
+
+
+@pytest.fixture(scope="module", params=["sh1_a", "sh2_a", "genos_tiny", "hyenadna_tiny"])
+def real(request):
+    return load(Path(__file__).parent / "golden" / request.param, dtype="float32", device="cpu")
+
+
+@pytest.mark.parametrize("options", [{"stop": "CA"}, {"guide": gc, "beam": 2, "branches": 2, "chunk": 3}])
+def test_every_familys_cache_branches_and_shrinks(real, options):
+    """Rows that stop leave the batch, beams branch: with the cache as without, together as alone."""
+    texts = ["ACGTTGCAACGGT", "GGCATTGACCATG", "TTGA"]
+    options = dict(n_tokens=9, seed=3, top_k=0, alphabet="ACGT", **options)
+    cached = generate(real, texts, **options)
+    uncached = generate(real, texts, cached=False, **options)
+    assert cached.token_ids == uncached.token_ids
+    for i, text in enumerate(texts):
+        alone = generate(real, [text], **options)
+        assert alone.token_ids[0] == cached.token_ids[i]
+        torch.testing.assert_close(alone.logprobs[0], cached.logprobs[i], atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(uncached.logprobs[i], cached.logprobs[i], atol=1e-3, rtol=1e-3)
