@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nexvar import models, scorers
+from nexvar import engine, models, scorers
 from nexvar.engine import Tally
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta, reverse_complement
@@ -157,6 +157,21 @@ def test_shared_work_gives_the_numbers_of_one_window_at_a_time(loaded, fasta):
         for name, value in alone.extra.items():
             per_token = 128 if "_SUM" in name or name.startswith("SITE") else 1
             assert value == pytest.approx(row.extra[name], rel=1e-4, abs=2e-5 * per_token), name
+
+
+@pytest.mark.parametrize("readouts", [("llr_sum", "site"), ("site",)])
+def test_variants_of_a_tile_branch_from_one_pass(causal, fasta, readouts, monkeypatch):
+    """Four places of one window, far enough apart for four branch points."""
+    monkeypatch.setattr(engine, "SHORTEST_SHARED_PREFIX", 8)
+    at = [f"chr1:{p}{BASES[p - 1]}>{'A' if BASES[p - 1] != 'A' else 'C'}" for p in (130, 145, 165, 190)]
+    options = dict(window=128, windowing="tiled", readouts=readouts, strand="forward")
+    shared = list(score_variants(causal, at, fasta, Options(**options)))
+    alone = list(score_variants(causal, at, fasta, Options(**options, share=False, batch_tokens=1)))
+    assert len({row.window_start for row in shared}) == 1
+    for a, b in zip(shared, alone, strict=True):
+        for name in a.extra:
+            if not name.endswith("_REV"):
+                assert a.extra[name] == pytest.approx(b.extra[name], rel=1e-4, abs=2e-3), name
 
 
 def test_computed_tokens_are_counted(loaded, fasta):
