@@ -100,8 +100,9 @@ def run_whole(
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch says so: CUDA by a class of its own, the CPU's allocator in words only."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether torch says so: CUDA by a class of its own, the CPU's and MPS's allocators in words only."""
+    words = "can't allocate memory", "backend out of memory"
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in words)
 
 
 def equal_batches(lengths: Sequence[int], batch_tokens: int, *, pads: bool) -> Iterator[list[int]]:
