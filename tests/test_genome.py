@@ -358,3 +358,11 @@ def test_the_scan_counts_lines_right(tmp_path):
         (tmp_path / "x.fa").write_bytes(data)
         with pytest.raises(NexVarError, match=f"x.fa:{line}: "):
             Fasta(tmp_path / "x.fa")
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_pieces_are_the_whole_contig_in_upper_case(tmp_path, ending):
+    (tmp_path / "ref.fa").write_bytes(f">a{ending}acgt{ending}NN{ending}>chr2:11-16{ending}ACGTac{ending}".encode())
+    fasta = Fasta(tmp_path / "ref.fa")
+    assert b"".join(fasta.pieces("a")) == b"ACGTNN"
+    assert b"".join(fasta.pieces("chr2")) == b"ACGTAC"

@@ -6,7 +6,7 @@ Coordinates are 0-based half-open here and everywhere inside; only readers and w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from nexvar.textio import Lines
 
 IUPAC = frozenset("ACGTNRYSWKMBDHV")
 _COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHVacgtunryswkmbdhv", "TGCAANYRSWMKVHDBtgcaanyrswmkvhdb")
+_UPPER = bytes(range(256)).upper()
 MITO_NAMES = ("chrM", "MT", "M", "chrMT")
 MITO_ACCESSION = "NC_012920.1"  # rCRS: GRCh38's chrM, GRCh37's MT; NOTE UCSC's hg19 chrM is another sequence
 # RefSeq versions of chromosomes 1-22, X, Y in GRCh37; GRCh38 has the next one
@@ -167,6 +168,20 @@ class Fasta:
         if not low <= start <= end <= high:
             raise NexVarError(f"{contig}:{start + 1}-{end} is outside of {low + 1}-{high}", where=self.path)
         return self._read(contig, start, end, upper)
+
+    def pieces(self, contig: str) -> Iterator[bytes]:
+        """All bases of a resolved contig, upper-case, in pieces: about 0.7 GB/s where lines are joined one by one."""
+        entry, found = self._entries[self._slices.get(contig, (contig, 0))[0]], 0
+        for start in range(entry.start, entry.end, 1 << 22):
+            raw = self.source.read(start, min(1 << 22, entry.end - start)).translate(_UPPER, b"\r\n")
+            found += len(raw)
+            yield raw
+        if found != entry.length:
+            raise NexVarError(
+                f"{contig} has {found:,} bases, not {entry.length:,} as its index says",
+                where=self.path,
+                fix="the file changed, or its .fai is stale: delete the .fai and start again",
+            )
 
     def _read(self, contig: str, start: int, end: int, upper: bool) -> str:
         if start == end:

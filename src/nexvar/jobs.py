@@ -15,6 +15,7 @@ import json
 import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -139,7 +140,9 @@ def score_file(
     )
     tally = Tally()
     with ExitStack() as stack:
+        hashing = stack.enter_context(ThreadPoolExecutor(1)).submit(genome_digest, inputs.fasta, inputs.survey.contigs)
         computing = stack.enter_context(_open_engine(setup, engine, workers, ray_address, loaded, inputs.fasta))
+        genome = hashing.result()  # seconds for a human genome, meanwhile the model was loaded
         if folder is None:  # standard output: nothing to resume from
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexvar-")))
         resolved = _as_before(computing.identity.resolved, options, folder)
@@ -147,7 +150,7 @@ def score_file(
             inputs = _as_haplotypes(inputs, sample, resolved.window // 2)
         parts = cut(inputs.survey, inputs.reader, resolved.window, resolved.together)
         provenance = replace(computing.identity.provenance, command=_recorded(command))
-        open_parts(folder, _manifest(inputs, computing.identity, resolved, provenance, len(parts)))
+        open_parts(folder, _manifest(inputs, genome, computing.identity, resolved, provenance, len(parts)))
         mine = [part for part in parts if shard is None or part.index % shard[1] == shard[0] - 1]
         _run(computing, inputs.reader, mine, resolved, folder, tally, progress=progress)
         if shard is not None:
@@ -289,13 +292,13 @@ def _as_before(resolved: Resolved, options: Options, folder: Path) -> Resolved:
 
 
 def _manifest(
-    inputs: Inputs, identity: Identity, resolved: Resolved, provenance: Provenance, parts: int
+    inputs: Inputs, genome: str, identity: Identity, resolved: Resolved, provenance: Provenance, parts: int
 ) -> dict[str, Any]:
     """What the rows depend on, and what ``merge`` needs."""
     return {
         "nexvar": version("nexvar"),
         "variants": inputs.survey.digest,
-        "genome": genome_digest(inputs.fasta, inputs.survey.contigs),
+        "genome": genome,
         "circular": sorted(inputs.fasta.circular),
         "model": f"{provenance.model} {provenance.revision} {identity.fingerprint}",
         "dtype": provenance.dtype,

@@ -122,7 +122,6 @@ def genome_digest(fasta: Fasta, contigs: Sequence[str]) -> str:
         found = fasta.resolve(name)
         genome.update(f">{name} {found}\n".encode())
         if found is not None:
-            low, high = fasta.span(found.contig)
-            for start in range(low, high, 1 << 22):
-                genome.update(fasta.fetch(found.contig, start, min(start + (1 << 22), high)).encode())
+            for piece in fasta.pieces(found.contig):
+                genome.update(piece)
     return genome.hexdigest()

@@ -19,7 +19,7 @@ from nexvar.vcf import Record
 from nexvar.windows import Status, allele_windows
 
 CHECKED_RECORDS = 20_000  # how many REFs are compared with the genome before anything is computed
-STEP_ALLELES = 16
+STEP_ALLELES = 8  # of the first part: rows are on disk soon
 PART_TOKENS = 1 << 21  # bases of the reference windows of one part: what a kill can cost
 MAX_PART_ALLELES = 2048
 
