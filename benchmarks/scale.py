@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import os
 import pstats
 import random
 import resource
+import signal
 import tempfile
 import threading
 import time
@@ -89,12 +91,14 @@ def timed_forward(loaded: Loaded) -> list[float]:
     return spent
 
 
-def first_rows(folder: Path, begun: float, cpu: float, found: list[float]) -> None:
-    """Watch for the first finished part: wall and CPU seconds."""
-    while not found:
-        if any(folder.glob("part-*.parquet")):
-            found += [time.perf_counter() - begun, time.process_time() - cpu]
+def first_rows(folder: Path, begun: float, cpu: float, stop: bool) -> None:
+    """Watch for the first finished part."""
+    while not any(folder.glob("part-*.parquet")):
         time.sleep(0.01)
+    wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    print(f"first rows on disk after {wall:.1f} s, {cpu:.1f} s of CPU time", flush=True)
+    if stop:
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def peak() -> float:
@@ -107,6 +111,7 @@ def main() -> None:
     parser.add_argument("--model", help="a real one instead of the stand-in")
     parser.add_argument("--window", type=int, default=get("nexvar_mito").window)
     parser.add_argument("--output", default="out.vcf.gz")
+    parser.add_argument("--first", action="store_true", help="stop when the first rows are on disk")
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -118,9 +123,9 @@ def main() -> None:
         options = Options(window=args.window)
         jobs.score_file(few[1], few[0], folder / "few.vcf.gz", model=loaded, options=options, progress=False)
         spent = timed_forward(loaded)
-        before, found, begun, cpu = peak(), [], time.perf_counter(), time.process_time()
+        before, begun, cpu = peak(), time.perf_counter(), time.process_time()
         out = folder / args.output
-        threading.Thread(target=first_rows, args=(Path(f"{out}.parts"), begun, cpu, found), daemon=True).start()
+        threading.Thread(target=first_rows, args=(Path(f"{out}.parts"), begun, cpu, args.first), daemon=True).start()
         profile = cProfile.Profile()
         if args.profile:
             profile.enable()
@@ -131,7 +136,7 @@ def main() -> None:
         wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
         beside = cpu - spent[0]
         print(f"{summary.scored:,} variants scored in {wall:.1f} s, {cpu:.1f} s of CPU time")
-        print(f"first rows on disk after {found[0]:.1f} s ({found[1]:.1f} s of CPU time); memory grew by {peak() - before:.0f} MB")
+        print(f"memory grew by {peak() - before:.0f} MB")
         print(f"model {spent[0]:.1f} s; beside it {beside:.1f} s = {1e6 * beside / summary.scored:.0f} us a variant, "
               f"{beside / cpu:.1%} of all")  # fmt: skip
 
