@@ -95,6 +95,13 @@ def test_several_readouts_of_one_kind_are_one_pass(fasta):
     assert counted(MASKED, [snv(1000)], fasta, window=200, readouts=scorers.EMBEDDING)[1] == one
 
 
+@pytest.mark.parametrize("readout", scorers.READOUTS)
+def test_nothing_to_score_is_no_error(readout, fasta):
+    loaded = CAUSAL if readout in scorers.LIKELIHOOD else MASKED
+    wrong = Variant("chr1", 100, "A" if GENOME[100] != "A" else "C", (GENOME[100],))
+    assert counted(loaded, [wrong], fasta, window=50, readouts=(readout,)) == ([None], 0, 0)
+
+
 # -- pseudo-log-likelihood ------------------------------------------------------------------------------------------
 
 

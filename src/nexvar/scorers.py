@@ -100,6 +100,8 @@ def check_pool(method: str, loaded: Loaded) -> None:
 def score_windows(loaded: Loaded, windows: Sequence[Windows], how: How, tally: Tally) -> list[Values]:
     """The readouts of each pair of windows, in order; equal windows are computed once."""
     values: list[Values] = [{} for _ in windows]
+    if not windows:
+        return values
     families = ((LIKELIHOOD, _likelihoods), (MASKED, _masked), (EMBEDDING, _embeddings))
     chosen = [(scorer, [name for name in how.readouts if name in names]) for names, scorer in families]
     chosen = [(scorer, wanted) for scorer, wanted in chosen if wanted]
