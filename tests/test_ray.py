@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nexvar import jobs, plan
+from nexvar import jobs, plan, ray_engine
 from nexvar.errors import NexVarError
 from nexvar.score import Options
 
@@ -57,3 +57,10 @@ def test_without_ray_one_line_says_how_to_get_it(given, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(NexVarError, match=r"Ray is not installed: pip install 'nexvar\[ray\]'"):
         jobs.score_file(outputs=tmp_path / "out.vcf", options=Options(window=128), engine="ray", **given)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "host:x", "host:99999"])
+def test_an_address_where_nobody_answers_is_one_line(address):
+    with pytest.raises(NexVarError, match="--ray-address: .*(no Ray cluster|is no address)") as failed:
+        ray_engine._check_address(address)
+    assert "\n" not in str(failed.value)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
@@ -19,6 +20,8 @@ import numpy as np
 
 from nexvar.errors import NexVarError
 from nexvar.partscorer import Done, Identity, PartScorer, Progress, Setup, Task, slim
+
+CONNECT_S = 10.0
 
 Failure = tuple[str, str | None, str | None]  # a NexVarError's what, where, fix
 
@@ -43,6 +46,7 @@ class RayEngine:
 
     def __enter__(self) -> RayEngine:
         if not self.ray.is_initialized():
+            _check_address(self.address)
             local = {} if self.address else {"include_dashboard": False}
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage to its makers otherwise
             try:
@@ -91,6 +95,20 @@ class RayEngine:
             done: Done = _unpacked(row["done"])
             progress(alleles[done.index])
             yield done
+
+
+def _check_address(address: str | None) -> None:
+    """NexVarError if nobody answers: Ray itself tries for minutes, and its message is many lines."""
+    host, colon, port = (address or "auto").removeprefix("ray://").rpartition(":")
+    if address in (None, "auto", "local"):
+        return
+    try:
+        if not (host and colon and port.isdecimal() and int(port) < 1 << 16):
+            raise NexVarError(f"{address!r} is no address", where="--ray-address", fix="auto, or host:port")
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise NexVarError(f"no Ray cluster at {address} ({error.strerror or error})", where="--ray-address",
+                          fix="start one with `ray start --head`") from None  # fmt: skip
 
 
 class _Actor:
