@@ -2,12 +2,14 @@
 # make test    set up, then run the tests
 # make check   ruff, mypy, import-linter, tests: what CI runs
 #
+# EXTRAS=dev,all         what `make test` installs beside NexVar itself: tests of extras that are not there skip
 # PYTHON=python3.12      the interpreter to build .venv with (3.10 or later)
 # CONSTRAINTS=           let pip choose every version; the default pins torch
 # CONSTRAINTS=my.txt     your own pins (for instance another CUDA build of torch)
 
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= dev
 CONSTRAINTS ?= constraints-ci.txt
 WORKERS ?= 2
 
@@ -46,5 +48,5 @@ $(VENV)/.ready-run: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.ready-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(PIP_INSTALL) '.[dev]'
+	$(PIP_INSTALL) '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/.ready-run
