@@ -270,9 +270,10 @@ def proteins_found(dna: str, known: dict[str, Profile]) -> dict[str, float]:
             hits = np.array([protein[i : i + 3] in profile.words for i in range(len(protein) - 2)], dtype=float)
             sums = np.convolve(hits, np.ones(min(profile.length, len(hits))), mode="valid")
             best = int(sums.argmax())
-            if sums[best] >= max(profile.least, found.get(gene, (0.0, 0.0))[0] + 1):
+            alike = len(kmers(protein[best : best + profile.length], 3) & profile.words)  # different ones: no FFFFFF
+            if alike >= max(profile.least, found.get(gene, (0.0, 0.0))[0] + 1):
                 middle = 3 * (best + min(profile.length, len(hits)) / 2)
-                found[gene] = (float(sums[best]), start + middle if strand == 1 else start + 3 * len(protein) - middle)
+                found[gene] = (float(alike), start + middle if strand == 1 else start + 3 * len(protein) - middle)
     return {gene: place for gene, (_, place) in found.items()}
 
 
@@ -327,11 +328,9 @@ def sample(options: argparse.Namespace, cache: Path) -> None:
 
     row("human (rCRS)", ["".join(RCRS.read_text().split("\n")[1:]).upper().replace("N", "")])
     row("held out", held)
-    row(
-        "held out, letters shuffled",
-        ["".join(np.random.default_rng(i).permutation(list(h))) for i, h in enumerate(held)],
-    )
+    row("held out, backwards", [h[::-1] for h in held])  # the same composition and repeats, no gene
     row("made", made)
+    row("made, backwards", [g[::-1] for g in made])
     nearest = Nearest([store.sequence(r) for r in parts.train])
     for name, genomes in (("made", made), ("held out", held)):
         near = [nearest.share(np.frombuffer(g[options.prompt :].encode(), dtype=np.uint8)) for g in genomes]
@@ -378,7 +377,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "nexvar_mito_store")
     parser.add_argument("--windows", type=int, nargs="+", default=[1024, 4096])
     parser.add_argument("--window", type=int, default=None)
-    parser.add_argument("--pseudo", type=float, nargs="+", default=[2.0, 8.0])
+    parser.add_argument("--pseudo", type=float, nargs="+", default=[2.0, 8.0, 16.0])
     parser.add_argument("--seen", action="store_true", help="also score every transition of the table")
     parser.add_argument("--every", type=int, default=1, help="score every n-th of them")
     parser.add_argument("--count", type=int, default=100)
