@@ -137,17 +137,19 @@ class TrackWriter:
             cuts = [*range(0, len(positions), ROW), len(positions)]
             lines += [(chrom, positions[a:b], scores[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
         check_track(self.name, sum(len(positions) for _, positions, _ in lines))
-        figure = Figure(figsize=(14, 1.9 * len(lines) + 0.6), facecolor="white", layout="constrained")
+        columns = max(len(positions) for _, positions, _ in lines)
+        size = (max(1.5 + 12.5 * columns / ROW, 4.0), 1.9 * len(lines) + 0.6)
+        figure = Figure(figsize=size, facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(2 * len(lines), 1, height_ratios=[3, 1.4] * len(lines), squeeze=False)[:, 0]
         top = max(float(self.heights(scores).sum(1).max()) for *_, scores in lines) or 1.0
         limit = max(float(np.nanmax(np.abs(scores))) for *_, scores in lines) or 1.0
         for i, (chrom, positions, scores) in enumerate(lines):
-            letters(panels[2 * i], self.heights(scores), top)
+            letters(panels[2 * i], self.heights(scores), top, columns)
             panels[2 * i].set_title(f"{chrom}:{positions[0] + 1:,}–{positions[-1] + 1:,}", loc="left", fontsize=9)
             panels[2 * i].set_ylabel("distance" if self.readout in DISTANCES else "bits", fontsize=8)
-            image = _heat(panels[2 * i + 1], positions, scores, limit)
-        figure.colorbar(image, ax=list(panels), label=self.readout, fraction=0.012, pad=0.01)
+            image = _heat(panels[2 * i + 1], positions, scores, limit, columns)
+        figure.colorbar(image, ax=list(panels), label=self.readout, fraction=0.16 / size[0], pad=0.01)
         figure.savefig(self.target, dpi=120, format="png")
 
 
@@ -162,8 +164,8 @@ def contig_lengths(header: Sequence[str]) -> dict[str, int]:
     return {match[1]: int(match[2]) for match in found if match}
 
 
-def letters(ax: Axes, heights_N4: np.ndarray, top: float) -> None:
-    """Stacked letters, one column a unit wide for each position, the highest on top."""
+def letters(ax: Axes, heights_N4: np.ndarray, top: float, columns: int) -> None:
+    """Stacked letters, one column a unit wide for each position, the highest on top; room for ``columns``."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.patches import PathPatch
     from matplotlib.textpath import TextPath
@@ -182,7 +184,7 @@ def letters(ax: Axes, heights_N4: np.ndarray, top: float) -> None:
             path = fit.translate(x + 0.03, y).transform_path(shapes[base])
             ax.add_patch(PathPatch(path, facecolor=COLOURS[base], edgecolor="none"))
             y += height
-    ax.set_xlim(0, ROW)
+    ax.set_xlim(0, columns)
     ax.set_ylim(0, top * 1.02)
     ax.set_xticks([])
     ax.tick_params(labelsize=7)
@@ -190,12 +192,12 @@ def letters(ax: Axes, heights_N4: np.ndarray, top: float) -> None:
         ax.spines[side].set_visible(False)
 
 
-def _heat(ax: Axes, positions: np.ndarray, scores_N4: np.ndarray, limit: float) -> Any:
-    """Each score as a colour, blue below 0; the reference base is blank."""
+def _heat(ax: Axes, positions: np.ndarray, scores_N4: np.ndarray, limit: float, columns: int) -> Any:
+    """Each score as a colour, red below 0; the reference base is blank."""
     shown = np.where(scores_N4 == 0, np.nan, scores_N4).T
     extent = (0.0, float(len(positions)), 4.0, 0.0)
     image = ax.imshow(shown, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit, extent=extent, interpolation="none")
-    ax.set_xlim(0, ROW)
+    ax.set_xlim(0, columns)
     ax.set_yticks(np.arange(4) + 0.5, list(BASES), fontsize=6)
     ticks = np.arange(0, len(positions), 20)
     ax.set_xticks(ticks + 0.5, [f"{positions[t] + 1:,}" for t in ticks], fontsize=7)
