@@ -35,7 +35,7 @@ Windowing = Annotated[
 ]
 Strand = Annotated[str | None, typer.Option(help="both (averaged, each kept; the default) or forward")]
 Layer = Annotated[str | None, typer.Option(help="of embedding readouts; default: the last hidden state")]
-Pool = Annotated[str | None, typer.Option(help="of embedding readouts: mean (default), max, last, cls, site, site+N, flat")]
+Pool = Annotated[str | None, typer.Option(help="of embeddings: mean (default), max, last, cls, site, site+N or flat")]
 Begin = Annotated[bool | None, typer.Option(help="the model's begin token before every window; default: the card's")]
 Span = Annotated[int, typer.Option(help="of the readout pll: bases on each side of the allele")]
 BatchTokens = Annotated[int | None, typer.Option(help="tokens in one forward; default: by device")]
