@@ -40,19 +40,19 @@ def given(tmp_path, golden, monkeypatch):
 
 
 class Killer(threading.Thread):
-    """Kills worker 0 with -9 as soon as a part is finished; or every worker, as soon as it is there."""
+    """Kills the workers of these names with -9 as soon as a part is finished; without names every one, always."""
 
-    def __init__(self, folder: Path, *, everyone: bool = False) -> None:
+    def __init__(self, folder: Path, names: set[str] | None = None) -> None:
         super().__init__(daemon=True)
-        self.folder, self.everyone, self.over = folder, everyone, False
+        self.folder, self.names, self.over = folder, names, False
 
     def run(self) -> None:
         while not self.over:
             if list(self.folder.glob("part-*.parquet")):
                 for child in multiprocessing.active_children():
-                    if child.pid and (self.everyone or child.name == "nexvar-0"):
+                    if child.pid and (self.names is None or child.name in self.names):
                         os.kill(child.pid, signal.SIGKILL)
-                if not self.everyone:
+                if self.names:
                     return
             time.sleep(0.005)
 
@@ -60,7 +60,7 @@ class Killer(threading.Thread):
 def test_a_worker_that_is_killed_loses_nothing(given, tmp_path):
     whole, out = tmp_path / "whole.vcf", tmp_path / "out.vcf"
     jobs.score_file(outputs=whole, **given)
-    killer = Killer(tmp_path / "out.vcf.parts")
+    killer = Killer(tmp_path / "out.vcf.parts", names={"nexvar-0"})
     killer.start()
     summary = jobs.score_file(outputs=out, workers=2, **given)
     assert out.read_bytes() == whole.read_bytes()
@@ -69,14 +69,27 @@ def test_a_worker_that_is_killed_loses_nothing(given, tmp_path):
     assert not multiprocessing.active_children()
 
 
+def test_all_workers_killed_at_once_are_replaced(given, tmp_path):
+    whole, out = tmp_path / "whole.vcf", tmp_path / "out.vcf"
+    jobs.score_file(outputs=whole, **given)
+    killer = Killer(tmp_path / "out.vcf.parts", names={"nexvar-0", "nexvar-1"})
+    killer.start()
+    summary = jobs.score_file(outputs=out, workers=2, **given)
+    assert out.read_bytes() == whole.read_bytes()
+    assert sum("was killed (SIGKILL)" in note for note in summary.notes) == 2
+
+
 def test_workers_that_all_die_stop_the_run_with_one_line_and_it_resumes(given, tmp_path):
     whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
     jobs.score_file(outputs=whole, **given)
-    killer = Killer(tmp_path / "out.parquet.parts", everyone=True)
+    killer = Killer(tmp_path / "out.parquet.parts")
     killer.start()
-    with pytest.raises(NexVarError, match="was killed.*the same command resumes") as failed:
-        jobs.score_file(outputs=out, workers=2, **given)
-    killer.over = True
+    try:
+        with pytest.raises(NexVarError, match="was killed.*the same command resumes") as failed:
+            jobs.score_file(outputs=out, workers=2, **given)
+    finally:
+        killer.over = True
+        killer.join()
     assert "\n" not in str(failed.value)
     kept = len(list((tmp_path / "out.parquet.parts").glob("part-*.parquet")))
     assert kept

@@ -74,13 +74,19 @@ class Workers:
     def run(self, tasks: Iterable[Task], progress: Progress) -> Iterator[Done]:
         coming, again = iter(tasks), deque[Task]()
         deaths: Counter[int] = Counter()
+        all_given = False
         while True:
             for member in self._members:
-                if member.is_idle and (task := again.popleft() if again else next(coming, None)) is not None:
-                    member.give(task)
-            busy = {member.pipe: member for member in self._members if not member.is_idle}
-            if not any(member.task for member in self._members):
+                if member.is_idle and not (all_given and not again):
+                    task = again.popleft() if again else next(coming, None)
+                    if task is None:
+                        all_given = True
+                    else:
+                        member.give(task)
+            # NOTE a worker that is still loading has no task; parts that others lost may wait for it
+            if all_given and not again and not any(member.task for member in self._members):
                 return
+            busy = {member.pipe: member for member in self._members if not member.is_idle}
             for pipe in wait(list(busy)):
                 assert isinstance(pipe, Connection)
                 member = busy[pipe]
