@@ -2,7 +2,7 @@
 
     weights      exact: the architecture's parameters on the meta device, each in the dtype it will have
     cache        exact: a cache of that length made on the meta device (causal models)
-    activations  measured: float32 values that one forward holds, per token and column (benchmarks/memory.py, CPU)
+    activations  measured: values that one forward holds, per token and column (benchmarks/memory.py, CPU)
 
 Nothing is downloaded and no weight is allocated.
 """
@@ -31,8 +31,8 @@ SHARE = 0.9  # of the free memory: the rest is for what torch itself takes
 
 @dataclass(frozen=True)
 class Live:
-    """Float32 values that a forward of L tokens holds at its peak: L * (width * D + mlp * F + V) + min(L, rows) * block
-    * F + fixed; D width, F MLP width, V vocabulary."""
+    """Values that a forward of L tokens holds at its peak: L * (width * D + mlp * F + V) + min(L, rows) * block
+    * F; D width, F MLP width, V vocabulary. fixed: float32 values besides."""
 
     width: float
     mlp: float = 0.0
@@ -45,11 +45,11 @@ LIVE = {
     "striped_hyena2": Live(12, rows=2048, block=3.3),
     "striped_hyena": Live(12, rows=2048, block=4.9),
     "genos": Live(12, mlp=7),  # at worst every token goes to the same experts
-    "hyenadna": Live(16, rows=2048, block=2.4),  # and the filters it keeps, see ``activation_bytes``
-    "caduceus": Live(22, fixed=17e6),
+    "hyenadna": Live(13, rows=2048, block=2.4),  # its kept filters are part of the cache
+    "caduceus": Live(11, fixed=17e6),  # twice the width where both strands run
     "dnabert2": Live(25, fixed=32e6),
-    "nucleotide_transformer": Live(6.3, rows=1024, block=5.9),
-    "ntv3": Live(9.4, fixed=2.8e6),
+    "nucleotide_transformer": Live(6.3, rows=1024, block=4.5),
+    "ntv3": Live(8, fixed=2.8e6),
 }
 
 
@@ -104,7 +104,7 @@ def footprint(
     return Footprint(
         weights=sum(sizes.values()),
         cache=kept,
-        activations=activation_bytes(card.architecture, config, tokens),
+        activations=activation_bytes(card.architecture, config, tokens, ITEMSIZE[dtype]),
         layer=max(units.values(), default=0.0),
         rest=sum(sizes.values()) - sum(units.values()),
     )
@@ -189,19 +189,14 @@ def _tensors(holder: Any) -> Iterator[Tensor]:
         yield from _tensors(list(vars(holder).values()))
 
 
-def activation_bytes(architecture: str, config: Any, tokens: int) -> float:
-    """What one forward of so many tokens holds beside weights and cache (float32; bfloat16 takes less)."""
+def activation_bytes(architecture: str, config: Any, tokens: int, itemsize: int = 4) -> float:
+    """What one forward of so many tokens holds beside weights and cache."""
     live = LIVE[architecture]
-    width = _first(config, "hidden_size", "d_model", "embed_dim")
+    width = _first(config, "hidden_size", "d_model", "embed_dim") * (2 if getattr(config, "rcps", False) else 1)
     mlp = _first(config, "inner_mlp_size", "intermediate_size", "d_inner", "ffn_embed_dim")
     values = tokens * (live.width * width + live.mlp * mlp + _first(config, "vocab_size", "alphabet_size"))
-    values += min(tokens, live.rows) * live.block * mlp + live.fixed
-    if architecture == "hyenadna":
-        from nexvar.models.hyenadna import KEPT_BYTES
-
-        kept = config.n_layer * width * (1 << (tokens - 1).bit_length())
-        values += kept if 4 * kept <= KEPT_BYTES else 0
-    return 4.0 * values
+    values += min(tokens, live.rows) * live.block * mlp
+    return itemsize * values + 4 * live.fixed
 
 
 def _first(config: Any, *names: str) -> int:

@@ -43,6 +43,15 @@ def devices(first: torch.device) -> list[torch.device]:
     return [here, *(gpu for gpu in gpus if gpu != here), *([] if first.type == "cpu" else [torch.device("cpu")])]
 
 
+def trim_heap() -> None:
+    """Give freed memory back to the system: glibc keeps it where small live blocks lie between."""
+    import ctypes
+    import sys
+
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 def _page_cache() -> int:
     """Bytes the kernel would give back: MemAvailable minus MemFree, on Linux."""
     try:

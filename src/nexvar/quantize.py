@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nexvar import models
+from nexvar import machine, models
 from nexvar.errors import NexVarError
 
 METHODS = ("int8", "int4", "nf4")
@@ -53,6 +53,8 @@ class Quantizer:
         new = self._nf4(weight_OI) if self.method == "nf4" else self._torchao(weight_OI)
         new._parameters["bias"] = old._parameters["bias"]
         module.set_submodule(path, new)
+        if self.device.type == "cpu":
+            machine.trim_heap()  # the quantizers' temporaries would pile up to several times the result
         return True
 
     def _nf4(self, weight_OI: Tensor) -> nn.Module:
