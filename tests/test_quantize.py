@@ -5,6 +5,8 @@ from __future__ import annotations
 import fnmatch
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -195,6 +197,46 @@ def test_layers_are_quantised_one_at_a_time(folder, method, monkeypatch):
     monkeypatch.setattr(quantize.Quantizer, "put", watched)
     load(folder, device="cpu", quantize=method)
     assert seen == sorted(seen, reverse=True) and seen[0] - seen[-1] == len(seen) - 1
+
+
+PEAK = """
+import sys, threading, time, torch
+torch.set_num_threads(1)
+from nexvar.load import load
+
+def anonymous():
+    return int(open("/proc/self/status").read().split("RssAnon:")[1].split()[0]) * 1024
+
+load("nexvar_mito", device="cpu", quantize=sys.argv[2])  # what the packages themselves take
+before, peak = anonymous(), [0]
+
+def watch():
+    while True:
+        peak[0] = max(peak[0], anonymous())
+        time.sleep(0.002)
+
+threading.Thread(target=watch, daemon=True).start()
+load(sys.argv[1], device="cpu", quantize=sys.argv[2])
+time.sleep(0.01)
+print(peak[0] - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+@pytest.mark.parametrize("method", [pytest.param("int8", marks=needs["int8"]), pytest.param("nf4", marks=needs["nf4"])])
+def test_peak_memory_is_below_the_unquantised_model(method, tmp_path):
+    """100 MB in bfloat16; the quantised model and one layer's temporaries stay well below."""
+    config = striped_hyena2.Config(
+        hidden_size=768, pattern="SSSSSSS", num_attention_heads=12, inner_mlp_size=2048, hcs_filter_groups=48
+    )
+    module = striped_hyena2.Model(config).bfloat16()
+    card = {"tokenizer": "byte", "objective": "causal"}
+    folder = save(tmp_path / "m", module, architecture="striped_hyena2", config=config, card=card)
+    size = sum(p.numel() * p.element_size() for p in module.parameters())
+    command = [sys.executable, "-c", PEAK, str(folder), method]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert out.returncode == 0, out.stderr
+    assert 0.2 * size < float(out.stdout) < 0.9 * size
 
 
 # -- where a model is loaded by name
