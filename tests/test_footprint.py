@@ -67,6 +67,12 @@ def test_quantised_weights_of_a_real_card():
     assert plain.offloaded < 0.25 * plain.total
 
 
+def test_fp8_codes_count(monkeypatch):
+    """Evo 2 1B on a CPU: 0.93 GB of codes beside 2.2 GB of weights, as docs/checkpoints.md says."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert footprint.footprint(cards.get("nexvar_1b_base"), 64).weights == pytest.approx(2.22e9 + 0.93e9, rel=0.01)
+
+
 def test_the_best_setting_is_the_first_that_fits(monkeypatch):
     card = dataclasses.replace(cards.get("nexvar_7b"), window=64)
     ways = list(footprint.settings(card))

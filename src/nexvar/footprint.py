@@ -102,7 +102,7 @@ def footprint(
     if hasattr(module, "new_cache"):
         kept = cache_bytes(card.architecture, config, tokens, getattr(torch, dtype))
     return Footprint(
-        weights=sum(sizes.values()),
+        weights=sum(sizes.values()) + fp8_bytes(module),
         cache=kept,
         activations=activation_bytes(card.architecture, config, tokens, ITEMSIZE[dtype]),
         layer=max(units.values(), default=0.0),
@@ -132,6 +132,13 @@ def parameter_bytes(architecture: str, module: nn.Module, itemsize: int, quantiz
         else:
             found[name] = float((itemsize if tensor.is_floating_point() else tensor.element_size()) * tensor.numel())
     return found
+
+
+def fp8_bytes(module: nn.Module) -> int:
+    """What FP8 projections keep beside their weights: their codes, in float32 where there is no FP8 product."""
+    native = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 9)
+    layers = (m for m in module.modules() if isinstance(m, nn.Linear) and getattr(m, "fp8", False))
+    return sum(layer.weight.numel() for layer in layers) * (1 if native else 4)
 
 
 @cache
