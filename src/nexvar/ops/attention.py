@@ -80,17 +80,21 @@ def attention(
     heads = 1 if bias_HLM is None and alibi_H is None else q.shape[1]
     rows = 1 if mask_BM is None else q.shape[0]
     step = max(1, BIAS_ELEMENTS.get(q.device.type, 1 << 24) // (heads * rows * M))
-    outs = []
+    outs: list[Tensor] = []
+    # NOTE: small outputs between large masks would leave the heap in shreds, so without gradients they have one place
+    place = None if torch.is_grad_enabled() else q.new_empty(*q.shape[:3], v.shape[3])
     for start in range(0, L, step):
         stop = min(start + step, L)
         seen = M - L + stop if causal else M  # keys that any query of this block may see
         bias = _block_bias(q, start, stop, L, M, seen, causal, mask_BM, bias_HLM, alibi_H)
-        outs.append(
-            F.scaled_dot_product_attention(
-                q[:, :, start:stop], k[:, :, :seen], v[:, :, :seen], attn_mask=bias, enable_gqa=grouped
-            )
+        out = F.scaled_dot_product_attention(
+            q[:, :, start:stop], k[:, :, :seen], v[:, :, :seen], attn_mask=bias, enable_gqa=grouped
         )
-    return torch.cat(outs, 2).transpose(1, 2)
+        if place is None:
+            outs.append(out)
+        else:
+            place[:, :, start:stop] = out
+    return (torch.cat(outs, 2) if place is None else place).transpose(1, 2)
 
 
 def alibi_bias(slopes_H: Tensor, start: int, length: int, keys: int) -> Tensor:
