@@ -29,8 +29,9 @@ import torch
 import _naive_striped_hyena2 as naive
 from _measure import interleaved, table
 from nexvar import engine, score, variants
+from nexvar.batching import Tally
 from nexvar.cards import Card
-from nexvar.engine import Member, Tally
+from nexvar.engine import Member
 from nexvar.genome import Fasta, Variant
 from nexvar.load import Loaded
 from nexvar.models.striped_hyena2 import Config, Model

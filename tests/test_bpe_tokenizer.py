@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from nexvar.errors import NexVarError
-from nexvar.scorers import differing_tokens
+from nexvar.scorers.masked import differing_tokens
 from nexvar.tokenizers import BpeTokenizer, Encoding, OneHotTokenizer, make
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexvar import engine
-from nexvar.engine import Member, Tally, log_likelihoods
+from nexvar import batching, engine
+from nexvar.batching import Tally
+from nexvar.engine import Member, log_likelihoods
 from tiny import tiny_loaded
 
 LOADED = tiny_loaded()
@@ -92,5 +93,5 @@ def test_out_of_memory_halves_the_batch(monkeypatch):
 @pytest.mark.parametrize(("free", "tokens"), [(1 << 50, 16_384), (1 << 30, 8192), (1, 1)])
 def test_the_batch_fits_the_free_memory(free, tokens, monkeypatch):
     """1 GiB, of which a quarter may be used: 12 float32 values times the widest layer, 512, for each token."""
-    monkeypatch.setattr(engine.machine, "free_memory", lambda device: free)
-    assert engine.default_batch_tokens(LOADED) == tokens
+    monkeypatch.setattr(batching.machine, "free_memory", lambda device: free)
+    assert batching.default_batch_tokens(LOADED) == tokens

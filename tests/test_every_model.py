@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nexvar import engine, models, scorers
-from nexvar.engine import Tally
+from nexvar.batching import Tally
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta, reverse_complement
 from nexvar.load import Loaded, load

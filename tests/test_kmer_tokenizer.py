@@ -13,7 +13,7 @@ from hypothesis import given
 
 from nexvar import tokenizers
 from nexvar.errors import NexVarError
-from nexvar.scorers import _tokens_to_mask
+from nexvar.scorers.masked import tokens_to_mask
 from nexvar.tokenizers import KmerTokenizer, Ntv3Tokenizer
 from nexvar.windows import Status, Windows
 
@@ -169,7 +169,7 @@ def test_what_a_masked_readout_masks_under_kmers(variant, masked):
     loaded = SimpleNamespace(tokenizer=KmerTokenizer(), card=SimpleNamespace(special_tokens=True))
     counts = []
     for (ids, start, end), window, site in zip(
-        _tokens_to_mask(loaded, windows), (ref_window, alt_window), sites, strict=True
+        tokens_to_mask(loaded, windows), (ref_window, alt_window), sites, strict=True
     ):
         counts.append(end - start)
         spans = KmerTokenizer().encode(window).spans

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nexvar import NexVar, cards, models
-from nexvar.engine import Tally
+from nexvar.batching import Tally
 from nexvar.errors import NexVarError
 from nexvar.load import build, compare_config, make_config
 from nexvar.load import load as load_any

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexvar import jobs, score
-from nexvar.engine import Tally
+from nexvar.batching import Tally
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta, Variant, reverse_complement
 from nexvar.score import Options

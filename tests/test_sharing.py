@@ -11,8 +11,9 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nexvar import engine, jobs, score, scorers
-from nexvar.engine import Member, Tally, count_tokens, log_likelihoods
+from nexvar import batching, jobs, score, scorers
+from nexvar.batching import Tally
+from nexvar.engine import Member, count_tokens, log_likelihoods
 from nexvar.genome import Fasta, Variant
 from nexvar.load import load
 from nexvar.score import Options
@@ -255,7 +256,7 @@ def test_an_equivariant_model_gets_the_other_strand_right(pool, fasta, golden):
 
 def test_a_resumed_run_keeps_its_batches_when_memory_changed(fasta, tmp_path, monkeypatch):
     def run(out, free, **options):
-        monkeypatch.setattr(engine.machine, "free_memory", lambda device: free)
+        monkeypatch.setattr(batching.machine, "free_memory", lambda device: free)
         region = dict(saturate="chr1:501-620", progress=False, options=Options(window=64), **options)
         return jobs.score_file(None, fasta.path, tmp_path / out, model=tiny_loaded(), **region)
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nexvar.engine import CHUNK, default_batch_tokens, equal_batches, padded, run_fitting
+from nexvar.batching import default_batch_tokens, equal_batches, padded, run_fitting
+from nexvar.engine import CHUNK
 from nexvar.errors import NexVarError
 from nexvar.load import Loaded
 from nexvar.models import check_taps

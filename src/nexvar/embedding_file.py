@@ -27,9 +27,9 @@ import torch
 from tqdm import tqdm
 
 from nexvar import embed
+from nexvar.batching import default_batch_tokens
 from nexvar.embed import How
 from nexvar.embedding_table import ROW_GROUP, arrays_of, atomic, write_anndata, write_npz, write_parquet
-from nexvar.engine import default_batch_tokens
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
 from nexvar.load import Loaded, load

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nexvar.engine import run_fitting
+from nexvar.batching import run_fitting
 from nexvar.errors import NexVarError
 from nexvar.load import Loaded
 from nexvar.sequences import check_list, clean

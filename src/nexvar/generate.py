@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nexvar.engine import default_batch_tokens, out_of_memory, run_fitting
+from nexvar.batching import default_batch_tokens, out_of_memory, run_fitting
 from nexvar.errors import NexVarError
 from nexvar.load import Loaded
 from nexvar.sampling import Sampling, draw, prefill

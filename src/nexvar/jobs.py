@@ -26,7 +26,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nexvar import machine
-from nexvar.engine import Tally
+from nexvar.batching import Tally
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
 from nexvar.haplotypes import Haplotypes, check_sample

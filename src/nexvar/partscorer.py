@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 
 from nexvar import embedding_cache, scorers
-from nexvar.engine import Tally
+from nexvar.batching import Tally
 from nexvar.genome import Fasta
 from nexvar.load import Loaded, load
 from nexvar.plan import Part

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from nexvar import protocols, scorers
-from nexvar.engine import Member, Tally, default_batch_tokens, log_likelihoods
+from nexvar.batching import Tally, default_batch_tokens
+from nexvar.engine import Member, log_likelihoods
 from nexvar.errors import NexVarError
 from nexvar.genome import MITO_ACCESSION, MITO_NAMES, Fasta, Variant
 from nexvar.load import Loaded
@@ -41,7 +42,7 @@ class Options:
     protocol: a published preset (protocols.py); what is given here overrides it.
     window: bases around a variant. left: how many of them stand before it (default: half).
     windowing: "tiled" scores the variants of a stretch in one common window, which is another score (docs/scoring.md).
-    readouts: see scorers.py; the first is the score, the others become columns.
+    readouts: see scorers/; the first is the score, the others become columns.
     strand: "both" (default) averages the forward and the reverse-complement strand and keeps each; "forward" is one.
     layer, pool: of the embedding readouts. span: bases on each side of the allele in ``pll``.
     begin: put the model's begin token before every window. batch_tokens: tokens in one forward (by device).

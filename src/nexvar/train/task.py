@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nexvar.batching import equal_batches, padded
 from nexvar.checkpoint import safetensors
-from nexvar.engine import equal_batches, padded
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
 from nexvar.load import Loaded, load

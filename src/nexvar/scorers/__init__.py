@@ -1,0 +1,62 @@
+"""Readouts of a variant: what one number says about an allele, given its two windows on one strand.
+
+    likelihood   llr, llr_sum               log-likelihood of the alternative window minus the reference's, mean | sum
+                 llr_acgt, llr_acgt_sum     the same, softmax over the four nucleotides
+                 site                       log p(alternative allele | what precedes) - log p(reference allele | …)
+    masked       masked_llr                 the tokens that differ are masked: log p(alternative) - log p(reference)
+                 unmasked_llr               the same, nothing masked: one pass of the window serves every site in it
+                 pll                        pseudo-log-likelihood of a span: its tokens masked one at a time
+    embedding    cosine, l1, l2, dot        between the pooled hidden states of the two windows
+
+Every family of readouts is one pass over the model, whichever of its readouts are asked for.
+Sources: Brixi et al. 2025 (llr); TraitGym (llr_sum, embeddings); Benegas et al. 2023, GPN (masked_llr); AIDO.DNA
+(unmasked_llr); Salazar et al. 2020 (pll); Dalla-Torre et al. 2024 (embeddings).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nexvar.batching import Tally
+from nexvar.load import Loaded
+from nexvar.scorers.embedding import embeddings, pooled
+from nexvar.scorers.how import (
+    DESCRIPTIONS,
+    EMBEDDING,
+    LIKELIHOOD,
+    MASKED,
+    ONE_PASS,
+    READOUTS,
+    How,
+    Values,
+    check_pool,
+    check_readouts,
+)
+from nexvar.scorers.likelihood import likelihoods
+from nexvar.scorers.masked import masked_ratios
+from nexvar.windows import Windows
+
+__all__ = [
+    "DESCRIPTIONS", "EMBEDDING", "LIKELIHOOD", "MASKED", "ONE_PASS", "READOUTS",
+    "How", "Values", "check_pool", "check_readouts", "pooled", "score_windows",
+]  # fmt: skip
+
+
+def score_windows(loaded: Loaded, windows: Sequence[Windows], how: How, tally: Tally) -> list[Values]:
+    """The readouts of each pair of windows, in order; equal windows are computed once."""
+    values: list[Values] = [{} for _ in windows]
+    if not windows:
+        return values
+    families = ((LIKELIHOOD, likelihoods), (MASKED, masked_ratios), (EMBEDDING, embeddings))
+    chosen = [(scorer, [name for name in how.readouts if name in names]) for names, scorer in families]
+    chosen = [(scorer, wanted) for scorer, wanted in chosen if wanted]
+    for i, (scorer, wanted) in enumerate(chosen):
+        report = tally.progress
+        if report is not None:
+            tally.progress = lambda share, i=i, report=report: report((i + share) / len(chosen))
+        try:
+            for value, found in zip(values, scorer(loaded, windows, wanted, how, tally), strict=True):
+                value.update(found)
+        finally:
+            tally.progress = report
+    return values

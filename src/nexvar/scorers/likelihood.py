@@ -1,0 +1,99 @@
+"""Likelihood readouts of causal models: of whole windows, and at the site alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nexvar.batching import Tally
+from nexvar.engine import Likelihood, Member, log_likelihoods, next_tokens
+from nexvar.load import Loaded
+from nexvar.scorers.how import How, Values, begin_tokens, tokens
+from nexvar.windows import Windows
+
+
+def likelihoods(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], how: How, tally: Tally) -> list[Values]:
+    if wanted != ["site"]:
+        return _of_whole_windows(loaded, windows, wanted, how, tally)
+    single = [w.ref_site[1] - w.ref_site[0] == w.alt_site[1] - w.alt_site[0] == 1 for w in windows]
+    direct = iter(_of_single_bases(loaded, [w for w, one in zip(windows, single, strict=True) if one], how, tally))
+    longer = [_up_to_site(w) for w, one in zip(windows, single, strict=True) if not one]
+    others = iter(_of_whole_windows(loaded, longer, wanted, how, tally))
+    return [next(direct) if one else next(others) for one in single]
+
+
+def _up_to_site(w: Windows) -> Windows:
+    """Without what stands behind the alleles: it does not matter to ``site``."""
+    return replace(w, ref_seq=w.ref_seq[: w.ref_site[1]], alt_seq=w.alt_seq[: w.alt_site[1]])
+
+
+def _of_single_bases(loaded: Loaded, windows: Sequence[Windows], how: How, tally: Tally) -> list[Values]:
+    """``site`` of SNVs: one pass of each reference window, read at every site in it."""
+    begin = begin_tokens(loaded, how)
+    sequences: dict[str, int] = {}
+    asked: list[dict[tuple[int, int], None]] = []
+    questions = []
+    for w in windows:
+        index = sequences.setdefault(w.ref_seq, len(sequences))
+        if index == len(asked):
+            asked.append({})
+        at = w.ref_site[0]
+        alleles = w.ref_seq[at] + w.alt_seq[w.alt_site[0]]
+        pairs = [(at + len(begin), i) for i in loaded.tokenizer.encode(alleles, special=False).ids]
+        for pair in pairs:
+            if pair not in asked[index]:
+                asked[index][pair] = None
+                tally.naive += at + len(begin) + 1
+        questions.append((index, pairs))
+    ids = [tokens(loaded, sequence, begin) for sequence in sequences]
+    found = next_tokens(loaded, ids, [list(a) for a in asked], batch_tokens=how.batch_tokens, tally=tally)
+    answers = [dict(zip(pairs, values, strict=True)) for pairs, values in zip(asked, found, strict=True)]
+    return [{"site": answers[i][alt] - answers[i][ref]} for i, (ref, alt) in questions]
+
+
+def _of_whole_windows(
+    loaded: Loaded, windows: Sequence[Windows], wanted: list[str], how: How, tally: Tally
+) -> list[Values]:
+    begin, site = begin_tokens(loaded, how), "site" in wanted
+    families: list[dict[str, set[int]]] = []  # of each reference window: sequences -> ends of the sites in them
+    reference: dict[str, int] = {}
+    for w in windows:
+        index = reference.setdefault(w.ref_seq, len(families))
+        if index == len(families):
+            families.append({})
+        for sequence, end in ((w.ref_seq, w.ref_site[1]), (w.alt_seq, w.alt_site[1])):
+            families[index].setdefault(sequence, set()).update({end + len(begin)} if site else ())
+    members = [
+        [Member(np.array(tokens(loaded, s, begin)), tuple(sorted(ends))) for s, ends in f.items()] for f in families
+    ]
+    found = log_likelihoods(
+        loaded,
+        members,
+        batch_tokens=how.batch_tokens,
+        share=how.share,
+        nucleotides=any("acgt" in name for name in wanted),
+        tally=tally,
+    )
+    place = [{sequence: m for m, sequence in enumerate(family)} for family in families]
+    values = []
+    for w in windows:
+        index = reference[w.ref_seq]
+        m = place[index][w.alt_seq]
+        ref, alt = found[index][0], found[index][m]
+        every = {
+            "llr": alt.total / max(alt.predictions, 1) - ref.total / max(ref.predictions, 1),
+            "llr_sum": alt.total - ref.total,
+            "llr_acgt": alt.nucleotides / max(alt.predictions, 1) - ref.nucleotides / max(ref.predictions, 1),
+            "llr_acgt_sum": alt.nucleotides - ref.nucleotides,
+        }
+        if site:
+            until_alt = _until(members[index][m], alt, w.alt_site[1] + len(begin))
+            every["site"] = until_alt - _until(members[index][0], ref, w.ref_site[1] + len(begin))
+        values.append({name: every[name] for name in wanted})
+    return values
+
+
+def _until(member: Member, found: Likelihood, end: int) -> float:
+    return found.until[member.ends.index(end)]
