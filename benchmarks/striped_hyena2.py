@@ -83,7 +83,7 @@ def decoding(prompt: int, tokens: int, dtype: torch.dtype, repeats: int) -> list
         for _ in range(tokens):
             token = following[who]
             if who == "ours":
-                with threads_for(largest_matrix(model)):  # as in generate.py
+                with threads_for(largest_matrix(model), dtype):  # as in generate.py
                     logits = model(token, cache=cache).logits
             else:
                 logits = naive.forward(model, token, state)

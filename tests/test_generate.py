@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexvar import engine
+from nexvar import engine, threads
 from nexvar.errors import NexVarError
 from nexvar.generate import generate, stream
 from nexvar.load import load
@@ -302,3 +302,18 @@ def test_every_familys_cache_branches_and_shrinks(real, options):
         assert alone.token_ids[0] == cached.token_ids[i]
         torch.testing.assert_close(alone.logprobs[0], cached.logprobs[i], atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(uncached.logprobs[i], cached.logprobs[i], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("work", "dtype", "inside"),
+    [(threads.ONE_THREAD, torch.float32, 1), (threads.ONE_THREAD + 1, torch.float32, 2), (1, torch.bfloat16, 2)],
+)
+def test_a_small_step_takes_one_thread_and_gives_the_others_back(work, dtype, inside):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads.threads_for(work, dtype):
+            assert torch.get_num_threads() == inside
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

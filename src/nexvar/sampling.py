@@ -68,7 +68,7 @@ class Walk:
 
     def __init__(self, loaded: Loaded, prompt_BL: Tensor, more: int, cached: bool) -> None:
         self.module = loaded.module
-        self.largest = largest_matrix(loaded.module)
+        self.largest, self.dtype = largest_matrix(loaded.module), loaded.dtype
         self.ids_BL = prompt_BL  # with a cache: those that are not in it yet
         with torch.inference_mode():
             self.cache = self.module.new_cache(len(prompt_BL), prompt_BL.shape[1] + more) if cached else None
@@ -80,7 +80,7 @@ class Walk:
         if self.cache is None:
             return self.module(self.ids_BL, logits=last).logits[:, -1].float().to(self.ids_BL.device)
         whole = getattr(self.module, "bounded_forward", False)
-        with threads_for(self.largest * self.ids_BL.numel()):
+        with threads_for(self.largest * self.ids_BL.numel(), self.dtype):
             for piece in (self.ids_BL,) if whole else self.ids_BL.split(CHUNK, dim=1):
                 logits = self.module(piece, cache=self.cache, logits=last).logits
         self.ids_BL = self.ids_BL[:, :0]

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-# Multiply-adds of the largest matrix product up to which one thread is as fast as several (measured on EPYC, 2 cores:
-# a matrix-vector product is bound by memory), and far faster where others keep the cores busy: every product ends with
-# all threads waiting for the last one.
+# Multiply-adds of the largest float32 product up to which one thread is as fast as several (measured on EPYC, 2 cores:
+# a matrix-vector product is bound by memory; in bfloat16 it is not), and far faster where others keep the cores busy:
+# every product ends with all threads waiting for the last one.
 ONE_THREAD = 1 << 24
 
 
@@ -20,10 +20,10 @@ def largest_matrix(module: nn.Module) -> int:
 
 
 @contextmanager
-def threads_for(multiply_adds: int) -> Iterator[None]:
-    """One CPU thread inside, if no product is larger than ``ONE_THREAD``."""
+def threads_for(multiply_adds: int, dtype: torch.dtype) -> Iterator[None]:
+    """One CPU thread inside, if no product in ``dtype`` is larger than ``ONE_THREAD``."""
     before = torch.get_num_threads()
-    if multiply_adds > ONE_THREAD or before == 1:
+    if multiply_adds > ONE_THREAD or dtype != torch.float32 or before == 1:
         yield
         return
     torch.set_num_threads(1)
