@@ -241,8 +241,9 @@ class Predictor:
             self.classes: list[str] = self.facts["classes"]
             method, self.centre, self.scale = self.facts["pool"], self.facts["centre"], self.facts["scale"]
         except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
             raise NexVarError(
-                f"no fine-tuned head ({error})", where=path, fix="the model folder of a [task] run"
+                f"no fine-tuned head ({reason})", where=path, fix="give the model folder of a [task] run"
             ) from error
         self.loaded = load(folder, device=device)
         self.model = TaskModel(self.loaded, max(len(self.classes), 1), method, freeze=True).eval()
