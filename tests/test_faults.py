@@ -189,6 +189,7 @@ def test_the_command_says_that_it_resumes(files, tmp_path, monkeypatch, number, 
             time.sleep(60)  # until the signal
 
         jobs.write_part = write_and_wait
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
         sys.argv = f"nexvar score --vcf {files[0]} --fasta {files[1]} -o {out} --model tiny --window 64".split()
         try:
             cli.main()
