@@ -129,7 +129,10 @@ def main() -> None:
         profile = cProfile.Profile()
         if args.profile:
             profile.enable()
-        summary = jobs.score_file(vcf, fasta, out, model=loaded, options=options, progress=False)
+        try:
+            summary = jobs.score_file(vcf, fasta, out, model=loaded, options=options, progress=False)
+        except KeyboardInterrupt:  # --first
+            return
         if args.profile:
             profile.disable()
             pstats.Stats(profile).sort_stats("tottime").print_stats(30)
