@@ -51,7 +51,7 @@ def test_every_card_has_a_footprint_that_grows_with_the_length():
     assert len({c.architecture for c in small}) >= 5
     for card in small[::4]:
         short, long = (footprint.footprint(card, n) for n in (256, 512))
-        assert short.weights == long.weights >= card.parameters * footprint.ITEMSIZE[card.dtype] * 0.99
+        assert short.weights == long.weights >= card.parameters * machine.BYTES[card.dtype] * 0.99
         assert short.activations < long.activations
         assert (card.objective == "causal") == (long.cache > 0)
 

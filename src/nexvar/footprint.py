@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from nexvar import machine, models, offload
 from nexvar.assemble import build, make_config
-from nexvar.cards import Card
+from nexvar.cards import Card, all_cards
 from nexvar.quantize import is_quantized, weight_bytes
 
-ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 SHORT = 8  # tokens that make every state of a cache
 SHARE = 0.9  # of the free memory: the rest is for what torch itself takes
 
@@ -92,7 +91,7 @@ def footprint(
     config = make_config(card.architecture, card.config, card.name)
     module = build(card.architecture, config, card.name)
     tokens = tokens_of(card, config, min(length or card.window, card.context))
-    sizes = parameter_bytes(card.architecture, module, ITEMSIZE[dtype], quantize)
+    sizes = parameter_bytes(card.architecture, module, machine.BYTES[dtype], quantize)
     units = {unit: 0.0 for unit in offload.units(module)}
     for name, size in sizes.items():
         unit = max((u for u in units if name.startswith(f"{u}.")), key=len, default=None)
@@ -104,7 +103,7 @@ def footprint(
     return Footprint(
         weights=sum(sizes.values()) + fp8_bytes(module),
         cache=kept,
-        activations=activation_bytes(card.architecture, config, tokens, ITEMSIZE[dtype]),
+        activations=activation_bytes(card.architecture, config, tokens, machine.BYTES[dtype]),
         layer=max(units.values(), default=0.0),
         rest=sum(sizes.values()) - sum(units.values()),
     )
@@ -228,8 +227,24 @@ def settings(card: Card, length: int | None = None) -> Iterator[Setting]:
 
 def best(card: Card, length: int | None = None) -> Setting | None:
     """The first setting that fits the free memory of this machine's largest GPU, or of its RAM; None if none does."""
-    budget = SHARE * machine.free_memory()
-    return next((setting for setting in settings(card, length) if setting.bytes <= budget), None)
+    return next((setting for setting in settings(card, length) if setting.bytes <= _budget()), None)
+
+
+def as_they_are(objective: str) -> list[Card]:
+    """Cards of all of biology that fit and are right on this machine without any option, largest first."""
+    found = [
+        card
+        for card in all_cards().values()
+        if card.species is None
+        and card.objective == objective
+        and hindrance(card) is None
+        and next(settings(card)).bytes <= _budget()
+    ]
+    return sorted(found, key=machine.weight_bytes, reverse=True)
+
+
+def _budget() -> float:
+    return SHARE * machine.free_memory()
 
 
 def hindrance(card: Card) -> str | None:

@@ -25,7 +25,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nexvar import machine
+from nexvar import footprint, machine
 from nexvar.batching import Tally
 from nexvar.errors import NexVarError
 from nexvar.genome import Fasta
@@ -273,8 +273,7 @@ def _default_model(contigs: Sequence[str]) -> str:
         return BUILT_IN
     fitting = [
         f"{card.name} ({machine.human_bytes(machine.weight_bytes(card))}, {card.licence})"
-        for card in reversed(machine.fitting("causal"))
-        if card.fp8 != "hopper"
+        for card in footprint.as_they_are("causal")
     ]
     raise NexVarError(
         f"the built-in model knows mitochondria only, and the variants are on {other[0]}",

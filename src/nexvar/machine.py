@@ -1,4 +1,4 @@
-"""What this machine has, and which checkpoints fit it."""
+"""What this machine has; footprint.py says which checkpoints fit it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nexvar.cards import Card, all_cards
+from nexvar.cards import Card
 
 if TYPE_CHECKING:
     import torch
 
-OVERHEAD = 1.25  # activations and the runtime beside the weights
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -60,19 +59,6 @@ def _page_cache() -> int:
         return 1024 * (int(lines["MemAvailable"].split()[0]) - int(lines["MemFree"].split()[0]))
     except (OSError, KeyError, ValueError):
         return 0
-
-
-def fitting(objective: str | None = None) -> list[Card]:
-    """Cards whose weights fit the free memory, largest last; models of one part of biology are left out."""
-    budget = free_memory()
-    cards = [
-        card
-        for card in all_cards().values()
-        if card.species is None
-        and objective in (None, card.objective)
-        and weight_bytes(card) * OVERHEAD <= budget
-    ]
-    return sorted(cards, key=weight_bytes)
 
 
 def human_bytes(count: float) -> str:
