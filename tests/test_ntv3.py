@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nexvar import NexVar, cards, models
-from nexvar.batching import Tally
+from nexvar.embed import embed
 from nexvar.errors import NexVarError
 from nexvar.load import build, compare_config, make_config
 from nexvar.load import load as load_any
@@ -24,7 +24,6 @@ from nexvar.models.nucleotide_transformer import jax_attention_map
 from nexvar.ops import unet
 from nexvar.ops.conv1d import conv1d, conv1d_naive, upsample_conv1d, upsample_conv1d_naive
 from nexvar.readout import coarser
-from nexvar.scorers import pooled
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = Config(
@@ -318,9 +317,8 @@ def test_embeddings_of_every_resolution(layer):
     """Pooled vectors do not depend on the batch, also where a position stands for several bases."""
     loaded = load_any(GOLDEN / "ntv3_pre_tiny", device="cpu", dtype="float32")
     sequences = ["ACGTNACGTACGTTGCA" * 3, "ACG", "TTGACCATG"]
-    options = {"layer": layer, "method": "mean", "tally": Tally()}
-    together = pooled(loaded, sequences, batch_tokens=10_000, **options)
-    alone = torch.cat([pooled(loaded, [s], batch_tokens=10_000, **options) for s in sequences])
+    together = embed(loaded, sequences, layer=layer, batch_tokens=10_000)
+    alone = torch.cat([embed(loaded, [s], layer=layer, batch_tokens=10_000) for s in sequences])
     close(together, alone, atol=1e-5)
     close(coarser(torch.tensor([[True] * 9 + [False] * 3]), 8), torch.tensor([[True, True]]))
 

@@ -16,7 +16,6 @@ from nexvar.errors import NexVarError
 from nexvar.fasta import build_index
 from nexvar.textio import Lines
 
-IUPAC = frozenset("ACGTNRYSWKMBDHV")
 _COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHVacgtunryswkmbdhv", "TGCAANYRSWMKVHDBtgcaanyrswmkvhdb")
 _UPPER = bytes(range(256)).upper()
 MITO_NAMES = ("chrM", "MT", "M", "chrMT")

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from nexvar.batching import Tally
 from nexvar.load import Loaded
-from nexvar.scorers.embedding import embeddings, pooled
+from nexvar.scorers.embedding import embeddings
 from nexvar.scorers.how import (
     DESCRIPTIONS,
     EMBEDDING,
@@ -38,7 +38,7 @@ from nexvar.windows import Windows
 
 __all__ = [
     "DESCRIPTIONS", "EMBEDDING", "LIKELIHOOD", "MASKED", "ONE_PASS", "READOUTS",
-    "How", "Values", "check_pool", "check_readouts", "pooled", "score_windows",
+    "How", "Values", "check_pool", "check_readouts", "score_windows",
 ]  # fmt: skip
 
 

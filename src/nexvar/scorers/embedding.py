@@ -43,14 +43,6 @@ def embeddings(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], ho
     return [{name: column[i] for name, column in columns.items()} for i in range(len(windows))]
 
 
-def pooled(
-    loaded: Loaded, sequences: Sequence[str], *, layer: str | None, method: str, batch_tokens: int, tally: Tally
-) -> Tensor:
-    """(N, D) float32 on the CPU: one vector per sequence; special tokens and padding never enter but by "cls"."""
-    how = How((), batch_tokens, layer=layer, pool=method)
-    return torch.cat(pooled_sites(loaded, sequences, [[] for _ in sequences], how, 0, tally))
-
-
 def pooled_sites(
     loaded: Loaded,
     sequences: Sequence[str],
