@@ -173,8 +173,9 @@ class Haplotypes:
             copy = str(h.copy + 1) if h.copy >= 0 else "."
             record = as_record(h.variant, h.line_no)
             end = "" if h.variant.end is None else f";{record.info}"
-            record.id = f"{sample}|{copy}|{'+'.join(h.alleles)}"
-            record.info = f"SAMPLE={sample};COPY={copy};ALLELES={','.join(h.alleles)}{end}"
+            alleles = [quote(allele, safe="<>*[]:._-+") for allele in h.alleles]  # a symbolic ALT may hold ; or a space
+            record.id = f"{sample}|{copy}|{'+'.join(alleles)}"
+            record.info = f"SAMPLE={sample};COPY={copy};ALLELES={','.join(alleles)}{end}"
             fields = record.raw.split("\t")
             record.raw = "\t".join([*fields[:2], record.id, *fields[3:7], record.info])
             yield record
