@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from copy import copy
 from dataclasses import replace
@@ -131,6 +132,50 @@ def test_pll_is_its_definition(ref, alt, span, fasta):
     ref_seq, alt_seq = (before + allele + after)[:size], (before + alt + after)[:size]
     expected = slow_pll(alt_seq, 20 - span, 20 + len(alt) + span) - slow_pll(ref_seq, 20 - span, 20 + ref + span)
     assert row.llr == pytest.approx(expected, abs=1e-4)
+
+
+# -- the site and what stands behind it -----------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def slow_site(sequence, start, end):
+    log_probs = CAUSAL.module(torch.tensor([list(sequence.encode())])).logits[0].double().log_softmax(-1)
+    return sum(float(log_probs[i - 1, ord(sequence[i])]) for i in range(start, end))
+
+
+@pytest.mark.parametrize("readouts", [("site",), ("site", "llr")])
+@pytest.mark.parametrize(("ref", "alt"), [(1, "G"), (1, "GG"), (3, "T"), (1, "ACGTA"), (4, "ACGT")])
+@pytest.mark.parametrize("span", [0, 3, 400])
+def test_site_is_the_allele_and_the_span_behind_it(ref, alt, span, readouts, fasta):
+    pos, size = 1500, 40
+    allele = GENOME[pos : pos + ref]
+    if allele == alt or allele[0] == alt[0]:
+        alt = ("C" if allele[0] != "C" else "A") + alt[1:]
+    options = Options(window=size, strand="forward", readouts=readouts, span=span)
+    (row,) = score.score_variants(CAUSAL, [Variant("chr1", pos, allele, (alt,))], fasta, options)
+    before, after = GENOME[pos - 20 : pos], GENOME[pos + ref : pos + 100]
+    ref_seq, alt_seq = (before + allele + after)[:size], (before + alt + after)[:size]
+    behind = min(span, 20 - ref, 20 - len(alt))
+    expected = slow_site(alt_seq, 20, 20 + len(alt) + behind) - slow_site(ref_seq, 20, 20 + ref + behind)
+    value = row.llr if readouts == ("site",) else row.extra["SITE"]
+    assert value == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("readouts", list(itertools.permutations(["llr", "site", "llr_sum"])))
+def test_every_readout_has_a_column_whatever_their_order(readouts, fasta):
+    (row,) = score.score_variants(
+        CAUSAL, [replace(snv(1000), alts=snv(1000).alts[:1])], fasta, Options(window=50, readouts=readouts)
+    )
+    alone = {
+        name: next(score.score_variants(CAUSAL, [snv(1000)], fasta, Options(window=50, readouts=(name,)))).llr
+        for name in readouts
+    }
+    assert {"llr": row.llr, "site": row.extra["SITE"], "llr_sum": row.extra["LLR_SUM"]} == pytest.approx(alone)
+
+
+def test_nothing_behind_the_span_is_computed(fasta):
+    _, computed, _ = counted(CAUSAL, [snv(1000)], fasta, window=400, strand="forward", readouts=("site",), span=30)
+    assert computed == 200 + 4 * 31
 
 
 # -- tiles ----------------------------------------------------------------------------------------------------------

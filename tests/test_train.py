@@ -25,6 +25,7 @@ from nexvar.tokenizers import ByteTokenizer, KmerTokenizer
 from nexvar.train import data, optim, state
 from nexvar.train.logs import TensorBoard, masked_crc32c
 from nexvar.train.loop import Run, pretrain
+from nexvar.train.loss_weights import LossWeights
 from nexvar.train.markov import Markov
 from nexvar.train.objective import Objective, weighted_nll
 from nexvar.train.recipe import ObjectivePart, OptimizerPart, RunPart, SchedulePart, Stage, read
@@ -194,6 +195,67 @@ def test_soft_masked_bases_weigh_less_and_n_nothing(tmp_path: Path) -> None:
     text, weight = s.window(0)
     assert text.tobytes() == b"ACGTNN"
     np.testing.assert_allclose(weight, [1, 1, 0.1, 0.1, 0, 0])
+
+
+def weights_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "weights.bed"
+    path.write_text(text)
+    return path
+
+
+def test_regions_of_a_bed_file_weigh_what_it_says_on_either_strand(tmp_path: Path) -> None:
+    text = ">a\nACGTACGTAN\n>b\nGGGGGGGGGG\n"
+    records = sampler(tmp_path, text, length=10, seed=0).records
+    bed = "# regions\na\t2\t6\tx\t3\na\t4\t10\ty\t0.5\nother\t0\t9\tz\t7\n"
+    weights = LossWeights.read(weights_file(tmp_path, bed), records)
+    expected = np.array([1, 1, 3, 3, 0.5, 0.5, 0.5, 0.5, 0.5, 0])  # the later region holds, N never counts
+    seen = set()
+    for circular in (False, True):
+        for strand in (0.0, 1.0):
+            s = sampler(
+                tmp_path, text, length=10, seed=3, circular=circular, reverse_complement=strand, loss_weights=weights
+            )
+            for i in range(20):
+                letters, weight = s.window(i)
+                if b"G" * 10 in letters.tobytes() or b"C" * 10 in letters.tobytes():
+                    assert (weight == 1).all()
+                    continue
+                shift = -letters.tobytes().find(b"N") - 1 if strand == 0 else -letters.tobytes().find(b"N")
+                want = np.roll(expected if strand == 0 else expected[::-1], -shift)
+                np.testing.assert_array_equal(weight, want)
+                seen.add((circular, strand))
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("a\t2\t6", "weights.bed:2: 'a\\t2\\t6'"),
+        ("a\t2\tsix\tx\t3", "weights.bed:2: 'a\\t2\\tsix"),
+        ("a\t6\t2\tx\t3", "weights.bed:2: 6 to 2 of 10 bases"),
+        ("a\t0\t11\tx\t3", "weights.bed:2: 0 to 11 of 10 bases"),
+        ("a\t0\t5\tx\t-1", "weights.bed:2: weight -1"),
+        ("a\t0\t5\tx\tnan", "weights.bed:2: weight nan"),
+        ("chr1\t0\t5\tx\t1", "weights.bed: no region of any record"),
+    ],
+)
+def test_a_line_that_is_no_weighted_region_is_one_line(tmp_path: Path, line: str, says: str) -> None:
+    records = sampler(tmp_path, ">a\nACGTACGTAN\n", length=10, seed=0).records
+    with pytest.raises(NexVarError) as caught:
+        LossWeights.read(weights_file(tmp_path, "# regions\n" + line + "\n"), records)
+    assert says in str(caught.value)
+
+
+def test_a_recipe_with_loss_weights_trains_by_them(tmp_path: Path, fasta: Path) -> None:
+    def first_losses(out: str, regions: str) -> list[float]:
+        bed = tmp_path / f"{out}.bed"
+        bed.write_text("".join(f"{name}\t{regions}\n" for name, _ in genomes()))
+        changes = {"circular = true": f'circular = true\nloss_weights = "{bed}"', "steps = 12": "steps = 6"}
+        return list(losses(pretrain(recipe_file(tmp_path, fasta, out, **changes)).parent).values())
+
+    plain = losses(pretrain(recipe_file(tmp_path, fasta, "plain", **{"steps = 12": "steps = 6"})).parent)
+    assert first_losses("twice", "0\t160\tall\t2") == pytest.approx(list(plain.values()), rel=1e-5)
+    assert first_losses("half", "0\t80\tleft\t0") != pytest.approx(list(plain.values()), rel=1e-3)
 
 
 def test_clade_weights_set_the_share_of_windows(tmp_path: Path) -> None:

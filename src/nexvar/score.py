@@ -44,7 +44,8 @@ class Options:
     windowing: "tiled" scores the variants of a stretch in one common window, which is another score (docs/scoring.md).
     readouts: see scorers/; the first is the score, the others become columns.
     strand: "both" (default) averages the forward and the reverse-complement strand and keeps each; "forward" is one.
-    layer, pool: of the embedding readouts. span: bases on each side of the allele in ``pll``.
+    layer, pool: of the embedding readouts. span: bases that count beside the allele's own,
+    on each side of it for ``pll``, behind it for ``site``; None is 0, or the card's with the card's readout.
     begin: put the model's begin token before every window. batch_tokens: tokens in one forward (by device).
     share: compute common beginnings once. max_ref_mismatch: stop when more than this share of the REFs (and at least
     three) is not what the genome has.
@@ -61,7 +62,7 @@ class Options:
     protocol: str | None = None
     left: int | None = None
     begin: bool | None = None
-    span: int = 0
+    span: int | None = None
     windowing: str = "centred"
 
     def __post_init__(self) -> None:
@@ -78,7 +79,7 @@ class Options:
             raise NexVarError("a tile has its variants anywhere", where="--left", fix="leave it out, or --windowing")
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise NexVarError(f"batch of {self.batch_tokens} tokens", where="--batch-tokens", fix="1 or more")
-        if not 0 <= self.span <= 1_000_000:
+        if self.span is not None and not 0 <= self.span <= 1_000_000:
             raise NexVarError(f"span of {self.span} bases", where="--span", fix="0 or more")
         if not 0 <= self.max_ref_mismatch <= 1:
             raise NexVarError(f"{self.max_ref_mismatch}", where="--max-ref-mismatch", fix="a share from 0 to 1")
@@ -115,8 +116,9 @@ class Options:
         if self.layer is not None:
             check_taps([self.layer], loaded.module.tap_names)
         self._check_used(readouts)
+        span = self.span if self.span is not None else 0 if chosen["readouts"] else card.span
         tokens = self.batch_tokens or default_batch_tokens(loaded)
-        how = scorers.How(readouts, tokens, self.share, self.layer, pool, _begin(loaded, chosen["begin"]), self.span)
+        how = scorers.How(readouts, tokens, self.share, self.layer, pool, _begin(loaded, chosen["begin"]), span)
         return Resolved(window, chosen["strand"] or "both", how, left, self.windowing, self.protocol)
 
 
@@ -124,9 +126,9 @@ class Options:
         """NexVarError for an option that none of the readouts looks at."""
         distances = any(name in scorers.EMBEDDING for name in readouts)
         for option, given, used in (("layer", self.layer, distances), ("pool", self.pool, distances),
-                                    ("span", self.span or None, "pll" in readouts)):  # fmt: skip
+                                    ("span", self.span or None, {"pll", "site"} & set(readouts))):  # fmt: skip
             if given is not None and not used:
-                needed = "pll" if option == "span" else ", ".join(scorers.EMBEDDING)
+                needed = "pll or site" if option == "span" else ", ".join(scorers.EMBEDDING)
                 what = f"{given}, but {','.join(readouts)} has no {option}"
                 raise NexVarError(what, where=f"--{option}", fix=f"add --readout {needed}")
 
@@ -153,7 +155,7 @@ class Resolved:
     @property
     def together(self) -> int:
         """Bases whose variants belong in one part: a tile that one pass serves is not computed twice."""
-        one_pass = all(name in scorers.ONE_PASS for name in self.how.readouts)
+        one_pass = self.how.span == 0 and all(name in scorers.ONE_PASS for name in self.how.readouts)
         return tile_step(self.window) if self.windowing == "tiled" and one_pass else 1
 
     def settings(self) -> dict[str, str]:
@@ -167,7 +169,7 @@ class Resolved:
             found |= {"layer": self.how.layer or "last hidden", "pool": self.how.pool}
         if self.how.begin:
             found["begin"] = " ".join(map(str, self.how.begin))
-        if "pll" in self.how.readouts:
+        if "pll" in self.how.readouts or (self.how.span and "site" in self.how.readouts):
             found["span"] = str(self.how.span)
         return found
 
@@ -399,12 +401,14 @@ def rows(index: int, record: Record, scores: Sequence[AlleleScore], options: Res
 
 
 def columns_of(readout: str, readouts: Sequence[str], *, tiled: bool = False) -> tuple[str, str, str]:
-    """Column names of a readout, its forward and its reverse value: the first log-ratio is LLR, others by name.
+    """Column names of a readout, its forward and its reverse value: LLR is llr or else the first log-ratio, others
+    have their own name.
 
     Tiled scores are never called LLR.
     """
     ratios = [name for name in readouts if name not in scorers.EMBEDDING]
-    name = f"{readout.upper()}_TILED" if tiled else "LLR" if ratios[:1] == [readout] else readout.upper()
+    is_llr = readout == "llr" or ("llr" not in ratios and ratios[:1] == [readout])
+    name = f"{readout.upper()}_TILED" if tiled else "LLR" if is_llr else readout.upper()
     return name, f"{name}_FWD", f"{name}_REV"
 
 

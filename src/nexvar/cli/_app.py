@@ -37,7 +37,9 @@ Strand = Annotated[str | None, typer.Option(help="both (averaged, each kept; the
 Layer = Annotated[str | None, typer.Option(help="of embedding readouts; default: the last hidden state")]
 Pool = Annotated[str | None, typer.Option(help="of embeddings: mean (default), max, last, cls, site, site+N or flat")]
 Begin = Annotated[bool | None, typer.Option(help="the model's begin token before every window; default: the card's")]
-Span = Annotated[int, typer.Option(help="of the readout pll: bases on each side of the allele")]
+Span = Annotated[
+    int | None, typer.Option(help="bases that count beside the allele: of pll on each side, of site behind it")
+]
 BatchTokens = Annotated[int | None, typer.Option(help="tokens in one forward; default: by device")]
 Circular = Annotated[list[str] | None, typer.Option(help="a circular contig (repeatable); chrM is one")]
 Workers = Annotated[

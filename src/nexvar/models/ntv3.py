@@ -357,6 +357,17 @@ class Model(nn.Module):
         """Recompute the rotary frequencies (float32) on the parameters' device."""
         self.inv_freq = inverse_frequencies(self.config.key_size, ROTARY_BASE).to(self.core.embed_layer.weight.device)
 
+    def positions_per_token(self, parameter: str) -> float:
+        """At how many positions per base a parameter works: that of its place in the U-Net."""
+        part, number = (*parameter.split("."), "", "")[1:3]
+        if part == "conv_tower_blocks":
+            return 2.0 ** -int(number)
+        if part == "transformer_blocks":
+            return 1 / self.config.unit
+        if part == "deconv_tower_blocks":
+            return 2.0 ** (int(number) + 1 - self.config.num_downsamples)
+        return 1.0
+
     @property
     def reference(self) -> str:
         """Whose numbers are computed where the official codes differ: "hf" (default) or "jax"; can be set."""

@@ -2,7 +2,8 @@
 
     likelihood   llr, llr_sum               log-likelihood of the alternative window minus the reference's, mean | sum
                  llr_acgt, llr_acgt_sum     the same, softmax over the four nucleotides
-                 site                       log p(alternative allele | what precedes) - log p(reference allele | …)
+                 site                       log p(alternative allele | what precedes) - log p(reference allele | …), of
+                                            the allele alone or with a span of bases behind it
     masked       masked_llr                 the tokens that differ are masked: log p(alternative) - log p(reference)
                  unmasked_llr               the same, nothing masked: one pass of the window serves every site in it
                  pll                        pseudo-log-likelihood of a span: its tokens masked one at a time

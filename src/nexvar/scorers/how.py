@@ -21,7 +21,8 @@ DESCRIPTIONS = {
     "llr_sum": "log-likelihood of the alternative window minus that of the reference window, summed",
     "llr_acgt": "llr with the softmax over the four nucleotides",
     "llr_acgt_sum": "llr_sum with the softmax over the four nucleotides",
-    "site": "log p(alternative allele) - log p(reference allele), each given the bases before it",
+    "site": "log p(alternative allele and the span behind it) - log p(the same with the reference allele), given the"
+    " bases before them",
     "masked_llr": "log p(alternative) - log p(reference) at the masked tokens that differ",
     "unmasked_llr": "log p(alternative) - log p(reference) at the tokens that differ, none of them masked",
     "pll": "pseudo-log-likelihood of the alternative span minus that of the reference span, one token masked at a time",
@@ -40,8 +41,8 @@ class How:
     """Settings of the readouts.
 
     layer: a tap for the embeddings (default: the last hidden state). pool: one of ``POOLS``; "flat" compares all
-    positions as one vector. begin: tokens before a sequence; None: the card's. span: bases on each side of the allele
-    that belong to the span of ``pll``.
+    positions as one vector. begin: tokens before a sequence; None: the card's. span: bases that count beside the
+    allele's own: on each side of it for ``pll``, behind it for ``site``.
     """
 
     readouts: tuple[str, ...]

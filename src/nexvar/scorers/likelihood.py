@@ -17,16 +17,24 @@ from nexvar.windows import Windows
 def likelihoods(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], how: How, tally: Tally) -> list[Values]:
     if wanted != ["site"]:
         return _of_whole_windows(loaded, windows, wanted, how, tally)
-    single = [w.ref_site[1] - w.ref_site[0] == w.alt_site[1] - w.alt_site[0] == 1 for w in windows]
+    bases = [(w.ref_site[1] - w.ref_site[0], w.alt_site[1] - w.alt_site[0]) for w in windows]
+    single = [lengths == (1, 1) and how.span == 0 for lengths in bases]
     direct = iter(_of_single_bases(loaded, [w for w, one in zip(windows, single, strict=True) if one], how, tally))
-    longer = [_up_to_site(w) for w, one in zip(windows, single, strict=True) if not one]
+    longer = [_up_to_site(w, how.span) for w, one in zip(windows, single, strict=True) if not one]
     others = iter(_of_whole_windows(loaded, longer, wanted, how, tally))
     return [next(direct) if one else next(others) for one in single]
 
 
-def _up_to_site(w: Windows) -> Windows:
-    """Without what stands behind the alleles: it does not matter to ``site``."""
-    return replace(w, ref_seq=w.ref_seq[: w.ref_site[1]], alt_seq=w.alt_seq[: w.alt_site[1]])
+def _ends(w: Windows, span: int) -> tuple[int, int]:
+    """Where ``site`` ends in the two windows: behind the allele and the ``span`` bases, or as many as both have."""
+    behind = min(span, len(w.ref_seq) - w.ref_site[1], len(w.alt_seq) - w.alt_site[1])
+    return w.ref_site[1] + behind, w.alt_site[1] + behind
+
+
+def _up_to_site(w: Windows, span: int) -> Windows:
+    """Without what does not matter to ``site``."""
+    ref_end, alt_end = _ends(w, span)
+    return replace(w, ref_seq=w.ref_seq[:ref_end], alt_seq=w.alt_seq[:alt_end])
 
 
 def _of_single_bases(loaded: Loaded, windows: Sequence[Windows], how: How, tally: Tally) -> list[Values]:
@@ -63,7 +71,7 @@ def _of_whole_windows(
         index = reference.setdefault(w.ref_seq, len(families))
         if index == len(families):
             families.append({})
-        for sequence, end in ((w.ref_seq, w.ref_site[1]), (w.alt_seq, w.alt_site[1])):
+        for sequence, end in zip((w.ref_seq, w.alt_seq), _ends(w, how.span), strict=True):
             families[index].setdefault(sequence, set()).update({end + len(begin)} if site else ())
     members = [
         [Member(np.array(tokens(loaded, s, begin)), tuple(sorted(ends))) for s, ends in f.items()] for f in families
@@ -89,8 +97,9 @@ def _of_whole_windows(
             "llr_acgt_sum": alt.nucleotides - ref.nucleotides,
         }
         if site:
-            until_alt = _until(members[index][m], alt, w.alt_site[1] + len(begin))
-            every["site"] = until_alt - _until(members[index][0], ref, w.ref_site[1] + len(begin))
+            ref_end, alt_end = _ends(w, how.span)
+            until_alt = _until(members[index][m], alt, alt_end + len(begin))
+            every["site"] = until_alt - _until(members[index][0], ref, ref_end + len(begin))
         values.append({name: every[name] for name in wanted})
     return values
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nexvar.train import data
 from nexvar.train.grid import REPLICAS, WINDOWS, Grid
+from nexvar.train.loss_weights import LossWeights
 from nexvar.train.objective import LN2, Batch, Objective, loss_of
 from nexvar.train.recipe import Recipe, Stage
 
@@ -35,6 +36,7 @@ class Corpus:
             name: len(getattr(self.split, part))
             for name, part in (("train", "train"), ("held_out", "held_out"), ("excluded", "excluded"))
         }
+        self.loss_weights = LossWeights.read(Path(d.loss_weights), self.store.records) if d.loss_weights else None
         self.unit = 1.0  # what the log counts is a token
         self.sampler = cache(self._sampler)
 
@@ -49,6 +51,7 @@ class Corpus:
             reverse_complement=d.reverse_complement,
             weights=d.weights,
             soft_mask_weight=d.soft_mask_weight,
+            loss_weights=self.loss_weights,
         )
 
     def loss(self, forward: Any, first: int, stage: Stage) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from nexvar.errors import NexVarError
+from nexvar.train.loss_weights import LossWeights
 
 COMPLEMENT = np.arange(256, dtype=np.uint8)
 for _base, _other in zip(b"ACGTRYKMBVDHacgtrykmbvdh", b"TGCAYRMKVBHDtgcayrmkvbhd", strict=True):
@@ -223,6 +224,7 @@ class Sampler:
     length: bases per window. Circular records wrap around their origin; a linear record shorter than the window is
     followed by others, each pair separated by ``separator`` (packing), so that no base of padding is ever computed.
     weights: clade -> factor, the largest that applies; a record's probability is its length times that factor.
+    A base counts soft_mask_weight (if it is lower case) times what loss_weights says of it.
     """
 
     store: Store
@@ -233,6 +235,7 @@ class Sampler:
     reverse_complement: float = 0.5
     weights: dict[str, float] = field(default_factory=dict)
     soft_mask_weight: float = 1.0
+    loss_weights: LossWeights | None = None
     separator: int = 0
 
     def __post_init__(self) -> None:
@@ -243,27 +246,31 @@ class Sampler:
     def window(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Letters (length,) uint8 and loss weights (length,) float32 of sample ``i``."""
         rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, i]))
-        pieces, have = [], 0
+        pieces, counts, have = list[np.ndarray](), list[np.ndarray](), 0
         while have < self.length:
             record = self.records[int(np.searchsorted(self._cumulative, rng.random()))]
             bases = self.store.sequence(record)
             if self.circular:
                 start = int(rng.integers(record.length))
-                piece = np.take(bases, np.arange(start, start + self.length), mode="wrap")
+                where = np.arange(start, start + self.length) % record.length
             else:
                 start = int(rng.integers(max(record.length - self.length, 0) + 1))
-                piece = bases[start : start + self.length]
+                where = np.arange(start, min(start + self.length, record.length))
+            piece = bases[where]
+            count = self.loss_weights.of(record.name, where) if self.loss_weights else np.ones(len(piece), np.float32)
             if rng.random() < self.reverse_complement:
-                piece = COMPLEMENT[piece[::-1]]
+                piece, count = COMPLEMENT[piece[::-1]], count[::-1]
             if have:
                 pieces.append(np.array([self.separator], dtype=np.uint8))
+                counts.append(np.zeros(1, dtype=np.float32))
             pieces.append(piece)
+            counts.append(count)
             have += len(piece) + (len(pieces) > 1)
         raw = np.concatenate(pieces)[: self.length]
         text = UPPER[raw]
-        weight = IS_BASE[text].astype(np.float32)
+        weight = IS_BASE[text] * np.concatenate(counts)[: self.length]
         if self.soft_mask_weight != 1.0:
-            weight[(raw != text) & IS_BASE[text]] = self.soft_mask_weight
+            weight[raw != text] *= self.soft_mask_weight
         return text, weight
 
     def windows(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -194,10 +194,11 @@ class Run:
 
 def _work(model: nn.Module, config: Any) -> float:
     """Floating-point operations a token, attention's scores aside: 2 a weight forward, 2 for its inputs' gradient and 2
-    for its own if it is trained. Of experts, a token meets a few."""
+    for its own if it is trained. Of experts, a token meets a few; a U-Net's depths have fewer positions than tokens."""
+    places = getattr(model, "positions_per_token", lambda name: 1.0)
     met = getattr(config, "num_experts_per_tok", 1) / getattr(config, "num_local_experts", 1)
     return sum(
-        (6 if p.requires_grad else 4) * p.numel() * (met if ".experts." in name else 1)
+        (6 if p.requires_grad else 4) * p.numel() * (met if ".experts." in name else 1) * places(name)
         for name, p in model.named_parameters()
     )
 

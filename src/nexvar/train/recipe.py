@@ -42,7 +42,8 @@ class DataPart:
 
     holdout: at least this many records are held out, whole groups of ``holdout_by`` ("genus" or "record"), drawn by
     holdout_seed; holdout_names holds out records by name instead (species, chromosomes).
-    soft_mask_weight: loss weight of lower-case bases (Evo 2: 0.1).
+    soft_mask_weight: loss weight of lower-case bases (Evo 2: 0.1). loss_weights: BED file whose fifth column is the
+    weight of its regions' bases.
     """
 
     files: list[str] = field(default_factory=list)
@@ -51,6 +52,7 @@ class DataPart:
     reverse_complement: float = 0.5
     weights: dict[str, float] = field(default_factory=dict)
     soft_mask_weight: float = 1.0
+    loss_weights: str = ""
     exclude: list[str] = field(default_factory=list)
     holdout_by: str = "genus"
     holdout: int = 0
