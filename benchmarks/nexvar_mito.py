@@ -1,10 +1,14 @@
 """How good is nexvar_mito? Every number of its model card.
 
     python benchmarks/nexvar_mito.py bits   --genomes chordata_mitogenomes.fa.gz [--model DIR]
+    python benchmarks/nexvar_mito.py rest   --genomes chordata_mitogenomes.fa.gz [--model DIR]
     python benchmarks/nexvar_mito.py auroc  --genomes chordata_mitogenomes.fa.gz --snvs mtdna_snvs.tsv.gz [--model DIR]
     python benchmarks/nexvar_mito.py sample --genomes chordata_mitogenomes.fa.gz --features features.tsv.gz
 
-bits    bits per base on the held-out genera, beside interpolated Markov models trained on the very same genomes
+bits    bits per base on the held-out genera, beside interpolated Markov models trained on the very same genomes; with
+        --features by kind of gene
+rest    bits of a base given the bases on both of its sides, by how many are read before it and counted behind it: what
+        chooses the window and the span that variants are scored with, without any variant
 auroc   pathogenic against benign human variants beside phyloP100 and the order-11 Markov model, bootstrap intervals,
         and never-seen against seen transitions (gnomAD), which need no clinical label
 sample  generated mitogenomes: open reading frames of the 13 proteins in order, GC, nearest training genome
@@ -39,6 +43,7 @@ from nexvar.train.recipe import read
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "nexvar_mito.toml"
 RCRS = ROOT / "src" / "nexvar" / "data" / "chrM_rCRS.fa"
+KINDS = ("CDS", "tRNA", "rRNA", "D-loop")
 LABELLED = ROOT / "src" / "nexvar" / "data" / "mtdna_labelled.vcf"
 
 
@@ -85,6 +90,8 @@ def bits(options: argparse.Namespace, cache: Path) -> None:
         row(f"model, {window:,} bases", lambda g, w=window: model_bits(model, g, w), held)  # type: ignore[misc]
     widest = options.windows[-1]
     row("model, other strand", lambda g: model_bits(model, g, widest), [data.COMPLEMENT[g[::-1]] for g in held])
+    if options.features:
+        bits_by_kind(model, store, [r for r in parts.held_out if "Mammalia" in r.groups()], options.features, 1024)
     top = Markov(12).fit((data.UPPER[store.sequence(r)] for r in parts.train), circular=True)
     for order in (6, 8, 11, 12):
         lower = Markov(order)
@@ -94,16 +101,87 @@ def bits(options: argparse.Namespace, cache: Path) -> None:
             row(f"Markov {order}, a = {pseudo:g}", lambda g, m=lower: m.bits([g]), held)  # type: ignore[misc]
 
 
+def kinds(features: Path, records: list[data.Record]) -> dict[str, np.ndarray]:
+    """Record -> the kind of each base (length,): 0 none, else 1 + its place in KINDS."""
+    found = {r.name: np.zeros(r.length, dtype=np.int8) for r in records}
+    with gzip.open(features, "rt") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            if row["species"] in found and row["type"] in KINDS:
+                for start, end in re.findall(r"<?(\d+)\.\.>?(\d+)", row["location"]):
+                    found[row["species"]][int(start) - 1 : int(end)] = 1 + KINDS.index(row["type"])
+    return found
+
+
+def bits_by_kind(model: NexVar, store: data.Store, records: list[data.Record], features: Path, window: int) -> None:
+    """Both strands; the first quarter of a window only gives context."""
+    sums, counts, skip = np.zeros(len(KINDS) + 1), np.zeros(len(KINDS) + 1), window // 4
+    every = kinds(features, records)
+    for record in records:
+        letters, kind = data.UPPER[store.sequence(record)], every[record.name]
+        for text, of in ((letters, kind), (data.COMPLEMENT[letters[::-1]], kind[::-1])):
+            starts = range(0, len(text) - window, window - skip)
+            ids = torch.from_numpy(np.stack([text[s : s + window] for s in starts]).astype(np.int64))
+            with torch.inference_mode():
+                logp = model.model(ids).logits[:, :-1].float().log_softmax(-1)
+            nll = -logp.gather(2, ids[:, 1:, None])[..., 0].numpy()[:, skip - 1 :] / math.log(2)
+            shown, at = ids.numpy()[:, skip:], np.stack([of[s + skip : s + window] for s in starts])
+            for k in range(len(sums)):
+                asked = (at == k) & data.IS_BASE[shown]
+                sums[k] += nll[asked].sum()
+                counts[k] += asked.sum()
+    for k, name in enumerate(("between genes", *KINDS)):
+        print(f"  {name:20}{counts[k]:12,.0f} bases{sums[k] / max(counts[k], 1):8.3f}")
+
+
+# -- a base given all others
+
+
+def rest(options: argparse.Namespace, cache: Path) -> None:
+    """The four bases at a site compete by the likelihoods of the sequences they make, mean of both strands."""
+    store, parts = open_split(options.genomes, cache)
+    model, spans = NexVar(options.model), (0, 8, 16, 32, 64, 128, 255)
+    mammals = [r for r in parts.held_out if "Mammalia" in r.groups()]
+    print("bits of a base given its sides; columns: bases counted behind it".ljust(66))
+    print("held out, bases before".ljust(28) + "".join(f"{s:8}" for s in spans))
+    for name, records in (("all", parts.held_out), ("mammals", mammals)):
+        rng = np.random.default_rng(0)
+        sites = [(records[rng.integers(len(records))], rng.random()) for _ in range(options.count)]
+        for left in (256, 512, 1024):
+            lost = np.array([lost_bits(model, store, r, int(x * r.length), left, spans) for r, x in sites])
+            print(f"{name}, {left}".ljust(28) + "".join(f"{b:8.4f}" for b in np.nanmean(lost, axis=0)), flush=True)
+
+
+def lost_bits(
+    model: NexVar, store: data.Store, record: data.Record, at: int, left: int, spans: tuple[int, ...]
+) -> list[float]:
+    """-log2 p(the base at ``at``) for each span; NaN where it is no base."""
+    genome, right = data.UPPER[store.sequence(record)], max(spans)
+    if not data.IS_BASE[genome[at]]:
+        return [math.nan] * len(spans)
+    forward = np.take(genome, np.arange(at - left, at + right + 1), mode="wrap")
+    reverse = data.COMPLEMENT[np.take(genome, np.arange(at - right, at + left + 1), mode="wrap")[::-1]]
+    rows = np.stack([forward] * 4 + [reverse] * 4)
+    rows[:4, left], rows[4:, left] = list(b"ACGT"), list(b"TGCA")
+    ids = torch.from_numpy(rows.astype(np.int64))
+    with torch.inference_mode():
+        logp = model.model(ids).logits[:, left - 1 : -1].float().log_softmax(-1)
+    behind = logp.gather(2, ids[:, left:, None])[..., 0].double().cumsum(1)
+    choices = ((behind[:4] + behind[4:]) / 2).log_softmax(0)[b"ACGT".index(genome[at])]
+    return [-float(choices[span]) / math.log(2) for span in spans]
+
+
 # -- variants
 
 
-def model_scores(model: str, variants: list[tuple[int, str, str]], window: int | None) -> np.ndarray:
-    """Log-likelihood of alt minus ref, both strands averaged, through the public scoring path."""
+def model_scores(variants: list[tuple[int, str, str]], options: argparse.Namespace) -> np.ndarray:
+    """Alt against ref, both strands averaged, through the public scoring path."""
+    readouts = None if options.readout is None else (options.readout,)
+    how = score.Options(window=options.window, readouts=readouts, span=options.span)
     with tempfile.TemporaryDirectory() as folder:
         vcf, out = Path(folder) / "in.vcf", Path(folder) / "out.tsv"
         lines = [f"chrM\t{p}\t.\t{r}\t{a}\t.\t.\t.\n" for p, r, a in variants]
         vcf.write_text("##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n" + "".join(lines))
-        jobs.score_file(vcf, RCRS, [out], model=model, options=score.Options(window=window))
+        jobs.score_file(vcf, RCRS, [out], model=options.model, options=how)
         with out.open() as file:
             rows = {(int(r["POS"]), r["REF"], r["ALT"]): r["LLR"] for r in csv.DictReader(file, delimiter="\t")}
     return np.array([np.nan if rows[v] == "NA" else float(rows[v]) for v in variants])
@@ -159,16 +237,16 @@ def auroc(options: argparse.Namespace, cache: Path) -> None:
         Markov(11, pseudo=options.pseudo[-1]).fit((data.COMPLEMENT[g[::-1]] for g in seen), circular=True),
     )
 
-    def predictors(variants: list[tuple[int, str, str]], window: int | None) -> dict[str, np.ndarray]:
+    def predictors(variants: list[tuple[int, str, str]]) -> dict[str, np.ndarray]:
         phylop = np.array([float(facts[v]["phyloP100"] or "nan") if v in facts else np.nan for v in variants])
         return {
-            "nexvar_mito": -model_scores(options.model, variants, window),
+            "nexvar_mito": -model_scores(variants, options),
             "phyloP100": phylop,
             "Markov 11": -markov_scores(strands, genome, variants),
         }
 
     start = time.time()
-    scored = predictors(labelled, options.window)
+    scored = predictors(labelled)
     print(f"{len(labelled)} labelled variants, {time.time() - start:.0f} s")
     groups = {
         "all": np.ones(len(labels), dtype=bool),
@@ -183,7 +261,7 @@ def auroc(options: argparse.Namespace, cache: Path) -> None:
     never = np.array(
         [int(facts[v]["gnomad_AC_hom"] or 0) + int(facts[v]["gnomad_AC_het"] or 0) == 0 for v in transitions]
     )
-    scored = predictors(transitions, options.window)
+    scored = predictors(transitions)
     regions = np.array([facts[v]["region"] for v in transitions])
     consequences = np.array([facts[v]["consequence"] for v in transitions])
     groups = {r: regions == r for r in ("protein", "rRNA", "tRNA", "control")} | {
@@ -369,7 +447,7 @@ class Nearest:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("bits", "auroc", "sample"))
+    parser.add_argument("what", choices=("bits", "rest", "auroc", "sample"))
     parser.add_argument("--genomes", type=Path, required=True)
     parser.add_argument("--snvs", type=Path)
     parser.add_argument("--features", type=Path)
@@ -377,6 +455,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "nexvar_mito_store")
     parser.add_argument("--windows", type=int, nargs="+", default=[1024, 4096])
     parser.add_argument("--window", type=int, default=None)
+    parser.add_argument("--readout")
+    parser.add_argument("--span", type=int)
     parser.add_argument("--pseudo", type=float, nargs="+", default=[2.0, 8.0, 16.0])
     parser.add_argument("--seen", action="store_true", help="also score every transition of the table")
     parser.add_argument("--every", type=int, default=1, help="score every n-th of them")
@@ -390,7 +470,7 @@ def main() -> None:
         sys.exit("sample needs --features")
     if options.what == "auroc" and options.snvs is None:
         sys.exit("auroc needs --snvs")
-    {"bits": bits, "auroc": auroc, "sample": sample}[options.what](options, options.cache)
+    {"bits": bits, "rest": rest, "auroc": auroc, "sample": sample}[options.what](options, options.cache)
 
 
 if __name__ == "__main__":
