@@ -608,7 +608,9 @@ def test_every_recipe_trains_when_made_small(path: Path, tmp_path: Path, fasta: 
         "hyenadna": {"d_model": 16, "d_inner": 32, "max_seq_len": 66},
     }[recipe.model.architecture]  # fmt: skip
     model = dataclasses.replace(recipe.model, config=recipe.model.config | small)
-    data_part = dataclasses.replace(recipe.data, files=[str(fasta)], length=64, holdout=0, exclude=[])
+    data_part = dataclasses.replace(
+        recipe.data, files=[str(fasta)], length=64, holdout=0, exclude=[], loss_weights=""
+    )
     optimizer = dataclasses.replace(recipe.optimizer, adam_lr=1e-2)
     schedule = SchedulePart(steps=8, warmup=1, kind=recipe.schedule.kind)
     run_part = RunPart(out=str(tmp_path / "run"), batch=8, micro_batch=4, bf16=False)

@@ -20,7 +20,9 @@ from nexvar.train.init import fresh
 from nexvar.train.recipe import Recipe
 
 # What a checkpoint's card says that stays true of what is trained from it.
-_KEPT = ("tokenizer", "objective", "readout", "special_tokens", "bos_id", "window", "species", "licence", "citation")
+_KEPT = (
+    "tokenizer", "objective", "readout", "span", "special_tokens", "bos_id", "window", "species", "licence", "citation",
+)  # fmt: skip
 
 
 @dataclass
