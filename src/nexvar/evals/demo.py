@@ -93,14 +93,14 @@ def draw(report: variants.Report, scored: Path, path: Path, size: str) -> Path:
     return mito_figure.draw(
         path,
         positions=positions[order],
-        badness=report.badness[order] * 1000,
+        badness=report.badness[order],
         labels=report.labels[order],
         regions=list(report.groups[order]),
         rows=rows,
         title="Human mitochondrial variants, scored by a model that never saw a human",
         subtitle=f"{MODEL} ({size}), zero-shot: {len(positions):,} variants with a clinical label, "
         f"{pathogenic} of them pathogenic",
-        score_name="log-likelihood lost per 1,000 bases (nats)",
+        score_name="log-likelihood lost (nats)",
     )
 
 
