@@ -1,4 +1,4 @@
-# make demo    set up, then score real human mitochondrial variants (about two minutes after set-up)
+# make demo    set up, then score real human mitochondrial variants (about a minute after set-up)
 # make test    set up, then run the tests
 # make check   ruff, mypy, import-linter, tests: what CI runs
 #
