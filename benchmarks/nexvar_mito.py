@@ -141,7 +141,7 @@ def rest(options: argparse.Namespace, cache: Path) -> None:
     store, parts = open_split(options.genomes, cache)
     model, spans = NexVar(options.model), (0, 8, 16, 32, 64, 128, 255)
     mammals = [r for r in parts.held_out if "Mammalia" in r.groups()]
-    print("bits of a base given its sides; columns: bases counted behind it".ljust(66))
+    print("bits of a base given its sides; columns: bases counted behind it")
     print("held out, bases before".ljust(28) + "".join(f"{s:8}" for s in spans))
     for name, records in (("all", parts.held_out), ("mammals", mammals)):
         rng = np.random.default_rng(0)

@@ -24,7 +24,7 @@ from nexvar.errors import NexVarError
 from nexvar.tokenizers import ByteTokenizer, KmerTokenizer
 from nexvar.train import data, optim, state
 from nexvar.train.logs import TensorBoard, masked_crc32c
-from nexvar.train.loop import Run, pretrain
+from nexvar.train.loop import Run, _work, pretrain
 from nexvar.train.loss_weights import LossWeights
 from nexvar.train.markov import Markov
 from nexvar.train.objective import Objective, weighted_nll
@@ -582,6 +582,16 @@ def test_markov_is_the_formula() -> None:
     assert np.allclose((2**out).sum(1), 1)
     constant = Markov(3).fit([np.full(500, ord("A"), dtype=np.uint8)])
     assert constant.bits_per_base([np.full(50, ord("A"), dtype=np.uint8)]) < 0.05
+
+
+def test_the_work_of_a_unet_counts_its_depths_at_their_own_resolution() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = models.get("ntv3").Config(num_downsamples=4, num_layers=2)
+    model = models.get("ntv3").Model(config)
+    with FlopCounterMode(display=False) as counted:
+        model(torch.full((1, 256), 6))
+    assert 256 * _work(model, config) / 3 == pytest.approx(counted.get_total_flops(), rel=0.25)
 
 
 @pytest.mark.parametrize("path", FROM_SCRATCH, ids=lambda p: p.stem)

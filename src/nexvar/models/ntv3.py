@@ -359,14 +359,9 @@ class Model(nn.Module):
 
     def positions_per_token(self, parameter: str) -> float:
         """At how many positions per base a parameter works: that of its place in the U-Net."""
-        part, number = (*parameter.split("."), "", "")[1:3]
-        if part == "conv_tower_blocks":
-            return 2.0 ** -int(number)
-        if part == "transformer_blocks":
-            return 1 / self.config.unit
-        if part == "deconv_tower_blocks":
-            return 2.0 ** (int(number) + 1 - self.config.num_downsamples)
-        return 1.0
+        block = ".".join(parameter.split(".")[:3])
+        stride = self.tap_stride.get(f"{block}.res_conv", self.tap_stride.get(block, 1))  # a block halves at its end
+        return 1 / stride
 
     @property
     def reference(self) -> str:

@@ -14,12 +14,13 @@ from nexvar.readout import coarser, distance, pool
 from nexvar.scorers.how import How, Values, begin_tokens, check_pool, tokens
 from nexvar.windows import Windows
 
+Sites = Sequence[tuple[int, int]]  # of one sequence: [start, end) of each
+
 
 def embeddings(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], how: How, tally: Tally) -> list[Values]:
     tally.naive += sum(len(w.ref_seq) + len(w.alt_seq) for w in windows)
     if how.pool == "flat":
         return _flat(loaded, windows, wanted, how, tally)
-    flank = int(how.pool.partition("+")[2] or 0)
     by_site = how.pool.startswith("site")
     keys = [
         [(w.ref_seq, w.ref_site), (w.alt_seq, w.alt_site)] if by_site else [(w.ref_seq, None), (w.alt_seq, None)]
@@ -33,7 +34,7 @@ def embeddings(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], ho
             if place not in sites:
                 sites[place], count = count, count + 1
     sites_of = [[place for place in sites if place is not None] for sites in places.values()]
-    found = pooled_sites(loaded, list(places), sites_of, how, flank, tally)
+    found = pooled_sites(loaded, list(places), sites_of, how, tally)
     vectors_ND = torch.empty(count, found[0].shape[1])
     for sites, vectors in zip(places.values(), found, strict=True):
         vectors_ND[list(sites.values())] = vectors
@@ -44,28 +45,23 @@ def embeddings(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], ho
 
 
 def pooled_sites(
-    loaded: Loaded,
-    sequences: Sequence[str],
-    sites: Sequence[Sequence[tuple[int, int]]],
-    how: How,
-    flank: int,
-    tally: Tally,
+    loaded: Loaded, sequences: Sequence[str], sites: Sequence[Sites], how: How, tally: Tally
 ) -> list[Tensor]:
     """Of each sequence (n, D) float32 on the CPU: one vector for each of its sites, or one for all of it.
 
-    A site's vector is the mean over the tokens that share a base with it or with ``flank`` bases on either side.
+    A site's vector is the mean over the tokens that share a base with it or, pooled as "site+N", N bases beside it.
     What ``loaded.cache`` has is not computed.
     """
     check_pool(how.pool, loaded)
     if loaded.cache is None:
-        return _compute_pooled(loaded, sequences, sites, how, flank, tally)
+        return _compute_pooled(loaded, sequences, sites, how, tally)
     settings = (how.layer or loaded.module.last_hidden, how.pool, repr(begin_tokens(loaded, how)))
     keys = [("readout", *settings, repr(list(s)), text) for s, text in zip(sites, sequences, strict=True)]
     found = loaded.cache.get(keys)
     new = [i for i, vectors in enumerate(found) if vectors is None]
     if new:
         chosen = [sequences[i] for i in new], [sites[i] for i in new]
-        computed = _compute_pooled(loaded, *chosen, how, flank, tally)
+        computed = _compute_pooled(loaded, *chosen, how, tally)
         loaded.cache.put([keys[i] for i in new], computed)
         for i, vectors in zip(new, computed, strict=True):
             found[i] = vectors
@@ -73,14 +69,10 @@ def pooled_sites(
 
 
 def _compute_pooled(
-    loaded: Loaded,
-    sequences: Sequence[str],
-    sites: Sequence[Sequence[tuple[int, int]]],
-    how: How,
-    flank: int,
-    tally: Tally,
+    loaded: Loaded, sequences: Sequence[str], sites: Sequence[Sites], how: How, tally: Tally
 ) -> list[Tensor]:
     """``pooled_sites`` by the model."""
+    flank = int(how.pool.partition("+")[2] or 0)
     begin = begin_tokens(loaded, how)
     tap = how.layer or loaded.module.last_hidden
     stride = getattr(loaded.module, "tap_stride", {}).get(tap, 1)  # U-Nets have taps of a lower resolution
