@@ -35,7 +35,8 @@ def orthogonalize(g: Tensor, steps: int = 5) -> Tensor:
 class Optimizer:
     """Updates parameters in place; ``state`` is a flat dict of tensors, so that a checkpoint is one safetensors file.
 
-    part.kind: "adamw" for everything, or "muon": Muon for the matrices inside numbered blocks, AdamW for the rest.
+    part.kind: "adamw" for everything, or "muon": Muon for the matrices inside numbered blocks and their convolutions'
+    kernels (out, in x taps), AdamW for the rest.
     Decay applies to weight matrices only (not to A_log, residues, norms, filters). NOTE log_poles must stay
     negative: they are trained as -exp(theta), which as an update of log_poles itself is a factor; plain steps would let
     the slowest poles cross zero and explode.
@@ -56,7 +57,7 @@ class Optimizer:
 
     def _is_muon(self, name: str, p: Tensor) -> bool:
         in_block = re.search(r"\.\d+\.", f".{name}") is not None
-        return self.part.kind == "muon" and in_block and p.ndim == 2 and min(p.shape) >= 32
+        return self.part.kind == "muon" and in_block and p.ndim in (2, 3) and min(p.shape[:2]) >= 32
 
     @torch.no_grad()
     def step(self, number: int, factor: float) -> None:
@@ -91,8 +92,8 @@ class Optimizer:
             m = self.state[f"m.{name}"]
             m.lerp_(p.grad, 1 - self.part.momentum)  # type: ignore[arg-type]
             if i % world == rank:
-                scale = max(1.0, p.shape[0] / p.shape[1]) ** 0.5
-                updates[i] = orthogonalize(torch.lerp(p.grad, m, self.part.momentum)) * scale  # type: ignore[arg-type]
+                g = torch.lerp(p.grad, m, self.part.momentum).flatten(1)  # type: ignore[arg-type]
+                updates[i] = orthogonalize(g).view_as(p) * max(1.0, g.shape[0] / g.shape[1]) ** 0.5
         if world > 1:
             flat = torch.cat([u.flatten() for u in updates])
             dist.all_reduce(flat)
