@@ -7,8 +7,9 @@
 
 bits    bits per base on the held-out genera, beside interpolated Markov models trained on the very same genomes; with
         --features by kind of gene
-rest    bits of a base given the bases on both of its sides, by how many are read before it and counted behind it: what
-        chooses the window and the span that variants are scored with, without any variant
+rest    bits of a base given the bases on both of its sides, by how many are read before it and counted behind it (of a
+        masked model by the window): what chooses how variants are scored, without any variant; with --features by kind
+        of gene
 auroc   pathogenic against benign human variants beside phyloP100 and the order-11 Markov model, bootstrap intervals,
         and never-seen against seen transitions (gnomAD), which need no clinical label
 sample  generated mitogenomes: open reading frames of the 13 proteins in order, GC, nearest training genome
@@ -137,25 +138,50 @@ def bits_by_kind(model: NexVar, store: data.Store, records: list[data.Record], f
 
 
 def rest(options: argparse.Namespace, cache: Path) -> None:
-    """The four bases at a site compete by the likelihoods of the sequences they make, mean of both strands."""
+    """A causal model: the four bases at a site compete by the likelihoods of the sequences they make. A masked one: the
+    site is hidden. Mean of both strands, both ways."""
     store, parts = open_split(options.genomes, cache)
-    model, spans = NexVar(options.model), (0, 8, 16, 32, 64, 128, 255)
+    model = NexVar(options.model)
     mammals = [r for r in parts.held_out if "Mammalia" in r.groups()]
+    places = {"all": sites(parts.held_out, options.count), "mammals": sites(mammals, options.count)}
+    if options.features:
+        of = kinds(options.features, mammals)
+        for kind in ("CDS", "tRNA", "rRNA"):
+            only = {name: marks == 1 + KINDS.index(kind) for name, marks in of.items()}
+            places[f"mammals, {kind}"] = sites(mammals, options.count, only)
+    if model.card.objective == "masked":
+        windows = (256, 512, 1024, 2048, 4096)
+        print("bits of a base given its sides; columns: window")
+        print("held out".ljust(28) + "".join(f"{w:8}" for w in windows))
+        for name, chosen in places.items():
+            lost = [hidden_bits(model, data.UPPER[store.sequence(r)], at, windows) for r, at in chosen]
+            print(name.ljust(28) + "".join(f"{b:8.4f}" for b in np.nanmean(lost, axis=0)), flush=True)
+        return
+    spans = (0, 8, 16, 32, 64, 128, 255)
     print("bits of a base given its sides; columns: bases counted behind it")
     print("held out, bases before".ljust(28) + "".join(f"{s:8}" for s in spans))
-    for name, records in (("all", parts.held_out), ("mammals", mammals)):
-        rng = np.random.default_rng(0)
-        sites = [(records[rng.integers(len(records))], rng.random()) for _ in range(options.count)]
-        for left in (256, 512, 1024):
-            lost = np.array([lost_bits(model, store, r, int(x * r.length), left, spans) for r, x in sites])
+    for name, chosen in places.items():
+        for left in options.before:
+            lost = [lost_bits(model, data.UPPER[store.sequence(r)], at, left, spans) for r, at in chosen]
             print(f"{name}, {left}".ljust(28) + "".join(f"{b:8.4f}" for b in np.nanmean(lost, axis=0)), flush=True)
 
 
-def lost_bits(
-    model: NexVar, store: data.Store, record: data.Record, at: int, left: int, spans: tuple[int, ...]
-) -> list[float]:
+def sites(
+    records: list[data.Record], count: int, only: dict[str, np.ndarray] | None = None
+) -> list[tuple[data.Record, int]]:
+    """``count`` places, always the same: a record, then any base of it, or any of those that ``only`` marks."""
+    rng, chosen = np.random.default_rng(0), []
+    while len(chosen) < count:
+        record, share = records[rng.integers(len(records))], rng.random()
+        free = np.flatnonzero(only[record.name]) if only else np.arange(record.length)
+        if len(free):
+            chosen.append((record, int(free[int(share * len(free))])))
+    return chosen
+
+
+def lost_bits(model: NexVar, genome: np.ndarray, at: int, left: int, spans: tuple[int, ...]) -> list[float]:
     """-log2 p(the base at ``at``) for each span; NaN where it is no base."""
-    genome, right = data.UPPER[store.sequence(record)], max(spans)
+    right = max(spans)
     if not data.IS_BASE[genome[at]]:
         return [math.nan] * len(spans)
     forward = np.take(genome, np.arange(at - left, at + right + 1), mode="wrap")
@@ -168,6 +194,26 @@ def lost_bits(
     behind = logp.gather(2, ids[:, left:, None])[..., 0].double().cumsum(1)
     choices = ((behind[:4] + behind[4:]) / 2).log_softmax(0)[b"ACGT".index(genome[at])]
     return [-float(choices[span]) / math.log(2) for span in spans]
+
+
+def hidden_bits(model: NexVar, genome: np.ndarray, at: int, windows: tuple[int, ...]) -> list[float]:
+    """-log2 p(the base at ``at``) when it alone is hidden, for each window around it; NaN where it is no base."""
+    if not data.IS_BASE[genome[at]]:
+        return [math.nan] * len(windows)
+    of, mask = model.tokenizer.base_ids(), model.tokenizer.mask_id
+    lost = []
+    for window in windows:
+        middle, places = window // 2, np.arange(window)
+        forward = np.take(genome, at - middle + places, mode="wrap")
+        both = [forward, data.COMPLEMENT[np.take(genome, at + middle - places, mode="wrap")]]
+        ids = torch.tensor([model.tokenizer.encode(t.tobytes().decode(), special=False).ids for t in both])
+        ids[:, middle] = mask
+        with torch.inference_mode():
+            logits = model.model(ids).logits[:, middle].float()
+        either = [logits[i, [of[b] for b in order]].log_softmax(0) for i, order in enumerate(("ACGT", "TGCA"))]
+        choices = ((either[0] + either[1]) / 2).log_softmax(0)[b"ACGT".index(genome[at])]
+        lost.append(-float(choices) / math.log(2))
+    return lost
 
 
 # -- variants
@@ -454,6 +500,7 @@ def main() -> None:
     parser.add_argument("--model", default="nexvar_mito")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "nexvar_mito_store")
     parser.add_argument("--windows", type=int, nargs="+", default=[1024, 4096])
+    parser.add_argument("--before", type=int, nargs="+", default=[256, 512, 1024], help="rest: bases before a site")
     parser.add_argument("--window", type=int, default=None)
     parser.add_argument("--readout")
     parser.add_argument("--span", type=int)

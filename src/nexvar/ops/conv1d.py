@@ -46,7 +46,7 @@ def upsample_kernel(
 ) -> tuple[Tensor, Tensor | None]:
     """A kernel (2 O, I, 3) and bias (2 O,) that give ``upsample_conv1d_naive`` for k = 5 with 60 % of its work.
 
-    Output 2i and output 2i + 1 each see only x[i - 1 .. i + 1]: one convolution with 3 taps and 2 O channels, whose
+    Output 2i and output 2i + 1 each see only x[i - 1 .. i + 1]: one ``conv1d`` with 3 taps and 2 O channels, whose
     output read as (B, 2L, O) is already interleaved.
     """
     w0, w1, w2, w3, w4 = weight_OI5.unbind(-1)
@@ -59,14 +59,6 @@ def upsample_kernel(
         even, odd = (w0, w2, w4), (none, w1, w3)
     weight = torch.cat([torch.stack(even, -1), torch.stack(odd, -1)])
     return weight, None if bias_O is None else torch.cat([bias_O, bias_O])
-
-
-def upsample_conv1d(
-    x_BLI: Tensor, weight_OI5: Tensor, bias_O: Tensor | None = None, *, kind: str = "repeat", phase: str = "odd"
-) -> Tensor:
-    """``upsample_conv1d_naive`` for k = 5 -> (B, 2L, O)."""
-    weight, bias = upsample_kernel(weight_OI5, bias_O, kind=kind, phase=phase)
-    return conv1d(x_BLI, weight, bias).reshape(len(x_BLI), 2 * x_BLI.shape[1], -1)
 
 
 def as_stored(weight_OIk: Tensor) -> Tensor:
