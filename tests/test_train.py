@@ -299,6 +299,14 @@ def test_causal_targets_are_the_next_tokens() -> None:
         Objective(ObjectivePart(kind="masked"), ByteTokenizer(), 128, 0)
 
 
+def test_kmers_read_other_letters_and_the_ends_of_records_as_n() -> None:
+    tokenizer = KmerTokenizer(k=3)
+    o = Objective(ObjectivePart(kind="masked"), tokenizer, tokenizer.vocab_size, 0)
+    text = np.frombuffer(b"ACGYTTGCA\0GAT", dtype=np.uint8)[None]
+    asked = o.batch(text, data.IS_BASE[text].astype(np.float32), 0).targets
+    assert asked.tolist() == [tokenizer.encode("ACGNTTGCANGAT").ids]
+
+
 def test_masking_hides_the_asked_share_of_whole_kmers_the_same_way_every_time() -> None:
     tokenizer = KmerTokenizer(k=6)
     o = Objective(ObjectivePart(kind="masked", mask_rate=0.15), tokenizer, tokenizer.vocab_size, 0)
@@ -625,6 +633,27 @@ def test_the_work_of_a_unet_counts_its_depths_at_their_own_resolution() -> None:
     with FlopCounterMode(display=False) as counted:
         model(torch.full((1, 256), 6))
     assert 256 * _work(model, config) / 3 == pytest.approx(counted.get_total_flops(), rel=0.25)
+
+
+def test_work_is_counted_by_tokens_not_by_bases(tmp_path: Path, fasta: Path) -> None:
+    model = """architecture = "nucleotide_transformer"
+tokenizer = "kmer3_v2"
+[model.config]
+vocab_size = 75
+hidden_size = 32
+num_hidden_layers = 1
+num_attention_heads = 2
+intermediate_size = 32
+max_position_embeddings = 64
+[objective]
+kind = "masked"
+"""
+    path = recipe_file(tmp_path, fasta)
+    text = path.read_text()
+    path.write_text("[model]\n" + model + text[text.index("[data]") :])
+    run = Run(read(path))
+    assert run.source.unit == pytest.approx((1 + 48 / 3) / 48)  # <cls> and 16 tokens of 48 bases
+    assert run.flops == _work(run.model, run.start.config) * run.source.unit
 
 
 @pytest.mark.parametrize("path", FROM_SCRATCH, ids=lambda p: p.stem)

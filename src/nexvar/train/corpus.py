@@ -38,8 +38,10 @@ class Corpus:
         }
         files = {stage.loss_weights for stage in recipe.stages} - {""}
         self.loss_weights = {file: LossWeights.read(Path(file), self.store.records) for file in sorted(files)}
-        self.unit = 1.0  # what the log counts is a token
         self.sampler = cache(self._sampler)
+        stage = recipe.stages[0]
+        text, weight = self.sampler(stage.length, stage.loss_weights).windows(0, 1)
+        self.unit = objective.batch(text, weight, 0).ids.shape[1] / stage.length  # tokens a base
 
     def _sampler(self, length: int, loss_weights: str) -> data.Sampler:
         d = self.recipe.data

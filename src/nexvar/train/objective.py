@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nexvar.errors import NexVarError
 from nexvar.tokenizers import Tokenizer
+from nexvar.train.data import IS_BASE
 from nexvar.train.recipe import ObjectivePart
 
 LN2 = math.log(2.0)
@@ -96,8 +97,12 @@ class Objective:
         return Batch(torch.from_numpy(ids), torch.from_numpy(targets), torch.from_numpy(weight), mask, asked)
 
     def _tokens(self, text_BL: np.ndarray, weight_BL: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Tokens of more than one base: ids, their mean weights, their bases and which are no padding."""
-        rows = [self.tokenizer.encode(text.tobytes().decode()) for text in text_BL]
+        """Tokens of more than one base: ids, their mean weights, their bases and which are no padding.
+
+        Their tokenizers know no letters but A, C, G, T and N: the others, and what separates records, are read as N.
+        """
+        known_BL = np.where(IS_BASE[text_BL], text_BL, ord("N")).astype(np.uint8)
+        rows = [self.tokenizer.encode(text.tobytes().decode()) for text in known_BL]
         shape = len(rows), max(len(row.ids) for row in rows)
         ids = np.full(shape, self.tokenizer.pad_id, dtype=np.int64)
         weight, bases = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
