@@ -2,6 +2,7 @@
 
     python benchmarks/nexvar_mito.py bits   --genomes chordata_mitogenomes.fa.gz [--model DIR]
     python benchmarks/nexvar_mito.py rest   --genomes chordata_mitogenomes.fa.gz [--model DIR]
+    python benchmarks/nexvar_mito.py sisters --genomes chordata_mitogenomes.fa.gz --features features.tsv.gz
     python benchmarks/nexvar_mito.py auroc  --genomes chordata_mitogenomes.fa.gz --snvs mtdna_snvs.tsv.gz [--model DIR]
     python benchmarks/nexvar_mito.py sample --genomes chordata_mitogenomes.fa.gz --features features.tsv.gz
 
@@ -10,6 +11,7 @@ bits    bits per base on the held-out genera, beside interpolated Markov models 
 rest    bits of a base given the bases on both of its sides, by how many are read before it and counted behind it (of a
         masked model by the window): what chooses how variants are scored, without any variant; with --features by kind
         of gene
+sisters what species of one held-out genus differ by, against what they do not: a test of the score without a label
 auroc   pathogenic against benign human variants beside phyloP100 and the order-11 Markov model, bootstrap intervals,
         and never-seen against seen transitions (gnomAD), which need no clinical label
 sample  generated mitogenomes: open reading frames of the 13 proteins in order, GC, nearest training genome
@@ -22,6 +24,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import itertools
 import math
 import re
 import sys
@@ -45,6 +48,8 @@ ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "nexvar_mito.toml"
 RCRS = ROOT / "src" / "nexvar" / "data" / "chrM_rCRS.fa"
 KINDS = ("CDS", "tRNA", "rRNA", "D-loop")
+TRANSITION = np.zeros(256, dtype=np.uint8)
+TRANSITION[list(b"ACGT")] = list(b"GTAC")
 LABELLED = ROOT / "src" / "nexvar" / "data" / "mtdna_labelled.vcf"
 
 
@@ -170,7 +175,7 @@ def sites(
     records: list[data.Record], count: int, only: dict[str, np.ndarray] | None = None
 ) -> list[tuple[data.Record, int]]:
     """``count`` places, always the same: a record, then any base of it, or any of those that ``only`` marks."""
-    rng, chosen = np.random.default_rng(0), []
+    rng, chosen = np.random.default_rng(0), list[tuple[data.Record, int]]()
     while len(chosen) < count:
         record, share = records[rng.integers(len(records))], rng.random()
         free = np.flatnonzero(only[record.name]) if only else np.arange(record.length)
@@ -179,11 +184,8 @@ def sites(
     return chosen
 
 
-def lost_bits(model: NexVar, genome: np.ndarray, at: int, left: int, spans: tuple[int, ...]) -> list[float]:
-    """-log2 p(the base at ``at``) for each span; NaN where it is no base."""
-    right = max(spans)
-    if not data.IS_BASE[genome[at]]:
-        return [math.nan] * len(spans)
+def alleles(model: NexVar, genome: np.ndarray, at: int, left: int, right: int) -> np.ndarray:
+    """(4, right + 1): log p of A, C, G, T at ``at`` and of 0 .. right bases behind it, mean of both strands."""
     forward = np.take(genome, np.arange(at - left, at + right + 1), mode="wrap")
     reverse = data.COMPLEMENT[np.take(genome, np.arange(at - right, at + left + 1), mode="wrap")[::-1]]
     rows = np.stack([forward] * 4 + [reverse] * 4)
@@ -192,8 +194,16 @@ def lost_bits(model: NexVar, genome: np.ndarray, at: int, left: int, spans: tupl
     with torch.inference_mode():
         logp = model.model(ids).logits[:, left - 1 : -1].float().log_softmax(-1)
     behind = logp.gather(2, ids[:, left:, None])[..., 0].double().cumsum(1)
-    choices = ((behind[:4] + behind[4:]) / 2).log_softmax(0)[b"ACGT".index(genome[at])]
-    return [-float(choices[span]) / math.log(2) for span in spans]
+    return ((behind[:4] + behind[4:]) / 2).numpy()
+
+
+def lost_bits(model: NexVar, genome: np.ndarray, at: int, left: int, spans: tuple[int, ...]) -> list[float]:
+    """-log2 p(the base at ``at``) for each span; NaN where it is no base."""
+    if not data.IS_BASE[genome[at]]:
+        return [math.nan] * len(spans)
+    each = alleles(model, genome, at, left, max(spans))[:, list(spans)]
+    shares = np.logaddexp.reduce(each, axis=0) - each[b"ACGT".index(genome[at])]
+    return (shares / math.log(2)).tolist()
 
 
 def hidden_bits(model: NexVar, genome: np.ndarray, at: int, windows: tuple[int, ...]) -> list[float]:
@@ -201,6 +211,7 @@ def hidden_bits(model: NexVar, genome: np.ndarray, at: int, windows: tuple[int, 
     if not data.IS_BASE[genome[at]]:
         return [math.nan] * len(windows)
     of, mask = model.tokenizer.base_ids(), model.tokenizer.mask_id
+    assert of is not None and mask is not None
     lost = []
     for window in windows:
         middle, places = window // 2, np.arange(window)
@@ -214,6 +225,75 @@ def hidden_bits(model: NexVar, genome: np.ndarray, at: int, windows: tuple[int, 
         choices = ((either[0] + either[1]) / 2).log_softmax(0)[b"ACGT".index(genome[at])]
         lost.append(-float(choices) / math.log(2))
     return lost
+
+
+# -- what sister species differ by
+
+
+def sisters(options: argparse.Namespace, cache: Path) -> None:
+    """Transitions that tell two species of one held-out genus apart were tolerated; most others of the same genes are
+    not. AUROC of the score in one species' genome, with its 95 % interval."""
+    store, parts = open_split(options.genomes, cache)
+    model, spans = NexVar(options.model), (0, 8, 16, 32, 64, 128)
+    genomes = {r.name: data.UPPER[store.sequence(r)] for r in parts.held_out}
+    genera: dict[str, list[str]] = {}
+    for record in parts.held_out:
+        genera.setdefault(record.genus, []).append(record.name)
+    print("AUROC, tolerated transitions against others; columns: bases counted behind a site")
+    print(" " * 24 + "".join(f"{span}".ljust(22) for span in spans))
+    for kind in ("CDS", "tRNA", "rRNA"):
+        tolerated, others = differences(genomes, genera, genes_of(options.features, genomes, kind))
+        rng = np.random.default_rng(0)
+        chosen = [[of[i] for i in rng.permutation(len(of))[:n]]
+                  for of, n in ((tolerated, options.count), (others, 2 * options.count))]  # fmt: skip
+        losses = np.array([loss(model, genomes[name], at, spans) for name, at in chosen[0] + chosen[1]])
+        labels = np.array([0] * len(chosen[0]) + [1] * len(chosen[1]))
+        cells = [str(metrics.bootstrap(labels, column, ("auroc",))["auroc"]).ljust(22) for column in losses.T]
+        print(f"{kind} ({len(chosen[0])}, {len(chosen[1])})".ljust(24) + "".join(cells), flush=True)
+
+
+Gene = tuple[int, int, bool]  # start, end (0-based half-open) and whether it lies on the other strand
+
+
+def genes_of(features: Path, genomes: dict[str, np.ndarray], kind: str) -> dict[str, dict[str, Gene]]:
+    """Record -> product -> its place, if it is there once and in one piece."""
+    found: dict[str, dict[str, list[Gene]]] = {name: {} for name in genomes}
+    with gzip.open(features, "rt") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            place = re.fullmatch(r"(complement\()?(\d+)\.\.(\d+)\)?", row["location"])
+            if row["species"] in found and row["type"] == kind and place:
+                of = found[row["species"]].setdefault(row["product"] or row["gene"], [])
+                of.append((int(place[2]) - 1, int(place[3]), bool(place[1])))
+    return {name: {gene: at[0] for gene, at in genes.items() if len(at) == 1} for name, genes in found.items()}
+
+
+def differences(
+    genomes: dict[str, np.ndarray], genera: dict[str, list[str]], genes: dict[str, dict[str, Gene]]
+) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Sites (record, position) where a sister has the transition, and those where all sisters have the same base:
+    genes of one length that differ by at most 12 %."""
+    tolerated, same = set[tuple[str, int]](), set[tuple[str, int]]()
+    for names in genera.values():
+        for name, sister in itertools.permutations(names, 2):
+            for gene in sorted(genes[name].keys() & genes[sister].keys()):
+                (start, end, strand), (start2, end2, strand2) = genes[name][gene], genes[sister][gene]
+                if end - start != end2 - start2 or strand != strand2:
+                    continue
+                mine, other = genomes[name][start:end], genomes[sister][start2:end2]
+                differ = mine != other
+                if differ.mean() > 0.12 or not (data.IS_BASE[mine] & data.IS_BASE[other]).all():
+                    continue
+                tolerated |= {(name, start + int(i)) for i in np.flatnonzero(TRANSITION[mine] == other)}
+                same |= {(name, start + int(i)) for i in np.flatnonzero(~differ)}
+    with_any = {name for name, _ in tolerated}
+    return sorted(tolerated), sorted(site for site in same - tolerated if site[0] in with_any)
+
+
+def loss(model: NexVar, genome: np.ndarray, at: int, spans: tuple[int, ...]) -> np.ndarray:
+    """log p(the base) - log p(its transition), for each span; 512 bases before it."""
+    each = alleles(model, genome, at, 512, max(spans))[:, list(spans)]
+    base = genome[at]
+    return each[b"ACGT".index(base)] - each[b"ACGT".index(TRANSITION[base])]
 
 
 # -- variants
@@ -493,7 +573,7 @@ class Nearest:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("bits", "rest", "auroc", "sample"))
+    parser.add_argument("what", choices=("bits", "rest", "sisters", "auroc", "sample"))
     parser.add_argument("--genomes", type=Path, required=True)
     parser.add_argument("--snvs", type=Path)
     parser.add_argument("--features", type=Path)
@@ -513,11 +593,12 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--made", type=Path, help="FASTA that keeps the generated genomes")
     options = parser.parse_args()
-    if options.what == "sample" and options.features is None:
-        sys.exit("sample needs --features")
+    if options.what in ("sample", "sisters") and options.features is None:
+        sys.exit(f"{options.what} needs --features")
     if options.what == "auroc" and options.snvs is None:
         sys.exit("auroc needs --snvs")
-    {"bits": bits, "rest": rest, "auroc": auroc, "sample": sample}[options.what](options, options.cache)
+    verbs = {"bits": bits, "rest": rest, "sisters": sisters, "auroc": auroc, "sample": sample}
+    verbs[options.what](options, options.cache)
 
 
 if __name__ == "__main__":
