@@ -258,24 +258,6 @@ def test_a_recipe_with_loss_weights_trains_by_them(tmp_path: Path, fasta: Path) 
     assert first_losses("half", "0\t80\tleft\t0") != pytest.approx(list(plain.values()), rel=1e-3)
 
 
-def test_a_stage_weighs_by_its_own_file_and_the_next_one_goes_on_with_it(tmp_path: Path, fasta: Path) -> None:
-    bed = weights_file(tmp_path, "".join(f"{name}\t0\t80\tleft\t0\n" for name, _ in genomes()))
-
-    def run(out: str, first: str, second: str) -> list[float]:
-        stages = "".join(
-            f"[[stages]]\nstart = {start}\nlength = 48\nbatch = 4\nmicro_batch = 2\n{weights}\n"
-            for start, weights in ((2, first), (4, second))
-        )
-        changes = {"[optimizer]": f"{stages}[optimizer]", "steps = 12": "steps = 6"}
-        return list(losses(pretrain(recipe_file(tmp_path, fasta, out, **changes)).parent).values())
-
-    named = f'loss_weights = "{bed}"'
-    plain, early, late = run("plain", "", ""), run("early", named, ""), run("late", "", named)
-    assert early[:2] == plain[:2] and early[2] != plain[2]
-    assert late[:4] == plain[:4] and late[4] != plain[4]
-    assert early == run("both", named, named)
-
-
 def test_clade_weights_set_the_share_of_windows(tmp_path: Path) -> None:
     text = ">Pan_a lineage=Mammalia; Primates\nAAAA\n>Mus_a lineage=Mammalia\nCCCC\n>Danio_a lineage=Pisces\nGGGG\n"
     s = sampler(tmp_path, text, length=4, seed=1, reverse_complement=0.0, weights={"Primates": 4.0, "Mammalia": 2.0})

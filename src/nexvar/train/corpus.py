@@ -36,14 +36,12 @@ class Corpus:
             name: len(getattr(self.split, part))
             for name, part in (("train", "train"), ("held_out", "held_out"), ("excluded", "excluded"))
         }
-        files = {stage.loss_weights for stage in recipe.stages} - {""}
-        self.loss_weights = {file: LossWeights.read(Path(file), self.store.records) for file in sorted(files)}
+        self.loss_weights = LossWeights.read(Path(d.loss_weights), self.store.records) if d.loss_weights else None
         self.sampler = cache(self._sampler)
-        stage = recipe.stages[0]
-        text, weight = self.sampler(stage.length, stage.loss_weights).windows(0, 1)
-        self.unit = objective.batch(text, weight, 0).ids.shape[1] / stage.length  # tokens a base
+        text, weight = self.sampler(d.length).windows(0, 1)
+        self.unit = objective.batch(text, weight, 0).ids.shape[1] / d.length  # tokens a base
 
-    def _sampler(self, length: int, loss_weights: str) -> data.Sampler:
+    def _sampler(self, length: int) -> data.Sampler:
         d = self.recipe.data
         return data.Sampler(
             self.store,
@@ -54,13 +52,12 @@ class Corpus:
             reverse_complement=d.reverse_complement,
             weights=d.weights,
             soft_mask_weight=d.soft_mask_weight,
-            loss_weights=self.loss_weights.get(loss_weights),
+            loss_weights=self.loss_weights,
         )
 
     def loss(self, forward: Any, first: int, stage: Stage) -> tuple[Tensor, Tensor]:
         """One micro-batch from window ``first`` on: what to differentiate, and (nats, weights, bases) float64."""
-        windows = self.sampler(stage.length, stage.loss_weights).windows(first, stage.micro_batch)
-        batch = self._batch(*windows, first)
+        batch = self._batch(*self.sampler(stage.length).windows(first, stage.micro_batch), first)
         loss, nll = loss_of(forward, batch, self.recipe.objective, self.recipe.run.bf16)
         return loss, torch.tensor([float(nll), float(batch.weight.sum()), batch.bases], dtype=torch.float64)
 

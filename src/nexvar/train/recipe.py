@@ -156,16 +156,12 @@ class ParallelPart:
 
 @dataclass(frozen=True)
 class Stage:
-    """From step ``start`` on, windows of ``length`` in batches of ``batch`` (progressive context).
-
-    loss_weights: the BED file from here on, until a later stage names another; "" keeps the one before.
-    """
+    """From step ``start`` on, windows of ``length`` in batches of ``batch`` (progressive context)."""
 
     start: int
     length: int
     batch: int
     micro_batch: int
-    loss_weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -241,10 +237,8 @@ def read(path: Path) -> Recipe:
         raise NexVarError("stages is no list of tables", where=path, fix="[[stages]]")
     _check_sources(parts, values, rows, path)
     run, length = parts["run"], parts["data"].length or 1  # a task counts sequences
-    stages = [Stage(0, length, run.batch, run.micro_batch, parts["data"].loss_weights)]
-    for row in rows:
-        stage = _table(Stage, row, path, "[[stages]]")
-        stages.append(dataclasses.replace(stage, loss_weights=stage.loss_weights or stages[-1].loss_weights))
+    stages = [Stage(0, length, run.batch, run.micro_batch)]
+    stages += [_table(Stage, row, path, "[[stages]]") for row in rows]
     for before, stage in zip(stages, stages[1:], strict=False):
         if stage.start <= before.start:
             raise NexVarError(f"a stage starts at {stage.start}, not after {before.start}", where=path)
