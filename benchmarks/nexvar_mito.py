@@ -212,7 +212,7 @@ def hidden_bits(model: NexVar, genome: np.ndarray, at: int, windows: tuple[int, 
         return [math.nan] * len(windows)
     of, mask = model.tokenizer.base_ids(), model.tokenizer.mask_id
     assert of is not None and mask is not None
-    lost = []
+    genome, lost = np.where(data.IS_BASE[genome], genome, ord("N")).astype(np.uint8), list[float]()
     for window in windows:
         middle, places = window // 2, np.arange(window)
         forward = np.take(genome, at - middle + places, mode="wrap")
