@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,8 @@ from nexvar.train.recipe import read
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "nexvar_mito.toml"
 RCRS = ROOT / "src" / "nexvar" / "data" / "chrM_rCRS.fa"
-KINDS = ("CDS", "tRNA", "rRNA", "D-loop")
+GENES = ("CDS", "tRNA", "rRNA")
+KINDS = (*GENES, "D-loop")
 TRANSITION = np.zeros(256, dtype=np.uint8)
 TRANSITION[list(b"ACGT")] = list(b"GTAC")
 LABELLED = ROOT / "src" / "nexvar" / "data" / "mtdna_labelled.vcf"
@@ -110,12 +111,27 @@ def bits(options: argparse.Namespace, cache: Path) -> None:
 def kinds(features: Path, records: list[data.Record]) -> dict[str, np.ndarray]:
     """Record -> the kind of each base (length,): 0 none, else 1 + its place in KINDS."""
     found = {r.name: np.zeros(r.length, dtype=np.int8) for r in records}
-    with gzip.open(features, "rt") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            if row["species"] in found and row["type"] in KINDS:
-                for start, end in re.findall(r"<?(\d+)\.\.>?(\d+)", row["location"]):
-                    found[row["species"]][int(start) - 1 : int(end)] = 1 + KINDS.index(row["type"])
+    for row in annotation(features, found, KINDS):
+        for start, end in re.findall(r"<?(\d+)\.\.>?(\d+)", row["location"]):
+            found[row["species"]][int(start) - 1 : int(end)] = 1 + KINDS.index(row["type"])
     return found
+
+
+def annotation(features: Path, records: Container[str], types: Container[str]) -> Iterator[dict[str, str]]:
+    """The rows of a TSV(.gz) of species, type, location, gene, product that are of these records and types."""
+    with (gzip.open if features.suffix == ".gz" else open)(features, "rt") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            if row["species"] in records and row["type"] in types:
+                yield row
+
+
+Gene = tuple[int, int, bool]  # start, end (0-based half-open) and whether it lies on the other strand
+
+
+def in_one_piece(location: str) -> Gene | None:
+    """The place of a feature that is whole; None for one in parts or cut off."""
+    found = re.fullmatch(r"(complement\()?(\d+)\.\.(\d+)\)?", location)
+    return (int(found[2]) - 1, int(found[3]), bool(found[1])) if found else None
 
 
 def bits_by_kind(model: NexVar, store: data.Store, records: list[data.Record], features: Path, window: int) -> None:
@@ -151,7 +167,7 @@ def rest(options: argparse.Namespace, cache: Path) -> None:
     places = {"all": sites(parts.held_out, options.count), "mammals": sites(mammals, options.count)}
     if options.features:
         of = kinds(options.features, mammals)
-        for kind in ("CDS", "tRNA", "rRNA"):
+        for kind in GENES:
             only = {name: marks == 1 + KINDS.index(kind) for name, marks in of.items()}
             places[f"mammals, {kind}"] = sites(mammals, options.count, only)
     if model.card.objective == "masked":
@@ -241,7 +257,7 @@ def sisters(options: argparse.Namespace, cache: Path) -> None:
         genera.setdefault(record.genus, []).append(record.name)
     print("AUROC, tolerated transitions against others; columns: bases counted behind a site")
     print(" " * 24 + "".join(f"{span}".ljust(22) for span in spans))
-    for kind in ("CDS", "tRNA", "rRNA"):
+    for kind in GENES:
         tolerated, others = differences(genomes, genera, genes_of(options.features, genomes, kind))
         rng = np.random.default_rng(0)
         chosen = [[of[i] for i in rng.permutation(len(of))[:n]]
@@ -252,18 +268,12 @@ def sisters(options: argparse.Namespace, cache: Path) -> None:
         print(f"{kind} ({len(chosen[0])}, {len(chosen[1])})".ljust(24) + "".join(cells), flush=True)
 
 
-Gene = tuple[int, int, bool]  # start, end (0-based half-open) and whether it lies on the other strand
-
-
 def genes_of(features: Path, genomes: dict[str, np.ndarray], kind: str) -> dict[str, dict[str, Gene]]:
     """Record -> product -> its place, if it is there once and in one piece."""
     found: dict[str, dict[str, list[Gene]]] = {name: {} for name in genomes}
-    with gzip.open(features, "rt") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            place = re.fullmatch(r"(complement\()?(\d+)\.\.(\d+)\)?", row["location"])
-            if row["species"] in found and row["type"] == kind and place:
-                of = found[row["species"]].setdefault(row["product"] or row["gene"], [])
-                of.append((int(place[2]) - 1, int(place[3]), bool(place[1])))
+    for row in annotation(features, genomes, (kind,)):
+        if place := in_one_piece(row["location"]):
+            found[row["species"]].setdefault(row["product"] or row["gene"], []).append(place)
     return {name: {gene: at[0] for gene, at in genes.items() if len(at) == 1} for name, genes in found.items()}
 
 
@@ -445,17 +455,15 @@ class Profile:
 
 
 def profiles(store: data.Store, records: list[data.Record], features: Path) -> dict[str, Profile]:
-    """From the annotated proteins of ``records``; features: TSV of species, type, location, gene."""
+    """From the annotated proteins of ``records``."""
     wanted = {r.name: r for r in records}
     proteins: dict[str, list[str]] = {gene: [] for gene in PROTEINS}
-    opener = gzip.open if features.suffix == ".gz" else open
-    with opener(features, "rt") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            span = re.fullmatch(r"(complement\()?(\d+)\.\.(\d+)\)?", row["location"])
-            if row["type"] != "CDS" or row["gene"] not in proteins or row["species"] not in wanted or span is None:
-                continue
-            dna = store.sequence(wanted[row["species"]])[int(span[2]) - 1 : int(span[3])]
-            dna = data.COMPLEMENT[dna[::-1]] if span[1] else dna
+    for row in annotation(features, wanted, ("CDS",)):
+        place = in_one_piece(row["location"])
+        if row["gene"] in proteins and place:
+            start, end, other_strand = place
+            dna = store.sequence(wanted[row["species"]])[start:end]
+            dna = data.COMPLEMENT[dna[::-1]] if other_strand else dna
             proteins[row["gene"]].append(translate(dna.tobytes().decode().upper()))
     result = {}
     for gene, known in proteins.items():
