@@ -17,10 +17,10 @@ from torch import Tensor
 from _measure import interleaved, table
 from hyenadna import random_model
 from nexvar.cards import Card
-from nexvar.generate import generate
-from nexvar.load import Loaded
+from nexvar.inference.generate import generate
 from nexvar.models import genos, striped_hyena, striped_hyena2
 from nexvar.tokenizers import make
+from nexvar.weights.load import Loaded
 
 
 def models(prompt: int) -> dict[str, tuple[Any, str]]:

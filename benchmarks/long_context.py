@@ -19,13 +19,13 @@ import torch
 from _measure import peak_above, run_once, table
 from hyenadna import random_model
 from nexvar.cards import Card
-from nexvar.embed import embed
-from nexvar.engine import CHUNK
-from nexvar.genome import Fasta
-from nexvar.load import Loaded
+from nexvar.genome.reference import Fasta
+from nexvar.inference.core.likelihood import CHUNK
+from nexvar.inference.embed import embed
+from nexvar.inference.score import score_sequences
 from nexvar.models import caduceus, striped_hyena2
-from nexvar.score import score_sequences
 from nexvar.tokenizers import make
+from nexvar.weights.load import Loaded
 
 FAMILIES = ("nexvar", "nexvar-attention", "hyenadna", "caduceus-ph", "caduceus-ps")
 

@@ -3,7 +3,7 @@
 One process for each case: a random model of modest size is built, saved and loaded from the card-like folder, and one
 forward is run (with a full cache where the model has one). Measured is the anonymous resident memory at its highest,
 less what the process held before loading, plus weights that stay mapped. The activation constants of
-``nexvar.footprint`` were taken from other sizes (2,048 and 8,192 tokens, 256 to 512 wide), then once adjusted to this
+``footprint.py`` were taken from other sizes (2,048 and 8,192 tokens, 256 to 512 wide), then once adjusted to this
 table for HyenaDNA, Caduceus and the Nucleotide Transformers, and for bfloat16. Linux only.
 """
 
@@ -20,9 +20,10 @@ from pathlib import Path
 
 import torch
 
-from nexvar import cards, footprint, models
-from nexvar.assemble import build, make_config
-from nexvar.load import load, save
+from nexvar import cards, models
+from nexvar.weights import footprint
+from nexvar.weights.assemble import build, make_config
+from nexvar.weights.load import load, save
 
 # architecture: (card whose other values are taken, what is changed, bases)
 CASES = {

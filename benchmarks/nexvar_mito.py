@@ -38,8 +38,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nexvar import NexVar, jobs, score
+from nexvar import NexVar
 from nexvar.evals import metrics
+from nexvar.inference import score
+from nexvar.runs import jobs
 from nexvar.train import data
 from nexvar.train.markov import CODE, Markov
 from nexvar.train.recipe import read

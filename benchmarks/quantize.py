@@ -18,9 +18,10 @@ import torch
 from torch import nn
 
 from _measure import interleaved
-from nexvar import quantize, verify
-from nexvar.load import load, save
+from nexvar import verify
 from nexvar.models import striped_hyena2
+from nexvar.weights import quantize
+from nexvar.weights.load import load, save
 
 
 def anonymous() -> int:

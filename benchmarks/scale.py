@@ -26,12 +26,12 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from nexvar import jobs
 from nexvar.cards import get
-from nexvar.load import Loaded, load
+from nexvar.inference.score import Options
 from nexvar.models import Output
-from nexvar.score import Options
+from nexvar.runs import jobs
 from nexvar.tokenizers import make
+from nexvar.weights.load import Loaded, load
 
 
 class StandIn(nn.Module):

@@ -28,17 +28,19 @@ import torch
 
 import _naive_striped_hyena2 as naive
 from _measure import interleaved, table
-from nexvar import engine, score, variants
-from nexvar.batching import Tally
 from nexvar.cards import Card
-from nexvar.engine import Member
-from nexvar.genome import Fasta, Variant
-from nexvar.load import Loaded
+from nexvar.genome import variants
+from nexvar.genome.reference import Fasta, Variant
+from nexvar.genome.variants import open_variants
+from nexvar.genome.windows import make_windows, tile_left
+from nexvar.inference import score
+from nexvar.inference.core import likelihood
+from nexvar.inference.core.batching import Tally
+from nexvar.inference.core.likelihood import Member
+from nexvar.inference.score import Options, Resolved
 from nexvar.models.striped_hyena2 import Config, Model
-from nexvar.score import Options, Resolved
 from nexvar.tokenizers import ByteTokenizer
-from nexvar.variants import open_variants
-from nexvar.windows import make_windows, tile_left
+from nexvar.weights.load import Loaded
 
 PROTOCOL = dict(protocol="evo2-brca1", max_ref_mismatch=1.0)
 
@@ -99,7 +101,7 @@ def families(fasta: Fasta, items: list[Variant], window: int, *, tiled: bool = F
 def counted(name: str, fasta: Fasta, items: list[Variant], window: int, *, tiled: bool = False) -> list[object]:
     tally, windows = Tally(), 0
     for family in families(fasta, items, window, tiled=tiled):
-        found = engine.count_tokens([family])
+        found = likelihood.count_tokens([family])
         tally.computed += found.computed
         windows += len(family)
     positions = len({(v.chrom, v.pos) for v in items})

@@ -13,6 +13,8 @@ import hypothesis
 import pytest
 import torch
 
+from places import DATA, GOLDEN
+
 torch.set_num_threads(1)  # tests run in parallel processes; oversubscribed threads are several times slower
 
 hypothesis.settings.register_profile(
@@ -24,8 +26,6 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("nexvar")
 
-GOLDEN = Path(__file__).parent / "golden"
-DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from nexvar.load import load
+from nexvar.weights.load import load
 
 LENGTHS = (1, 2, 5, 33, 130, 197)
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 
 from nexvar.errors import NexVarError
-from nexvar.scorers.masked import differing_tokens
+from nexvar.inference.scorers.masked import differing_tokens
 from nexvar.tokenizers import BpeTokenizer, Encoding, OneHotTokenizer, make
+from places import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden"
 BPE = GOLDEN / "dnabert2_tiny" / "tokenizer.json"
 BPE_FACTS = json.loads((GOLDEN / "dnabert2_tiny" / "tokenizer_facts.json").read_text())
 ONE_HOT_FACTS = json.loads((GOLDEN / "genos_tiny" / "tokenizer_facts.json").read_text())

@@ -20,8 +20,8 @@ import typer.main
 import nexvar
 from nexvar import cli
 from nexvar.evals import demo
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import hypothesis.strategies as st
@@ -13,11 +12,11 @@ from hypothesis import given
 
 from nexvar import tokenizers
 from nexvar.errors import NexVarError
-from nexvar.scorers.masked import tokens_to_mask
+from nexvar.genome.windows import Status, Windows
+from nexvar.inference.scorers.masked import tokens_to_mask
 from nexvar.tokenizers import KmerTokenizer, Ntv3Tokenizer
-from nexvar.windows import Status, Windows
+from places import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = {"nt_v1_tiny": (6, "v1"), "nt_v2_tiny": (6, "v2"), "nt_v2_3mer_tiny": (3, "v2")}
 FACTS = {name: json.loads((GOLDEN / name / "tokenizer_facts.json").read_text()) for name in FOLDERS}
 HF = [(name, fact) for name in FOLDERS for fact in FACTS[name]["hf"]]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from nexvar import NexVar, NexVarError
-from nexvar.load import save
 from nexvar.models import striped_hyena2
+from nexvar.weights.load import save
 
 # The README's three snippets, word for word but for the model's name and the device.
 README = '''

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from nexvar import cards, verify
 from nexvar.cards import File
-from nexvar.load import load, save
 from nexvar.models import striped_hyena2
+from nexvar.weights.load import load, save
+from places import GOLDEN, ROOT
 
-GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = sorted(p.parent.name for p in GOLDEN.glob("*/config.json") if (p.parent / "weights.safetensors").exists())
 
 
@@ -212,8 +212,8 @@ def test_files_of_a_card(tmp_path, monkeypatch):
 
 
 def test_generation_identity_is_the_share_of_right_tokens(module):
-    from nexvar.load import Loaded
     from nexvar.tokenizers import make
+    from nexvar.weights.load import Loaded
     from tiny import tiny_card
 
     loaded = Loaded(module, make("byte"), tiny_card(), torch.device("cpu"), torch.float32)
@@ -265,7 +265,7 @@ def test_the_readme_test_script(shown, monkeypatch, capsys):
 
     if shown != "prompts.csv":
         monkeypatch.setattr(verify, "prompts", lambda: ["ACGTTGCA" * 20])
-    script = Path(__file__).parent.parent / "test" / "test_nexvar.py"
+    script = ROOT / "test" / "test_nexvar.py"
     monkeypatch.setattr(sys, "argv", [str(script), "--model_name", "nexvar_mito", "--device", "cpu"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(script), run_name="__main__")

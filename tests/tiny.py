@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from nexvar.cards import Card
-from nexvar.load import Loaded
 from nexvar.models import Output
 from nexvar.tokenizers import ByteTokenizer
+from nexvar.weights.load import Loaded
 
 
 @dataclass

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from nexvar.load import Loaded
 from nexvar.models import Output
 from nexvar.tokenizers import KmerTokenizer, Ntv3Tokenizer
+from nexvar.weights.load import Loaded
 from tiny import tiny_card
 
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nexvar import embed as embedding
-from nexvar import fill as filling
-from nexvar import generate as generation
-from nexvar import score
 from nexvar.errors import NexVarError
-from nexvar.load import load
+from nexvar.inference import embed as embedding
+from nexvar.inference import fill as filling
+from nexvar.inference import generate as generation
+from nexvar.inference import score
+from nexvar.inference.core.sampling import Sampling
 from nexvar.models import Output
-from nexvar.sampling import Sampling
+from nexvar.runs import rows
+from nexvar.weights.load import load
 
 if TYPE_CHECKING:
-    from nexvar.genome import Fasta, Variant
-    from nexvar.table import ScoredAllele
+    from nexvar.genome.reference import Fasta, Variant
 
 
 class NexVar:
@@ -130,14 +130,14 @@ class NexVar:
 
     def score_variants(
         self, variants: str | Path | Sequence[str | Variant], genome: str | Path | Fasta, **options: Any
-    ) -> Iterator[ScoredAllele]:
+    ) -> Iterator[rows.ScoredAllele]:
         """Stream one row per alternative allele, in input order; nothing is dropped (see each row's ``status``).
 
         variants: a VCF, BCF or .tsv path, or a list of strings (``chr17:41197722T>A``) and ``Variant`` objects
         (0-based). genome: FASTA path or open ``Fasta``.
         options: the fields of ``score.Options`` (window, strand, batch_tokens, …).
         """
-        return score.score_variants(self.loaded, variants, genome, score.Options(**options))
+        return rows.score_variants(self.loaded, variants, genome, score.Options(**options))
 
     def embed(
         self,
@@ -152,7 +152,7 @@ class NexVar:
 
         layer: an official module name (``model.model.tap_names``), or a list of them; None: the final hidden state.
         pool: "mean", "max" or "last" over the tokens of the sequence itself, never special tokens or padding; "cls":
-        the [CLS] token, for models that have one; "none": a row for each token (``nexvar.embed.spans`` says which
+        the [CLS] token, for models that have one; "none": a row for each token (``inference.embed.spans`` says which
         bases each covers).
         strand: "forward"; "reverse" reads the reverse complement (with "none", rows still go from left to right);
         "both" averages the two.

@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nexvar import cards, checkpoint, hub
+from nexvar import cards
 from nexvar.cards import Card, File
 from nexvar.errors import NexVarError
-from nexvar.generate import generate
-from nexvar.load import Loaded, as_folder, load
+from nexvar.inference.generate import generate
 from nexvar.models import block_taps
+from nexvar.weights import checkpoint, hub
+from nexvar.weights.load import Loaded, as_folder, load
 
 # 128 bases: some families need a multiple of it
 BASES = "ACGTTGCAAGCTCTAGGACTTACGGATCCATGAACGTCCATTTGCGAGTACCTTAGGCATCGAC" * 2

@@ -29,7 +29,7 @@ class File:
 class Card:
     """Everything NexVar knows about one checkpoint without opening it.
 
-    weights: a file of ``nexvar/weights`` that ships with the package (the module's own names); no network.
+    weights: a file of ``nexvar/cards`` that ships with the package (the module's own names); no network.
     fp8: "any" if the checkpoint needs FP8 input projections and float32 accumulation serves it, "hopper" if only
         the accumulator of Hopper GPUs gives its numbers; None where it needs no FP8.
     config: the architecture's own values (``models/<architecture>.py: Config``), never read from the hub.

@@ -15,8 +15,8 @@ def models(
     length: Annotated[int | None, typer.Option(help="with --fits: bases of a sequence; default: the window")] = None,
 ) -> None:
     """List every checkpoint: parameters, context, licence, and what was verified."""
-    from nexvar import machine
     from nexvar.cards import all_cards
+    from nexvar.weights import machine
 
     rows: list[tuple[str, ...]] = [("name", "parameters", "context", "weights", "objective", "licence", "parity")]
     for card in all_cards().values():
@@ -24,7 +24,7 @@ def models(
         numbers = (f"{card.parameters:,}", f"{card.context:,}", size)
         rows.append((card.name, *numbers, card.objective, card.licence.split(";")[0], card.parity))
     if fits:
-        from nexvar import footprint
+        from nexvar.weights import footprint
 
         typer.echo(f"free memory: {machine.human_bytes(machine.free_memory())}", err=True)
         rows = [("name", "parameters", "objective", "licence", "memory", "how")]
@@ -47,7 +47,8 @@ def fetch(
     revision: Annotated[str | None, typer.Option(help="instead of the pinned one; checksums then do not apply")] = None,
 ) -> None:
     """Download a checkpoint beforehand: resumes, checks sizes and checksums, converts torch files to safetensors."""
-    from nexvar import cards, hub
+    from nexvar import cards
+    from nexvar.weights import hub
 
     card = cards.get(name)
     folder = hub.fetch(card, revision)

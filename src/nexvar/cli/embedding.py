@@ -28,7 +28,7 @@ def embed(
     shard: Annotated[str | None, typer.Option(help="i/n: every n-th part only; then `nexvar merge`")] = None,
 ) -> None:
     """Embed every sequence of a FASTA or every region of a BED. The same command resumes a run that was stopped."""
-    from nexvar import embedding_file, jobs
+    from nexvar.runs import embedding_file, jobs
 
     try:
         summary = embedding_file.embed_file(

@@ -33,11 +33,11 @@ def generate(
     device_map: DeviceMap = None,
 ) -> None:
     """Continue DNA prompts, to a FASTA."""
-    from nexvar import sequence_files
-    from nexvar.nexvar import NexVar
+    from nexvar.runs import sequence_files
+    from nexvar.weights.load import load
 
     prompts = sequence_files.read_prompts(prompt or [], fasta, taxonomy, species)
-    loaded = NexVar(model or "nexvar_mito", device=device, dtype=dtype, quantize=quantize, device_map=device_map)
+    loaded = load(model or "nexvar_mito", device=device, dtype=dtype, quantize=quantize, device_map=device_map)
     lines = sequence_files.generate_file(
         loaded,
         prompts,
@@ -69,8 +69,8 @@ def fill(
     device_map: DeviceMap = None,
 ) -> None:
     """Replace every N by the base that a masked model expects, to a FASTA."""
-    from nexvar import sequence_files
-    from nexvar.nexvar import NexVar
+    from nexvar.runs import sequence_files
+    from nexvar.weights.load import load
 
-    loaded = NexVar(model, device=device, dtype=dtype, quantize=quantize, device_map=device_map)
+    loaded = load(model, device=device, dtype=dtype, quantize=quantize, device_map=device_map)
     report(sequence_files.fill_file(loaded, fasta, output, steps=steps, temperature=temperature, seed=seed))

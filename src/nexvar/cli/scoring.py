@@ -77,8 +77,8 @@ def score(
     explain: Explain = False,
 ) -> None:
     """Score every allele of a VCF with a genomic language model. The same command resumes a run that was stopped."""
-    from nexvar import jobs
-    from nexvar.score import Options
+    from nexvar.inference.score import Options
+    from nexvar.runs import jobs
 
     with resumable():
         summary = jobs.score_file(
@@ -128,7 +128,7 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 @app.command()
 def protocols() -> None:
     """List the published protocols of `--protocol`: what each fixes, and its source."""
-    from nexvar.protocols import PROTOCOLS
+    from nexvar.inference.scorers.protocols import PROTOCOLS
 
     for p in PROTOCOLS.values():
         typer.echo(f"{p.name}: {p.what}\n    {p.line()}\n    {p.source}")
@@ -160,8 +160,8 @@ def saturate(
     explain: Explain = False,
 ) -> None:
     """Score every SNV of a region."""
-    from nexvar import jobs
-    from nexvar.score import Options
+    from nexvar.inference.score import Options
+    from nexvar.runs import jobs
 
     with resumable():
         summary = jobs.score_file(
@@ -200,7 +200,7 @@ def merge(
     also: Annotated[list[Path] | None, typer.Option("-o", "--output", help="write these instead")] = None,
 ) -> None:
     """Join the parts of all shards into the output; no model is loaded."""
-    from nexvar import embedding_file, jobs
+    from nexvar.runs import embedding_file, jobs
 
     run = embedding_file.merge if embedding_file.is_unfinished(output) else jobs.merge
     report(run(output, also).lines())

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from nexvar.errors import NexVarError
+from nexvar.inference.core.readout import distance
 from nexvar.nexvar import NexVar
-from nexvar.readout import distance
 
 
 class GenomicModel:

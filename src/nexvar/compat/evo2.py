@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nexvar.errors import NexVarError
-from nexvar.generate import Generation
+from nexvar.inference.generate import Generation
 from nexvar.nexvar import NexVar
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nexvar.errors import NexVarError
-from nexvar.generate import Generation
+from nexvar.inference.generate import Generation
 from nexvar.nexvar import NexVar
 
 

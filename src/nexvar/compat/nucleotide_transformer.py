@@ -7,7 +7,7 @@
     outs = forward_fn.apply(parameters, key, tokens)
     outs["embeddings_20"], outs["logits"]
 
-A forward in ``jax.numpy`` that jit, grad, vmap and pmap take; weights come through ``nexvar.load`` (checked, nothing
+A forward in ``jax.numpy`` that jit, grad, vmap and pmap take; weights come through ``weights.load`` (checked, nothing
 executed) and are named as the original's haiku modules. The numbers are the JAX package's: LayerNorm epsilon 1e-5,
 queries of padding masked too, logits of padding zero. Its numbering is kept: layers from 1; the last layer's embedding
 is taken after the final LayerNorm; attention map "number n" is head n + 1.
@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from nexvar.cards import is_known
 from nexvar.errors import NexVarError
-from nexvar.load import Loaded, load
 from nexvar.models.nucleotide_transformer import JAX_LAYER_NORM_EPS, MASKED_IN_TRAINING, ROTARY_BASE
 from nexvar.tokenizers import KmerTokenizer
+from nexvar.weights.load import Loaded, load
 
 if TYPE_CHECKING:
     import jax

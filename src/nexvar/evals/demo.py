@@ -45,8 +45,8 @@ def shipped(name: str) -> Path:
 
 def run(folder: Path, *, vcf: Path | None = None, window: int | None = None) -> list[Path]:
     """Score, evaluate, draw; returns the files written. ``vcf``: others than the labelled variants of the package."""
-    from nexvar import jobs
-    from nexvar.score import Options
+    from nexvar.inference.score import Options
+    from nexvar.runs import jobs
 
     vcf = vcf or shipped("mtdna_labelled.vcf")
     folder.mkdir(parents=True, exist_ok=True)

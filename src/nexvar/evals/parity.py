@@ -31,8 +31,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nexvar.errors import EXIT_BAD_INPUT, NexVarError
-from nexvar.load import load
 from nexvar.models import block_taps
+from nexvar.weights.load import load
 
 TOLERANCE = 5e-4
 Case = dict[str, Tensor]

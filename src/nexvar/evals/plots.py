@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from nexvar.evals.variants import Report, Row
+    from nexvar.evals.report import Report, Row
 
 MOST_GROUPS = 40
 INK, MUTED, FAINT = "#1f2933", "#7b8794", "#d9dfe5"

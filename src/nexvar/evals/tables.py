@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from nexvar.errors import NexVarError
-from nexvar.textio import Lines
-from nexvar.vcf import read_vcf
+from nexvar.genome.textio import Lines
+from nexvar.genome.vcf import read_vcf
 
 KEY = ("chrom", "pos", "ref", "alt")
 MISSING = frozenset({"", ".", "NA", "NaN", "nan", "None"})

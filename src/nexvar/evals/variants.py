@@ -10,44 +10,17 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nexvar.errors import NexVarError
-from nexvar.evals import metrics
+from nexvar.evals import metrics, plots
 from nexvar.evals.metrics import Comparison, Estimate
+from nexvar.evals.report import Report, Row
 from nexvar.evals.tables import column, joined, numbers, read_table, some
 
 MAX_DRAWS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Row:
-    """One group. ``estimates`` is empty where ``note`` says why; ``negatives`` is 0 for continuous labels."""
-
-    group: str
-    positives: int
-    negatives: int
-    estimates: dict[str, Estimate]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What ``run`` found: the rows, the samples behind them, and lines for the reader."""
-
-    rows: list[Row]
-    index: np.ndarray  # (N,) which rows of the labels file were used
-    labels: np.ndarray  # (N,) bool, or float for continuous labels
-    badness: np.ndarray  # (N,) higher = more likely class 1
-    groups: np.ndarray  # (N,) str
-    clusters: np.ndarray | None  # (N,) what a bootstrap draw takes whole
-    against: np.ndarray | None  # (N,) the other model's badness
-    score_name: str
-    against_name: str
-    notes: list[str]
 
 
 def evaluate(
@@ -243,6 +216,4 @@ def _write(report: Report, folder: Path, title: str) -> list[Path]:
             writer.writerow([row.group, row.positives, row.negatives, *numbers, row.note])
     if report.labels.dtype != bool or not report.rows[0].estimates:
         return [tsv]
-    from nexvar.evals import plots
-
     return [tsv, plots.report(report, folder / "metrics.png", title=title)]

@@ -6,7 +6,7 @@
 Legend: B rows (sequences, strands and directions together), L length, E channels, N state size, G groups of rows
 with their own A and D (the two directions of a bidirectional model are scanned in one call: G = 2).
 
-``selective_scan_naive`` is the definition. ``selective_scan`` gives the same and never holds a (B, L, E, N) tensor:
+``ssm_scan_naive`` is the definition. ``selective_scan`` gives the same and never holds a (B, L, E, N) tensor:
 it walks blocks of a few steps, for which decays and inputs are computed at once, and its backward recomputes the
 states of a block from the one kept at the block's start. Three implementations do the walk, chosen at run time:
   torch   this file; any device, float32 and float64
@@ -28,34 +28,12 @@ from torch.autograd.function import once_differentiable
 
 from nexvar.errors import NexVarError
 from nexvar.ops import ssm_scan_cpu, ssm_scan_triton
+from nexvar.ops.ssm_scan_naive import per_row, selective_scan_naive
 
 BACKENDS = ("auto", "torch", "c", "triton", "naive")
 # Elements of one (steps, B, N, E) work buffer of the torch walk; two or three are alive. On a CPU they should fit
 # its last-level cache; on a device only memory bounds them.
 BLOCK_ELEMENTS_CPU, BLOCK_ELEMENTS_DEVICE = 1 << 19, 1 << 24
-
-
-def selective_scan_naive(
-    u_BLE: Tensor,
-    dt_BLE: Tensor,
-    A_GEN: Tensor,
-    B_BLN: Tensor,
-    C_BLN: Tensor,
-    D_GE: Tensor,
-    state_BEN: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The definition, one step at a time over a materialised (B, L, E, N) decay; arguments as ``selective_scan``."""
-    work = torch.promote_types(u_BLE.dtype, torch.float32)
-    u, dt, B, C = (x.to(work) for x in (u_BLE, dt_BLE, B_BLN, C_BLN))
-    A, D = _per_row(A_GEN.to(work), len(u)), _per_row(D_GE.to(work), len(u))
-    decay_BLEN = (dt[..., None] * A[:, None]).exp()
-    input_BLEN = (dt * u)[..., None] * B[:, :, None]
-    state = u.new_zeros(A.shape) if state_BEN is None else state_BEN.to(work)
-    ys = []
-    for decay_BEN, input_BEN, C_BN in zip(decay_BLEN.unbind(1), input_BLEN.unbind(1), C.unbind(1), strict=True):
-        state = decay_BEN * state + input_BEN
-        ys.append((state * C_BN[:, None]).sum(-1))
-    return (torch.stack(ys, 1) + D[:, None] * u).to(u_BLE.dtype), state
 
 
 def selective_scan(
@@ -159,7 +137,7 @@ def walk_forward(
         _, state = work.recompute(start, u, dt, B, last)
         y[:, start : start + size] = (_steps(C, start, size)[:, :, None] @ state)[:, :, 0].transpose(0, 1)
         last.copy_(state[-1])
-    y.addcmul_(u, _per_row(D, len(u))[:, None])
+    y.addcmul_(u, per_row(D, len(u))[:, None])
     return y, last, kept
 
 
@@ -204,7 +182,7 @@ def walk_backward(
         grad_dt_TBE = torch.mul(grad, work.A_1BNE, out=state).sum(2)
         grad_dt[:, at] = grad_dt_TBE.addcmul_(grad_input_TBE, u_TBE).transpose(0, 1)
         grad_u[:, at] = (grad_input_TBE * dt_TBE).transpose(0, 1)
-    grad_u.addcmul_(grad_y, _per_row(D, len(u))[:, None])
+    grad_u.addcmul_(grad_y, per_row(D, len(u))[:, None])
     grad_D = _per_group((grad_y * u).sum(1), len(D))
     return grad_u, grad_dt, _per_group(grad_A_BNE, len(D)), grad_B, grad_C, grad_D, carry
 
@@ -216,7 +194,7 @@ class _Work:
         shape = (size, len(u_BLE), *A_GNE.shape[1:])
         self.buffers = [u_BLE.new_empty(shape) for _ in range(buffers)]
         self.steps = [buffer.unbind(0) for buffer in self.buffers]
-        self.A_1BNE = _per_row(A_GNE, len(u_BLE))[None]
+        self.A_1BNE = per_row(A_GNE, len(u_BLE))[None]
         self.size = size
 
     def recompute(self, start: int, u: Tensor, dt: Tensor, B: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
@@ -241,10 +219,6 @@ def _block_size(u_BLE: Tensor, state_size: int) -> int:
 def _steps(x_BLE: Tensor, start: int, size: int) -> Tensor:
     """Block ``start .. start + size`` of x, step-major: (T, B, E)."""
     return x_BLE[:, start : start + size].transpose(0, 1)
-
-
-def _per_row(x: Tensor, rows: int) -> Tensor:
-    return x.repeat_interleave(rows // len(x), 0)
 
 
 def _per_group(x: Tensor, groups: int) -> Tensor:

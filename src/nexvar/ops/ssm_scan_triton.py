@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nexvar.ops.ssm_scan_naive import selective_scan_naive
+
 WIDTH = 32  # channels of a program
 
 
@@ -38,8 +40,6 @@ def status() -> str:
 
 def self_check(device: str) -> float:
     """Largest difference of y and the last state from the definition, relative to their largest value."""
-    from nexvar.ops.ssm_scan import selective_scan_naive
-
     draw = torch.Generator().manual_seed(0)
     rows, length, channels, states = 4, 75, 40, 6
     u, B, C = (torch.randn(rows, length, n, generator=draw) for n in (channels, states, states))

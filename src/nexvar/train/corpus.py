@@ -36,7 +36,7 @@ class Corpus:
             name: len(getattr(self.split, part))
             for name, part in (("train", "train"), ("held_out", "held_out"), ("excluded", "excluded"))
         }
-        self.loss_weights = LossWeights.read(Path(d.loss_weights), self.store.records) if d.loss_weights else None
+        self.loss_weights = LossWeights.read(Path(d.loss_weights), self.store.lengths) if d.loss_weights else None
         self.sampler = cache(self._sampler)
         text, weight = self.sampler(d.length).windows(0, 1)
         self.unit = objective.batch(text, weight, 0).ids.shape[1] / d.length  # tokens a base

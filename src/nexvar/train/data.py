@@ -71,6 +71,11 @@ class Store:
             )
         return cls(bases, records)
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Record -> bases."""
+        return {record.name: record.length for record in self.records}
+
     def sequence(self, record: Record) -> np.ndarray:
         return self.bases[record.start : record.start + record.length]
 

@@ -23,7 +23,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.load import pick_device
 from nexvar.train import lora, state
 from nexvar.train.corpus import Corpus
 from nexvar.train.grid import REPLICAS, WINDOWS, Grid
@@ -35,6 +34,7 @@ from nexvar.train.split import ContextForward
 from nexvar.train.start import Start
 from nexvar.train.task import Task
 from nexvar.train.weights import Weights, checkpoint_blocks
+from nexvar.weights.load import pick_device
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST)
 

@@ -6,17 +6,13 @@ record  start  end  name  weight        0-based half-open; where regions overlap
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nexvar.errors import NexVarError
-from nexvar.textio import Lines
-
-if TYPE_CHECKING:
-    from nexvar.train.data import Record
+from nexvar.genome.textio import Lines
 
 
 class LossWeights:
@@ -26,12 +22,12 @@ class LossWeights:
         self._steps = steps
 
     @classmethod
-    def read(cls, path: Path, records: Sequence[Record]) -> LossWeights:
+    def read(cls, path: Path, lengths: Mapping[str, int]) -> LossWeights:
         """From BED(.gz) with a fifth column, the weight; NexVarError names the line of a region that is none.
 
+        lengths: in bases, of every record that may be named.
         Regions of other records are passed over, unless all are: one file may serve many corpora.
         """
-        lengths = {record.name: record.length for record in records}
         regions: dict[str, list[tuple[int, int, float]]] = {}
         for number, line in Lines(path):
             if line.strip() and not line.startswith(("#", "track", "browser")):
@@ -50,7 +46,7 @@ class LossWeights:
         return values[np.searchsorted(edges, positions, side="right")]
 
 
-def _region(line: str, lengths: dict[str, int], where: str) -> tuple[str, tuple[int, int, float] | None]:
+def _region(line: str, lengths: Mapping[str, int], where: str) -> tuple[str, tuple[int, int, float] | None]:
     columns = line.split("\t")
     try:
         name, start, end, weight = columns[0], int(columns[1]), int(columns[2]), float(columns[4])

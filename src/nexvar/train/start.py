@@ -11,13 +11,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from nexvar.assemble import build, make_config
 from nexvar.errors import NexVarError
-from nexvar.load import Loaded, load, save
 from nexvar.tokenizers import Tokenizer, make
 from nexvar.train import state
 from nexvar.train.init import fresh
 from nexvar.train.recipe import Recipe
+from nexvar.weights.assemble import build, make_config
+from nexvar.weights.load import Loaded, load, save
 
 # What a checkpoint's card says that stays true of what is trained from it.
 _KEPT = (

@@ -23,15 +23,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from nexvar.batching import equal_batches, padded
-from nexvar.checkpoint import safetensors
 from nexvar.errors import NexVarError
-from nexvar.genome import Fasta
-from nexvar.load import Loaded, load
-from nexvar.readout import coarser, pool
-from nexvar.sequences import clean, token_ids
+from nexvar.genome.reference import Fasta
+from nexvar.inference.core.batching import equal_batches, padded
+from nexvar.inference.core.readout import coarser, pool
+from nexvar.inference.core.sequences import clean, token_ids
 from nexvar.train.grid import WINDOWS, Grid
 from nexvar.train.recipe import RunPart, Stage, TaskPart
+from nexvar.weights.checkpoint import safetensors
+from nexvar.weights.load import Loaded, load
 
 KINDS, POOLS = ("classification", "regression"), ("mean", "max", "last")
 

@@ -1,0 +1,230 @@
+"""Variant + genome -> the reference and the alternative window. The only coordinate arithmetic of the package.
+
+SNV, window 8, p = 0-based position of the first REF base:
+
+    reference   [p-4 . . . p . . . p+3]              the site is at index window // 2
+    left end    [0 . p . . . . 7]                    shifted, not padded; the site is at index p
+    right end   [L-8 . . . . . p L-1]                shifted
+    circular    [L-2 L-1 0 p . . . .]                wraps; always centred
+
+Indels: both windows have the same length. The left edges agree and the alternative's right edge moves along the
+genome (a deletion takes in more of it, an insertion less); where the contig ends on the right, the right edges
+agree and the left edge moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from nexvar.errors import NexVarError
+from nexvar.genome.reference import Fasta, Variant, reverse_complement
+
+WINDOW = 8192
+_EVENTS = ("DEL", "DUP", "INV")
+
+
+class Status(str, Enum):
+    """What became of an allele. OK and EDGE have a score, the others say why there is none."""
+
+    OK = "OK"
+    EDGE = "EDGE"  # scored in a window that is shifted, or cut, at a contig's end
+    REF_MISMATCH = "REF_MISMATCH"  # REF is not what the genome has
+    SYMBOLIC = "SYMBOLIC"  # <INS>, <CNV>, breakends, <DEL> without END, …
+    STAR = "STAR"  # *: the base is missing because of another record's deletion
+    MISSING_ALT = "MISSING_ALT"  # ALT is .
+    SAME_AS_REF = "SAME_AS_REF"
+    N_AT_SITE = "N_AT_SITE"  # N or an IUPAC code in the genome or an allele, at the site itself
+    UNKNOWN_CONTIG = "UNKNOWN_CONTIG"  # not in the FASTA under any name we know
+    OUT_OF_RANGE = "OUT_OF_RANGE"  # beyond the contig's end
+    OUTSIDE_REGIONS = "OUTSIDE_REGIONS"  # not in the regions that were asked for
+    TOO_LONG = "TOO_LONG"  # an allele longer than half the window
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def scored(self) -> bool:
+        """Whether an allele of this status gets a score."""
+        return self in (Status.OK, Status.EDGE)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The two windows of one allele, upper-case, of equal length; empty unless ``status.scored``.
+
+    contig: the FASTA's name; rule: how it was found ("exact", …).
+    start: 0-based coordinate of ``ref_seq[0]`` (on circular contigs the window may run past the end and wrap).
+    alt_start: coordinate of ``alt_seq[0]``; differs from ``start`` only where the left edge moved.
+    ref_site, alt_site: [start, end) of the allele within ``ref_seq`` / ``alt_seq``.
+    detail: for people, e.g. what the genome has where REF does not fit.
+    """
+
+    status: Status
+    contig: str = ""
+    rule: str = ""
+    start: int = 0
+    alt_start: int = 0
+    ref_seq: str = ""
+    alt_seq: str = ""
+    ref_site: tuple[int, int] = (0, 0)
+    alt_site: tuple[int, int] = (0, 0)
+    detail: str = ""
+
+    @property
+    def end(self) -> int:
+        """Exclusive end of the reference window."""
+        return self.start + len(self.ref_seq)
+
+    @property
+    def n_fraction(self) -> float:
+        """The share of the reference window that is not A, C, G or T."""
+        known = sum(self.ref_seq.count(base) for base in "ACGT")
+        return 1 - known / len(self.ref_seq) if self.ref_seq else 0.0
+
+    def reverse(self) -> Windows:
+        """The same windows read on the other strand; coordinates stay those of the forward strand."""
+        size = len(self.ref_seq)
+        (r0, r1), (a0, a1) = self.ref_site, self.alt_site
+        return Windows(self.status, self.contig, self.rule, self.start, self.alt_start,
+                       reverse_complement(self.ref_seq), reverse_complement(self.alt_seq),
+                       (size - r1, size - r0), (size - a1, size - a0), self.detail)  # fmt: skip
+
+
+def make_windows(fasta: Fasta, variant: Variant, window: int = WINDOW, *, left: int | None = None) -> list[Windows]:
+    """One ``Windows`` per ALT, in order. ``left``: bases before the variant (default ``window // 2``)."""
+    return [
+        allele_windows(fasta, variant.chrom, variant.pos, variant.ref, alt, window, left=left, end=variant.end)
+        for alt in variant.alts
+    ]
+
+
+def tile_step(window: int) -> int:
+    """Bases from one tile to the next: the variants of a tile are in the middle half of its window."""
+    return max(1, window // 2)
+
+
+def tile_left(pos: int, window: int) -> int:
+    """Bases before a variant in the window of its tile: every variant of the tile gets the same reference window."""
+    return (window - tile_step(window)) // 2 + pos % tile_step(window)
+
+
+def allele_windows(
+    fasta: Fasta,
+    chrom: str,
+    pos: int,
+    ref: str,
+    alt: str,
+    window: int = WINDOW,
+    *,
+    left: int | None = None,
+    end: int | None = None,
+) -> Windows:
+    """The windows of one allele, or the status that says why there are none. Never raises for a variant.
+
+    end: 0-based exclusive end of a <DEL>, <DUP> or <INV>.
+    """
+    left = window // 2 if left is None else left
+    if window < 2 or not 0 <= left < window:
+        raise NexVarError(f"window {window} with {left} bases before the variant", fix="use a window of 2 or more")
+    if alt in ("*", "."):
+        return Windows(Status.STAR if alt == "*" else Status.MISSING_ALT)
+    symbolic = not alt.isalpha()
+    event = alt[1:-1].split(":")[0].upper() if alt[:1] == "<" else ""
+    if symbolic and (event not in _EVENTS or end is None):
+        return Windows(Status.SYMBOLIC)
+    found = fasta.resolve(chrom)
+    if found is None:
+        return Windows(Status.UNKNOWN_CONTIG)
+    contig, rule = found
+    low, high = fasta.span(contig)
+    circular = contig in fasta.circular
+    ref, alt = ref.upper(), alt if symbolic else alt.upper()
+    last = max(pos + len(ref), end or 0) if symbolic else pos + len(ref)
+    if not low <= pos < high or (last > high and not circular):
+        return Windows(Status.OUT_OF_RANGE, contig, rule, detail=f"{contig} has {low + 1}-{high}")
+    longest = max(last - pos, 0 if symbolic else len(alt))
+    if longest > min(window // 2, high - low):
+        return Windows(Status.TOO_LONG, contig, rule, detail=f"{longest:,} bases in a window of {window:,}")
+
+    genome = fasta.fetch(contig, pos, pos + len(ref))
+    if any(r != g and r in "ACGT" and g in "ACGT" for r, g in zip(ref, genome, strict=True)):
+        return Windows(Status.REF_MISMATCH, contig, rule, detail=f"the genome has {genome[:20]}")
+    if symbolic:
+        ref, alt = _explicit(event, fasta.fetch(contig, pos, last))
+    if not set(ref + alt + genome) <= set("ACGT"):
+        return Windows(Status.N_AT_SITE, contig, rule)
+    if ref == alt:
+        return Windows(Status.SAME_AS_REF, contig, rule)
+    return _build(fasta, contig, rule, pos, ref, alt, window, left)
+
+
+def _explicit(event: str, genome: str) -> tuple[str, str]:
+    """REF and ALT of a symbolic event; ``genome`` is the base before it (VCF's POS) and the event."""
+    if event == "DEL":
+        return genome, genome[0]
+    if event == "DUP":
+        return genome[0], genome
+    return genome, genome[0] + reverse_complement(genome[1:])
+
+
+def _build(fasta: Fasta, contig: str, rule: str, pos: int, ref: str, alt: str, window: int, left: int) -> Windows:
+    low, high = fasta.span(contig)
+    circular = contig in fasta.circular
+    delta = len(alt) - len(ref)
+    size = min(window, high - low, high - low + delta)
+    if circular:
+        wanted = pos - left * size // window
+        start = alt_start = max(wanted, pos + len(ref) - size)
+    else:
+        wanted = pos - left
+        start = max(min(max(wanted, low), high - size), pos + len(ref) - size)
+        last = high + delta - size  # where the alternative window ends with the contig
+        alt_start = last if wanted > high - size else min(start, last)
+        alt_start = min(max(alt_start, pos + len(alt) - size), pos, last)
+    if start > pos or not pos + len(alt) - size <= alt_start <= pos or (alt_start < low and not circular):
+        return Windows(Status.TOO_LONG, contig, rule, detail=f"does not fit in {size:,} bases")
+
+    after = size - (pos - alt_start) - len(alt)  # bases of the genome behind the alternative allele
+    first = min(start, alt_start)
+    genome = fasta.fetch(contig, first, max(start + size, pos + len(ref) + after))
+    site, behind = pos - first, pos - first + len(ref)
+    ref_seq = genome[start - first : start - first + size]
+    alt_seq = genome[alt_start - first : site] + alt + genome[behind : behind + after]
+    edge = not circular and (start != wanted or alt_start != start or size != window)
+    turn = high if circular else 0
+    return Windows(
+        Status.EDGE if edge else Status.OK,
+        contig,
+        rule,
+        start % turn if turn else start,
+        alt_start % turn if turn else alt_start,
+        ref_seq,
+        alt_seq,
+        (pos - start, pos - start + len(ref)),
+        (pos - alt_start, pos - alt_start + len(alt)),
+    )
+
+
+def join_edits(fasta: Fasta, chrom: str, edits: Iterable[tuple[int, str, str]]) -> Variant:
+    """Several (pos, ref, alt) of one haplotype as the one delins that applies them together (cis).
+
+    The result spans from the first to the last edit. NexVarError if they overlap, or lie outside of the contig.
+    """
+    ordered = sorted((pos, ref.upper(), alt.upper()) for pos, ref, alt in edits)
+    found = fasta.resolve(chrom)
+    if found is None or not ordered:
+        raise NexVarError(f"no contig {chrom!r}" if ordered else "a haplotype without variants", where=fasta.path)
+    start, end = ordered[0][0], max(pos + len(ref) for pos, ref, _ in ordered)
+    genome = fasta.fetch(found.contig, start, end)
+    parts, at = [], start
+    for pos, ref, alt in ordered:
+        if pos < at:
+            raise NexVarError(f"variants of one haplotype overlap at {chrom}:{pos + 1}", fix="keep one of them")
+        parts += [genome[at - start : pos - start], alt]
+        at = pos + len(ref)
+        if genome[pos - start : at - start] != ref:
+            raise NexVarError(f"REF={ref} but {chrom}:{pos + 1} is {genome[pos - start : at - start]}",
+                              where=fasta.path, fix="is this the right assembly?")  # fmt: skip
+    return Variant(chrom, start, genome, ("".join(parts),))

@@ -1,0 +1,137 @@
+"""How tokens are drawn from a causal model, and the batch of sequences with its cache from which they are drawn.
+
+Order of operations as in the official Evo 2 code: top-k, then temperature, then top-p, then a draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nexvar.errors import NexVarError
+from nexvar.inference.core.likelihood import CHUNK
+from nexvar.inference.core.readout import next_token_log_probs
+from nexvar.threads import largest_matrix, threads_for
+from nexvar.weights.load import Loaded
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. top_k: 1 is greedy, 0 keeps every token; top_p: 1.0 keeps every token.
+
+    alphabet: letters such as "ACGT", the only ones that are drawn (None: every token). stop: strings and token ids
+    that end a sequence; they are its last part.
+    """
+
+    n_tokens: int
+    temperature: float = 1.0
+    top_k: int = 4
+    top_p: float = 1.0
+    alphabet: str | None = None
+    stop: str | int | Sequence[str | int] = ()
+    cached: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value, good, allowed in (
+            ("n_tokens", self.n_tokens, self.n_tokens >= 1, "at least 1"),
+            ("temperature", self.temperature, 0 < self.temperature < float("inf"), "above 0 (top_k=1 is greedy)"),
+            ("top_k", self.top_k, self.top_k >= 0, "0 (no limit) or more"),
+            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("stop", self.stop, "" not in self.stops, "strings of one letter or more, or token ids"),
+            ("alphabet", self.alphabet, self.alphabet != "", "letters, such as 'ACGT', or None"),
+        ):
+            if not good:
+                raise NexVarError(f"{name} is {value!r}", where=name, fix=f"it must be {allowed}")
+
+    @property
+    def stops(self) -> tuple[str | int, ...]:
+        return (self.stop,) if isinstance(self.stop, (str, int)) else tuple(self.stop)
+
+    def allowed(self, loaded: Loaded) -> Tensor | None:
+        """The token ids of ``alphabet``; None for all."""
+        if self.alphabet is None:
+            return None
+        found = []
+        for letter in dict.fromkeys(self.alphabet):
+            ids = loaded.tokenizer.encode(letter, special=False).ids
+            if len(ids) != 1 or loaded.tokenizer.detokenize(ids) != letter:
+                raise NexVarError(f"{letter!r} is no token of {loaded.card.name}", where="alphabet", fix="'ACGT'")
+            found += ids
+        return torch.tensor(found, device=loaded.device)
+
+
+class Walk:
+    """A batch of sequences of equal length: the logits after them, and how they go on. Uncached: all anew, to check."""
+
+    def __init__(self, loaded: Loaded, prompt_BL: Tensor, more: int, cached: bool) -> None:
+        self.module = loaded.module
+        self.largest, self.dtype = largest_matrix(loaded.module), loaded.dtype
+        self.ids_BL = prompt_BL  # with a cache: those that are not in it yet
+        with torch.inference_mode():
+            self.cache = self.module.new_cache(len(prompt_BL), prompt_BL.shape[1] + more) if cached else None
+
+    @torch.inference_mode()
+    def logits(self) -> Tensor:
+        """(B, V) float32."""
+        last = slice(-1, None)
+        if self.cache is None:
+            return self.module(self.ids_BL, logits=last).logits[:, -1].float().to(self.ids_BL.device)
+        whole = getattr(self.module, "bounded_forward", False)
+        with threads_for(self.largest * self.ids_BL.numel(), self.dtype):
+            for piece in (self.ids_BL,) if whole else self.ids_BL.split(CHUNK, dim=1):
+                logits = self.module(piece, cache=self.cache, logits=last).logits
+        self.ids_BL = self.ids_BL[:, :0]
+        return logits[:, -1].float().to(self.ids_BL.device)
+
+    def append(self, tokens_B: Tensor) -> None:
+        self.ids_BL = torch.cat([self.ids_BL, tokens_B[:, None]], dim=1)
+
+    @torch.inference_mode()
+    def select(self, rows: Sequence[int]) -> None:
+        """These rows only, in this order; repeats branch."""
+        if list(rows) != list(range(len(self.ids_BL))):
+            index = torch.tensor(rows, device=self.ids_BL.device)
+            self.ids_BL = self.ids_BL[index]
+            self.cache = None if self.cache is None else self.cache.select(index)
+
+
+def prefill(loaded: Loaded, ids: Sequence[Sequence[int]], how: Sampling) -> tuple[Walk, Tensor]:
+    """The walk over these prompts and the logits after them; equal prompts are computed once."""
+    unique = list(dict.fromkeys(map(tuple, ids)))
+    walk = Walk(loaded, torch.tensor(unique, device=loaded.device), how.n_tokens, how.cached)
+    logits = walk.logits()
+    rows = [unique.index(tuple(one)) for one in ids]
+    walk.select(rows)
+    return walk, logits[rows]
+
+
+def draw(
+    logits_BV: Tensor, draws: Sequence[torch.Generator], allowed: Tensor | None, how: Sampling
+) -> tuple[Tensor, Tensor]:
+    """(B,) tokens and their log-probabilities under the model itself."""
+    uniform_B = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in draws]).to(logits_BV.device)
+    if allowed is None:
+        tokens_B = choose(logits_BV, uniform_B, how.temperature, how.top_k, how.top_p)
+    else:
+        tokens_B = allowed[choose(logits_BV[:, allowed], uniform_B, how.temperature, how.top_k, how.top_p)]
+    return tokens_B, next_token_log_probs(logits_BV[:, None], tokens_B[:, None])[:, 0]
+
+
+def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
+    """(B,) token ids: the inverse of the cumulative distribution at ``uniform_B`` (float64 in [0, 1))."""
+    logits = torch.nan_to_num(logits_BV.float())
+    if top_k == 1:
+        return logits.argmax(-1)
+    ordered, tokens = logits.sort(dim=-1, descending=True, stable=True)
+    if top_k > 0:
+        ordered, tokens = ordered[:, :top_k], tokens[:, :top_k]
+    probabilities = (ordered.double() / temperature).softmax(-1)
+    if top_p < 1.0:
+        mass_before = probabilities.cumsum(-1) - probabilities
+        probabilities = probabilities.masked_fill(mass_before >= top_p, 0.0)
+    cumulative = probabilities.cumsum(-1)
+    pick = (cumulative < (uniform_B.double() * cumulative[:, -1])[:, None]).sum(-1)
+    return tokens.gather(1, pick[:, None])[:, 0]

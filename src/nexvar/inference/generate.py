@@ -1,0 +1,308 @@
+"""Sampling from a causal model: one loop for every architecture, and a guided beam search around it.
+
+    prompts ── groups of one length ── prefill (in pieces, equal prompts once) ── cache ─┬─ logits ── choose ── token ─┐
+                                                                                        └─────────────────────────────┘
+How a token is drawn: sampling.py. What is different from the official Evo 2 code on purpose: a prompt's tokens depend
+on its own seed alone, never on the other prompts of the batch, and prompts of any length from one token up are right
+with and without the cache (the original's cache is wrong below six tokens).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from nexvar.errors import NexVarError
+from nexvar.inference.core.batching import default_batch_tokens, out_of_memory, run_fitting
+from nexvar.inference.core.sampling import Sampling, draw, prefill
+from nexvar.inference.core.sequences import check_list, clean
+from nexvar.weights.load import Loaded
+
+MOST_ROWS = 64  # sequences that decode together
+
+# What a guide is: (prompt, candidates) -> a score for each candidate; higher is better.
+Guide = Callable[[str, list[str]], Sequence[float]]
+
+
+@dataclass
+class Generation:
+    """sequences: the new text alone. logprobs_mean: mean natural-log probability of the new tokens under the model
+    itself (before alphabet, top-k, temperature, top-p); logprobs: of each token, (n,) float32. logits: per prompt (n,
+    V) float32, if asked for. stopped: what ended each (a string, a token id), None: ``n_tokens``. guide_scores, beams:
+    of guided generation, the best beam's score and all (text, score), best first."""
+
+    sequences: list[str]
+    logprobs_mean: list[float]
+    logits: list[Tensor] | None = None
+    token_ids: list[list[int]] = field(default_factory=list)
+    logprobs: list[Tensor] = field(default_factory=list)
+    stopped: list[str | int | None] = field(default_factory=list)
+    guide_scores: list[float] | None = None
+    beams: list[list[tuple[str, float]]] | None = None
+
+
+@dataclass(frozen=True)
+class Token:
+    """One new token of one prompt, as ``stream`` gives them. stopped: what ends this prompt here, if anything."""
+
+    prompt: int
+    text: str
+    token_id: int
+    log_prob: float
+    stopped: str | int | None = None
+
+
+def generate(
+    loaded: Loaded,
+    prompts: Sequence[str],
+    *,
+    n_tokens: int,
+    temperature: float = 1.0,
+    top_k: int = 4,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    alphabet: str | None = None,
+    stop: str | int | Sequence[str | int] = (),
+    guide: Guide | None = None,
+    beam: int = 2,
+    branches: int = 4,
+    chunk: int = 128,
+    cached: bool = True,
+    return_logits: bool = False,
+    progress: bool = False,
+) -> Generation:
+    """Up to ``n_tokens`` new tokens after each prompt. See ``Sampling`` for how they are drawn, ``guided`` for guide.
+
+    seed: equal seeds give equal tokens, whatever else is in the batch; copies of one prompt get seed, seed + 1, …
+    cached: False recomputes everything at each token, to check the cache.
+    """
+    how = Sampling(n_tokens, temperature, top_k, top_p, alphabet, stop, cached)
+    ids, seeds = _prepare(loaded, prompts, how, seed)
+    if guide is not None:
+        if how.stops or return_logits:
+            raise NexVarError("guided generation has no stop conditions and keeps no logits", where="guide")
+        return _guided_all(loaded, prompts, ids, seeds, how, guide, beam, branches, chunk, progress)
+
+    new: list[list[Token]] = [[] for _ in prompts]
+    kept: list[list[Tensor]] = [[] for _ in prompts]
+    with tqdm(total=n_tokens * len(prompts), unit="token", disable=not progress, delay=2) as bar:
+
+        def compute(rows: list[int]) -> list[None]:
+            for row in rows:
+                new[row], kept[row] = [], []
+            for tokens, logits_BV in _sample(loaded, [ids[r] for r in rows], [seeds[r] for r in rows], rows, how):
+                for i, token in enumerate(tokens):
+                    new[token.prompt].append(token)
+                    if return_logits:
+                        kept[token.prompt].append(logits_BV[i].cpu())
+                bar.update(len(tokens))
+            return [None] * len(rows)
+
+        for rows in _batches(loaded, ids, n_tokens):
+            run_fitting(loaded, rows, compute, lambda r: [r], lambda parts: None, lambda r: len(ids[r]) + n_tokens)
+    logprobs = [torch.tensor([token.log_prob for token in tokens]) for tokens in new]
+    return Generation(
+        sequences=["".join(token.text for token in tokens) for tokens in new],
+        logprobs_mean=[float(values.double().mean()) for values in logprobs],
+        logits=[torch.stack(rows) for rows in kept] if return_logits else None,
+        token_ids=[[token.token_id for token in tokens] for tokens in new],
+        logprobs=logprobs,
+        stopped=[tokens[-1].stopped for tokens in new],
+    )
+
+
+def stream(
+    loaded: Loaded, prompts: Sequence[str], how: Sampling, *, seed: int | None = None
+) -> Iterator[Token]:
+    """The tokens of ``generate``, each as soon as it is drawn; prompts of one length take turns."""
+    ids, seeds = _prepare(loaded, prompts, how, seed)
+
+    def tokens() -> Iterator[Token]:
+        for rows in _batches(loaded, ids, how.n_tokens):
+            try:
+                for found, _ in _sample(loaded, [ids[r] for r in rows], [seeds[r] for r in rows], rows, how):
+                    yield from found
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                raise NexVarError(
+                    f"{len(rows)} sequences of {len(ids[rows[0]]) + how.n_tokens:,} tokens do not fit in the memory "
+                    f"of {loaded.device}",
+                    fix="fewer prompts at once, or a larger device",
+                ) from error
+
+    return tokens()  # NOTE: not itself a generator, so that bad input raises at the call
+
+
+def _prepare(
+    loaded: Loaded, prompts: Sequence[str], how: Sampling, seed: int | None
+) -> tuple[list[list[int]], list[int]]:
+    """Token ids and seed of each prompt; NexVarError for bad ones."""
+    if loaded.card.objective != "causal":
+        raise NexVarError(
+            f"{loaded.card.name} is a masked model and cannot generate left to right",
+            fix="use a causal model, or `fill` a sequence with N",
+        )
+    check_list(prompts, "prompt_seqs")
+    texts = [clean(loaded, prompt, f"prompt_seqs[{i}]", more=how.n_tokens) for i, prompt in enumerate(prompts)]
+    how.allowed(loaded)
+    return [loaded.tokenizer.encode(text, special=False).ids for text in texts], _seeds(texts, seed)
+
+
+def _seeds(prompts: Sequence[str], seed: int | None) -> list[int]:
+    first = secrets.randbits(40) if seed is None else seed
+    if not 0 <= first < 1 << 44:
+        raise NexVarError(f"seed is {first}", where="seed", fix="a whole number from 0 to 2^44")
+    copies: dict[str, int] = defaultdict(int)
+    seeds = []
+    for prompt in prompts:
+        seeds.append(first + copies[prompt])
+        copies[prompt] += 1
+    return seeds
+
+
+def _batches(loaded: Loaded, ids: Sequence[Sequence[int]], n_tokens: int) -> Iterator[list[int]]:
+    """Prompts that run together. NOTE: of equal lengths, so that no row is ever padded."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row, prompt_ids in enumerate(ids):
+        groups[len(prompt_ids)].append(row)
+    for length, rows in groups.items():
+        size = max(1, min(MOST_ROWS, 8 * default_batch_tokens(loaded) // (length + n_tokens)))
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+
+def _sample(
+    loaded: Loaded, ids: Sequence[Sequence[int]], seeds: Sequence[int], names: Sequence[int], how: Sampling
+) -> Iterator[tuple[list[Token], Tensor]]:
+    """Step by step the new tokens of the prompts that go on, and the logits (B, V) they were drawn from."""
+    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+    texts = [""] * len(ids)
+    going = list(range(len(ids)))
+    allowed = how.allowed(loaded)
+    walk, logits = prefill(loaded, ids, how)
+    for step in range(how.n_tokens):
+        if step:
+            logits = walk.logits()
+        tokens_B, log_probs_B = draw(logits, [draws[row] for row in going], allowed, how)
+        found = []
+        for row, id_, log_prob in zip(going, tokens_B.tolist(), log_probs_B.tolist(), strict=True):
+            text = loaded.tokenizer.detokenize([id_])
+            texts[row] += text
+            found.append(Token(names[row], text, id_, log_prob, _stopped(texts[row], id_, how.stops)))
+        yield found, logits
+        on = [i for i, token in enumerate(found) if token.stopped is None]
+        if not on or step + 1 == how.n_tokens:
+            return
+        walk.append(tokens_B)
+        walk.select(on)
+        going = [going[i] for i in on]
+
+
+def _stopped(text: str, id_: int, stops: Sequence[str | int]) -> str | int | None:
+    return next((s for s in stops if (text.endswith(s) if isinstance(s, str) else id_ == s)), None)
+
+
+# -- guided beam search -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Beam:
+    text: str
+    ids: list[int]
+    log_probs: list[float]
+    score: float = 0.0
+
+
+def _guided_all(
+    loaded: Loaded,
+    prompts: Sequence[str],
+    ids: list[list[int]],
+    seeds: list[int],
+    how: Sampling,
+    guide: Guide,
+    beam: int,
+    branches: int,
+    chunk: int,
+    progress: bool,
+) -> Generation:
+    for name, value in (("beam", beam), ("branches", branches), ("chunk", chunk)):
+        if value < 1:
+            raise NexVarError(f"{name} is {value}", where=name, fix="1 or more")
+    every = []
+    with tqdm(total=how.n_tokens * len(ids), unit="token", disable=not progress, delay=2) as bar:
+        for prompt, prompt_ids, seed in zip(prompts, ids, seeds, strict=True):
+            every.append(guided(loaded, prompt, prompt_ids, seed, how, guide, beam, branches, chunk, bar))
+    best = [beams[0] for beams in every]
+    return Generation(
+        sequences=[b.text for b in best],
+        logprobs_mean=[sum(b.log_probs) / len(b.log_probs) for b in best],
+        token_ids=[b.ids for b in best],
+        logprobs=[torch.tensor(b.log_probs) for b in best],
+        stopped=[None] * len(best),
+        guide_scores=[b.score for b in best],
+        beams=[[(b.text, b.score) for b in beams] for beams in every],
+    )
+
+
+def guided(
+    loaded: Loaded,
+    prompt: str,
+    prompt_ids: Sequence[int],
+    seed: int,
+    how: Sampling,
+    guide: Guide,
+    beam: int,
+    branches: int,
+    chunk: int,
+    bar: tqdm,
+) -> list[_Beam]:
+    """Beam search in chunks (Brixi et al. 2025, "inference-time search"): the beams, best first.
+
+    Every beam is continued ``branches`` times by ``chunk`` sampled tokens; ``guide(prompt, texts)`` scores all the
+    continuations (all new text so far); the best ``beam`` go on. The model proposes, the guide alone chooses.
+    """
+    allowed = how.allowed(loaded)
+    draws = [torch.Generator().manual_seed((seed << 16) + slot) for slot in range(beam * branches)]
+    walk, logits = prefill(loaded, [prompt_ids], how)
+    beams = [_Beam("", [], [])]
+    while (done := len(beams[0].ids)) < how.n_tokens:
+        rows = [row for row in range(len(beams)) for _ in range(branches)]
+        walk.select(rows)
+        logits = logits[rows]
+        candidates = [_Beam(beams[row].text, list(beams[row].ids), list(beams[row].log_probs)) for row in rows]
+        for step in range(min(chunk, how.n_tokens - done)):
+            if step:
+                logits = walk.logits()
+            tokens_B, log_probs_B = draw(logits, draws[: len(rows)], allowed, how)
+            walk.append(tokens_B)
+            for one, id_, log_prob in zip(candidates, tokens_B.tolist(), log_probs_B.tolist(), strict=True):
+                one.ids.append(id_)
+                one.log_probs.append(log_prob)
+                one.text += loaded.tokenizer.detokenize([id_])
+            bar.update(1)
+        for one, score in zip(candidates, _scores(guide, prompt, [c.text for c in candidates]), strict=True):
+            one.score = score
+        best = sorted(range(len(candidates)), key=lambda i: -candidates[i].score)[:beam]
+        beams = [candidates[i] for i in best]
+        if len(beams[0].ids) < how.n_tokens:
+            walk.select(best)
+            logits = walk.logits()
+    return beams
+
+
+def _scores(guide: Guide, prompt: str, texts: list[str]) -> list[float]:
+    found = [float(score) for score in guide(prompt, texts)]
+    if len(found) != len(texts) or any(score != score for score in found):
+        raise NexVarError(
+            f"the guide gave {len(found)} scores for {len(texts)} candidates, or one that is no number",
+            where="guide",
+            fix="guide(prompt, candidates) returns one number for each candidate",
+        )
+    return found

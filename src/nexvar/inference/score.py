@@ -1,0 +1,332 @@
+"""Variants -> windows -> families -> log-likelihoods -> rows. Streams; nothing is dropped.
+
+A family is one reference window and the alternative windows of every allele that shares it: the reference is scored
+once, and what they share is computed once (``engine.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from nexvar.errors import NexVarError
+from nexvar.genome.reference import MITO_ACCESSION, MITO_NAMES, Fasta, Variant
+from nexvar.genome.variants import Regions
+from nexvar.genome.windows import Status, Windows, make_windows, tile_left, tile_step
+from nexvar.inference import scorers
+from nexvar.inference.core.batching import Tally, default_batch_tokens
+from nexvar.inference.core.embedding_cache import EmbeddingCache
+from nexvar.inference.core.likelihood import Member, log_likelihoods
+from nexvar.inference.core.readout import reduce_log_likelihood
+from nexvar.inference.core.sequences import check_list, clean, other_strand, token_ids
+from nexvar.inference.scorers import protocols
+from nexvar.models import check_taps
+from nexvar.weights.load import Loaded
+
+STRANDS = ("both", "forward")
+WINDOWINGS = ("centred", "tiled")
+MITO_CONTIGS = (*MITO_NAMES, MITO_ACCESSION)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How variants are scored; None is the protocol's choice, and without one the model's own (its card).
+
+    protocol: a published preset (protocols.py); what is given here overrides it.
+    window: bases around a variant. left: how many of them stand before it (default: half).
+    windowing: "tiled" scores the variants of a stretch in one common window, which is another score (docs/scoring.md).
+    readouts: see scorers/; the first is the score, the others become columns.
+    strand: "both" (default) averages the forward and the reverse-complement strand and keeps each; "forward" is one.
+    layer, pool: of the embedding readouts. span: bases that count beside the allele's own,
+    on each side of it for ``pll``, behind it for ``site``; None is 0, or the card's with the card's readout.
+    begin: put the model's begin token before every window. batch_tokens: tokens in one forward (by device).
+    share: compute common beginnings once. max_ref_mismatch: stop when more than this share of the REFs (and at least
+    three) is not what the genome has.
+    """
+
+    window: int | None = None
+    readouts: tuple[str, ...] | None = None
+    strand: str | None = None
+    layer: str | None = None
+    pool: str | None = None
+    batch_tokens: int | None = None
+    share: bool = True
+    max_ref_mismatch: float = 0.05
+    protocol: str | None = None
+    left: int | None = None
+    begin: bool | None = None
+    span: int | None = None
+    windowing: str = "centred"
+
+    def __post_init__(self) -> None:
+        if self.strand is not None and self.strand not in STRANDS:
+            raise NexVarError(f"no strand {self.strand!r}", where="--strand", fix=f"one of {', '.join(STRANDS)}")
+        if self.windowing not in WINDOWINGS:
+            fix = f"one of {', '.join(WINDOWINGS)}"
+            raise NexVarError(f"no windowing {self.windowing!r}", where="--windowing", fix=fix)
+        if self.window is not None and self.window < 2:
+            raise NexVarError(f"window of {self.window}", where="--window", fix="2 bases or more")
+        if self.left is not None and self.left < 0:
+            raise NexVarError(f"{self.left} bases before the variant", where="--left", fix="0 or more")
+        if self.left is not None and self.windowing == "tiled":
+            raise NexVarError("a tile has its variants anywhere", where="--left", fix="leave it out, or --windowing")
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise NexVarError(f"batch of {self.batch_tokens} tokens", where="--batch-tokens", fix="1 or more")
+        if self.span is not None and not 0 <= self.span <= 1_000_000:
+            raise NexVarError(f"span of {self.span} bases", where="--span", fix="0 or more")
+        if not 0 <= self.max_ref_mismatch <= 1:
+            raise NexVarError(f"{self.max_ref_mismatch}", where="--max-ref-mismatch", fix="a share from 0 to 1")
+        if self.protocol is not None:
+            protocols.get(self.protocol)
+
+    def resolve(self, loaded: Loaded) -> Resolved:
+        """Every choice made, for this model and device; NexVarError for one that it does not offer."""
+        card = loaded.card
+        preset = protocols.get(self.protocol).values(card) if self.protocol else {}
+        if preset.get("left") is not None and self.window is not None and self.left is None:
+            raise NexVarError(
+                f"{self.protocol} puts the variant behind {preset['left']} of {preset['window']} bases",
+                where="--window",
+                fix="give --left too where you give --window",
+            )
+        given = {name: getattr(self, name) for name in preset if getattr(self, name) is not None}
+        chosen = {**vars(self), **preset, **given}
+        window = chosen["window"] or min(card.window, card.context)
+        if window > card.context:
+            raise NexVarError(
+                f"window of {window:,} bases, but the context of {card.name} is {card.context:,}",
+                where="--window",
+                fix=f"at most {card.context:,}",
+            )
+        left = window // 2 if chosen["left"] is None or self.windowing == "tiled" else chosen["left"]
+        if left >= window:
+            raise NexVarError(f"{left} bases before the variant in a window of {window:,}", where="--left",
+                              fix="fewer than the window has")  # fmt: skip
+        readouts = tuple(chosen["readouts"] or (card.readout,))
+        scorers.check_readouts(readouts, loaded)
+        pool = chosen["pool"] or "mean"
+        scorers.check_pool(pool, loaded)
+        if self.layer is not None:
+            check_taps([self.layer], loaded.module.tap_names)
+        self._check_used(readouts)
+        span = self.span if self.span is not None else 0 if chosen["readouts"] else card.span
+        tokens = self.batch_tokens or default_batch_tokens(loaded)
+        how = scorers.How(readouts, tokens, self.share, self.layer, pool, _begin(loaded, chosen["begin"]), span)
+        return Resolved(window, chosen["strand"] or "both", how, left, self.windowing, self.protocol)
+
+
+    def _check_used(self, readouts: Sequence[str]) -> None:
+        """NexVarError for an option that none of the readouts looks at."""
+        distances = any(name in scorers.EMBEDDING for name in readouts)
+        for option, given, used in (("layer", self.layer, distances), ("pool", self.pool, distances),
+                                    ("span", self.span or None, {"pll", "site"} & set(readouts))):  # fmt: skip
+            if given is not None and not used:
+                needed = "pll or site" if option == "span" else ", ".join(scorers.EMBEDDING)
+                what = f"{given}, but {','.join(readouts)} has no {option}"
+                raise NexVarError(what, where=f"--{option}", fix=f"add --readout {needed}")
+
+
+def _begin(loaded: Loaded, wanted: bool | None) -> tuple[int, ...]:
+    """The tokens before a window: those of the card, unless the user or the protocol says."""
+    bos = loaded.card.bos_id
+    if wanted and bos is None:
+        raise NexVarError(f"{loaded.card.name} has no begin token", where="--begin", fix="leave it out")
+    return () if bos is None or wanted is False else (bos,)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """``Options`` with every choice made."""
+
+    window: int
+    strand: str
+    how: scorers.How
+    left: int
+    windowing: str = "centred"
+    protocol: str | None = None
+
+    @property
+    def together(self) -> int:
+        """Bases whose variants belong in one part: a tile that one pass serves is not computed twice."""
+        one_pass = self.how.span == 0 and all(name in scorers.ONE_PASS for name in self.how.readouts)
+        return tile_step(self.window) if self.windowing == "tiled" and one_pass else 1
+
+    def settings(self) -> dict[str, str]:
+        """What else a reader of the scores must know, name -> value, for headers."""
+        found = {} if self.protocol is None else {"protocol": self.protocol}
+        if self.windowing == "tiled":
+            found["windowing"] = "tiled (not the score of a window around the variant)"
+        elif self.left != self.window // 2:
+            found["left"] = str(self.left)
+        if any(name in scorers.EMBEDDING for name in self.how.readouts):
+            found |= {"layer": self.how.layer or "last hidden", "pool": self.how.pool}
+        if self.how.begin:
+            found["begin"] = " ".join(map(str, self.how.begin))
+        if "pll" in self.how.readouts or (self.how.span and "site" in self.how.readouts):
+            found["span"] = str(self.how.span)
+        return found
+
+
+# -- sequences ----------------------------------------------------------------------------------------------------
+
+
+def score_sequences(
+    loaded: Loaded,
+    seqs: Sequence[str],
+    *,
+    batch_size: int | None = None,
+    prepend_bos: bool | None = None,
+    reduce_method: str = "mean",
+    average_reverse_complement: bool = False,
+) -> list[float]:
+    """See ``NexVar.score_sequences``."""
+    _need_causal(loaded)
+    check_list(seqs)
+    if batch_size is not None and batch_size < 1:
+        raise NexVarError(f"batch_size is {batch_size}", where="batch_size", fix="1 or more")
+    reduce_log_likelihood(0.0, 1, reduce_method)
+    bos = (loaded.card.bos_id is not None) if prepend_bos is None else prepend_bos
+    shortest = 1 if bos else 2
+    texts = [clean(loaded, seq, f"seqs[{i}]") for i, seq in enumerate(seqs)]
+    for i, text in enumerate(texts):
+        if len(text) < shortest:
+            raise NexVarError(f"{len(text)} bases", where=f"seqs[{i}]", fix=f"at least {shortest} are needed")
+    strands = [texts] + ([[other_strand(text) for text in texts]] if average_reverse_complement else [])
+    begin = [loaded.card.bos_id or 0] if bos else []
+    encoded = [
+        [*begin, *token_ids(loaded.tokenizer, text, special=False)] for strand in strands for text in strand
+    ]
+    longest = max((len(ids) for ids in encoded), default=1)
+    batch_tokens = batch_size * longest if batch_size else default_batch_tokens(loaded)
+    found = log_likelihoods(loaded, [[Member(ids)] for ids in encoded], batch_tokens=batch_tokens)
+    values = [reduce_log_likelihood(v.total, v.predictions, reduce_method) for (v,) in found]
+    n = len(seqs)
+    return [sum(values[i::n]) / len(strands) for i in range(n)]
+
+
+def _need_causal(loaded: Loaded) -> None:
+    if loaded.card.objective != "causal":
+        raise NexVarError(
+            f"{loaded.card.name} is a masked model: it has no left-to-right likelihood",
+            fix="use a causal model (`nexvar models`)",
+        )
+
+
+# -- variants -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AlleleScore:
+    """One allele: its windows (or why there are none), and readout -> (forward, reverse or None)."""
+
+    windows: Windows
+    values: dict[str, tuple[float, float | None]]
+
+    def mean(self, readout: str) -> float | None:
+        """The readout averaged over the strands that were scored."""
+        if readout not in self.values:
+            return None
+        forward, reverse = self.values[readout]
+        return forward if reverse is None else (forward + reverse) / 2
+
+
+def score_alleles(
+    loaded: Loaded,
+    items: Iterable[tuple[T, Variant]],
+    fasta: Fasta,
+    options: Resolved,
+    tally: Tally,
+    regions: Regions | None = None,
+    progress: Callable[[int], None] | None = None,
+    cache: EmbeddingCache | None = None,
+) -> Iterator[tuple[T, list[AlleleScore]]]:
+    """Score every ALT of every variant; what came with a variant comes back with its scores, in order.
+
+    regions: variants that do not start in them get the status OUTSIDE_REGIONS. progress: called after every batch
+    with how many alleles more are done. cache: of pooled embeddings, where the user wants one.
+    """
+    for part in _parts(items, fasta, options, regions):
+        everything = [w for _, windows in part for w in windows]
+        with _reported(tally, len(everything), progress):
+            scores = iter(_score_part(loaded, everything, options, tally, cache))
+        for item, windows in part:
+            yield item, list(islice(scores, len(windows)))
+
+
+@contextmanager
+def _reported(tally: Tally, alleles: int, progress: Callable[[int], None] | None) -> Iterator[None]:
+    """Turn shares of one piece's work into alleles; all of them are done at the end."""
+    done = 0
+
+    def report(share: float) -> None:
+        nonlocal done
+        more, done = int(share * alleles) - done, int(share * alleles)
+        if more and progress is not None:
+            progress(more)
+
+    tally.progress = report
+    try:
+        yield
+        report(1.0)
+    finally:
+        tally.progress = None
+
+
+def _parts(
+    items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Resolved, regions: Regions | None
+) -> Iterator[list[tuple[T, list[Windows]]]]:
+    """Pieces of about four batches, cut between positions so that alleles of one window stay together."""
+    enough = max(8, 4 * options.how.batch_tokens // options.window)
+    part: list[tuple[T, list[Windows]]] = []
+    alleles, last = 0, None
+    for item, variant in items:
+        here = variant.chrom, variant.pos // options.together
+        if alleles >= enough and here != last:
+            yield part
+            part, alleles = [], 0
+        windows = _windows(variant, fasta, options, regions)
+        part.append((item, windows))
+        alleles, last = alleles + len(windows), here
+    if part:
+        yield part
+
+
+def _windows(variant: Variant, fasta: Fasta, options: Resolved, regions: Regions | None) -> list[Windows]:
+    found = fasta.resolve(variant.chrom) if regions is not None else None
+    if regions is not None and found is not None and (found.contig, variant.pos) not in regions:
+        return [Windows(Status.OUTSIDE_REGIONS, *found)] * len(variant.alts)
+    left = tile_left(variant.pos, options.window) if options.windowing == "tiled" else options.left
+    return make_windows(fasta, variant, options.window, left=left)
+
+
+def _score_part(
+    loaded: Loaded, windows: list[Windows], options: Resolved, tally: Tally, cache: EmbeddingCache | None
+) -> list[AlleleScore]:
+    """Scores of these windows, in order; both strands go through the model together."""
+    scored = [w for w in windows if w.status.scored]
+    both = options.strand == "both"
+    same = loaded.module.rc_equivariant and options.how.pool != "last"  # the other strand's values are known, then
+    twice = both and not same
+    strands = scored + [w.reverse() for w in scored] if twice else scored
+    values = scorers.score_windows(loaded, strands, options.how, tally, cache)
+    reverse = values[len(scored) :] if twice else values
+    pairs = iter(
+        {name: (f[name], r[name] if both else None) for name in options.how.readouts}
+        for f, r in zip(values[: len(scored)], reverse, strict=True)
+    )
+    return [AlleleScore(w, next(pairs) if w.status.scored else {}) for w in windows]
+
+
+def make_circular(fasta: Fasta, named: Iterable[str], declared: Iterable[str]) -> None:
+    """Circular are: what the user names, what the VCF's header declares, and mitochondria."""
+    for name in named:
+        fasta.set_circular(name)
+    for name in (*declared, *MITO_CONTIGS):
+        found = fasta.resolve(name)
+        if found is not None and "region" not in found.rule:
+            fasta.set_circular(name)

@@ -1,0 +1,393 @@
+"""Writers of scored alleles: VCF (plain, bgzip + tabix), TSV, Parquet, tracks.py's; chosen by the file's ending.
+
+    with open_writer("out.vcf.gz", reader, provenance) as writer:
+        writer.write(record, rows)          # one row per ALT of the record, in order; every record, in order
+
+A VCF keeps its records and headers byte for byte, but for the NEXVAR_* keys, which are replaced. Everything is written
+beside the target under a temporary name and renamed when it is complete.
+"""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from nexvar.errors import NexVarError
+from nexvar.genome.bytesource import BgzfWriter
+from nexvar.genome.variants import VariantSource
+from nexvar.genome.vcf import Record
+from nexvar.genome.windows import Status
+from nexvar.runs import tracks
+from nexvar.runs.rows import ScoredAllele
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PREFIX = "NEXVAR_"
+ROW_GROUP = 10_000
+ENDINGS = (".vcf", ".vcf.gz", ".vcf.bgz", ".tsv", ".tsv.gz", ".parquet", *tracks.ENDINGS)
+TBI_MAX = 2**29  # tabix's .tbi ends here; longer chromosomes need .csi
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made the scores; goes into INFO descriptions, the command line of the header and Parquet's metadata.
+
+    extra: {name: description} of further float values per allele; each becomes ``NEXVAR_<name>``.
+    settings: {name: value} of whatever else the scores depend on (protocol, windowing, pooling).
+    """
+
+    model: str
+    revision: str = ""
+    window: int = 0
+    strand: str = ""
+    dtype: str = ""
+    readout: str = ""
+    command: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """``model=…, revision=…, window=…, strand=…, dtype=…``, without what is empty."""
+        values = {name: getattr(self, name) for name in ("model", "revision", "window", "strand", "dtype", "readout")}
+        return ", ".join(f"{name}={value}" for name, value in {**values, **self.settings}.items() if value)
+
+    def descriptions(self) -> dict[str, str]:
+        """{value name: what it means}, without the prefix."""
+        how = self.describe()
+        return {
+            "LLR": f"Score of the allele against REF, lower is less likely; {how}",
+            "LLR_FWD": f"The score on the forward strand; {how}",
+            "LLR_REV": f"The score on the reverse strand; {how}",
+            **{name: f"{text}; {how}" for name, text in self.extra.items()},
+        }
+
+
+class Writer(Protocol):
+    """What every writer does."""
+
+    def write(self, record: Record, rows: Sequence[ScoredAllele]) -> None:
+        """Add one record, with one row per ALT in order."""
+        ...
+
+
+def check_output(
+    path: str | Path, inputs: Iterable[str | Path] = (), endings: tuple[str, ...] = (*ENDINGS, "-")
+) -> None:
+    """NexVarError unless ``path`` can be written and is none of the ``inputs``: call it before the long work."""
+    if str(path) == "-" and "-" in endings:
+        return
+    path = Path(path)
+    if not path.name.endswith(endings):
+        raise NexVarError(f"no format for the ending of {path.name!r}", where=path, fix=f"use {', '.join(endings)}")
+    tracks.check_track(path)
+    if path.is_dir():
+        raise NexVarError("is a directory", where=path, fix="give a file name")
+    if not path.parent.is_dir():
+        raise NexVarError("its folder does not exist", where=path, fix=f"mkdir -p {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise NexVarError("its folder is not writable", where=path, fix="choose another place")
+    for other in inputs:
+        if str(other) != "-" and path.exists() and Path(other).exists() and path.samefile(other):
+            raise NexVarError("the output is an input", where=path, fix="choose another name")
+
+
+@contextmanager
+def open_writer(path: str | Path, reader: VariantSource, provenance: Provenance) -> Iterator[Writer]:
+    """The writer for ``path`` by its ending ("-": VCF on standard output). Nothing is left behind after an error."""
+    check_output(path)
+    if str(path) == "-":
+        yield VcfWriter(sys.stdout.buffer, reader, provenance)
+        sys.stdout.flush()
+        return
+    path = Path(path)
+    with _temporary(path) as temporary:
+        writer: VcfWriter | TsvWriter | ParquetWriter | tracks.TrackWriter
+        with _disk(path):
+            if path.suffix in tracks.ENDINGS:
+                lengths, readout = tracks.contig_lengths(reader.header), provenance.readout.split(", ")[0]
+                writer = tracks.TrackWriter(temporary, path, lengths, readout, provenance.window)
+            elif path.name.endswith(".parquet"):
+                writer = ParquetWriter(temporary, provenance)
+            elif ".tsv" in path.suffixes:
+                writer = TsvWriter(_open_sink(temporary), provenance)
+            else:
+                writer = VcfWriter(_open_sink(temporary), reader, provenance)
+        try:
+            yield _Guarded(writer, path)
+        except BaseException:
+            with suppress(OSError, ValueError):  # the file goes away, whether it can be finished or not
+                writer.close()
+            raise
+        with _disk(path):
+            writer.close()
+        if isinstance(writer, VcfWriter) and path.suffix != ".vcf":
+            _index(temporary, path, writer.highest)
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """A full disk or a lost folder, as one line."""
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot be written ({error.strerror or error})"
+        raise NexVarError(what, where=path, fix="is the disk full? is its folder still there?") from None
+
+
+@dataclass
+class _Guarded:
+    """A writer whose disk errors name the file the user asked for."""
+
+    writer: Writer
+    path: Path
+
+    def write(self, record: Record, rows: Sequence[ScoredAllele]) -> None:
+        with _disk(self.path):
+            self.writer.write(record, rows)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A hidden name beside ``path``, renamed to it at the end; removed after an error."""
+    _remove_stale(path)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    indexes = [(temporary.with_name(temporary.name + ending), Path(f"{path}{ending}")) for ending in (".tbi", ".csi")]
+    try:
+        yield temporary
+        with _disk(path):
+            for _, old in indexes if path.name.endswith((".vcf.gz", ".vcf.bgz")) else ():
+                old.unlink(missing_ok=True)  # an older run's index would not fit
+            temporary.replace(path)
+            for new, target in indexes:
+                if new.exists():
+                    new.replace(target)
+    finally:
+        for leftover in (temporary, *(new for new, _ in indexes)):
+            leftover.unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path) -> None:
+    """Delete what killed processes left of earlier attempts at ``path``."""
+    for leftover in path.parent.glob(f".*.{glob.escape(path.name)}*"):
+        owner = leftover.name[1:].partition(".")[0]
+        if owner.isdecimal() and not _is_alive(int(owner)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # where signal 0 is a Ctrl-C
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+class _Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+    def close(self) -> None: ...
+
+
+def _open_sink(path: Path) -> _Sink:
+    if path.suffix in (".vcf", ".tsv"):
+        return path.open("wb", buffering=1 << 16)
+    return BgzfWriter(path)
+
+
+def _index(temporary: Path, path: Path, highest: int) -> None:
+    import pysam
+
+    verbosity = pysam.set_verbosity(0)
+    try:
+        pysam.tabix_index(str(temporary), preset="vcf", force=True, csi=highest > TBI_MAX)
+    except OSError:
+        raise NexVarError(
+            "the records are not sorted, tabix cannot index them", where=path, fix="`bcftools sort` the input"
+        ) from None
+    finally:
+        pysam.set_verbosity(verbosity)
+
+
+def _number(row: ScoredAllele, value: float | None, missing: str) -> str:
+    if value is None:
+        return missing
+    if not math.isfinite(value):
+        raise NexVarError(
+            f"the score of {row.chrom}:{row.pos}{row.ref[:20]}>{row.alt[:20]} is {value}",
+            where=f"line {row.line_no}",
+            fix="the model's numbers overflow: try --dtype float32",
+        )
+    return f"{value:.7g}"
+
+
+def _scores(row: ScoredAllele, names: Iterable[str]) -> list[float | None]:
+    return [row.llr, row.llr_fwd, row.llr_rev, *(row.extra.get(name) for name in names)]
+
+
+class VcfWriter:
+    """The input's records with NEXVAR_* added to INFO, Number=A; see ``open_writer``."""
+
+    def __init__(self, sink: _Sink, reader: VariantSource, provenance: Provenance) -> None:
+        self.sink, self.extra = sink, tuple(provenance.extra)
+        self.keys = [PREFIX + name for name in provenance.descriptions()]
+        self.highest = 0
+        kept = (line for line in reader.header if not line.startswith((f"##INFO=<ID={PREFIX}", "##nexvar_command=")))
+        new = [_info(name, "Float", text) for name, text in provenance.descriptions().items()]
+        new.append(_info("STATUS", "String", f"What became of the allele: {', '.join(Status)}"))
+        if provenance.command:
+            new.append(f"##nexvar_command={' '.join(provenance.command.split())}")
+        self.sink.write("\n".join((*kept, *new, reader.column_line, "")).encode())
+
+    def write(self, record: Record, rows: Sequence[ScoredAllele]) -> None:
+        columns = zip(*(_scores(row, self.extra) for row in rows), strict=True)
+        added = [
+            f"{key}={','.join(_number(row, value, '.') for row, value in zip(rows, values, strict=True))}"
+            for key, values in zip(self.keys, columns, strict=True)
+        ]
+        added.append(f"{PREFIX}STATUS={','.join(row.status for row in rows)}")
+        if PREFIX in record.info:
+            kept = [item for item in record.info.split(";") if not item.startswith(PREFIX)]
+        else:
+            kept = [record.info]
+        info = ";".join([item for item in kept if item != "."] + added)
+        head = record.raw.split("\t", 7)[:7]
+        line = "\t".join([*head, info, record.rest] if record.rest else [*head, info])
+        self.highest = max(self.highest, record.pos0 + len(record.ref), record.end or 0)
+        self.sink.write(f"{line}\n".encode())
+
+    def close(self) -> None:
+        """Close the file."""
+        self.sink.close()
+
+
+def _info(name: str, kind: str, text: str) -> str:
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'##INFO=<ID={PREFIX}{name},Number=A,Type={kind},Description="{" ".join(text.split())}">'
+
+
+# Column, attribute, Arrow type. Score columns follow STATUS.
+_BEFORE = (
+    ("CHROM", "chrom", "string"),
+    ("POS", "pos", "int64"),
+    ("ID", "id", "string"),
+    ("REF", "ref", "string"),
+    ("ALT", "alt", "string"),
+    ("STATUS", "status", "string"),
+)
+_AFTER = (
+    ("CONTIG", "contig", "string"),
+    ("RULE", "rule", "string"),
+    ("WINDOW_START", "window_start", "int64"),
+    ("WINDOW_END", "window_end", "int64"),
+    ("N_FRACTION", "n_fraction", "float64"),
+    ("DETAIL", "detail", "string"),
+    ("RECORD", "record", "int64"),
+    ("ALLELE", "allele", "int64"),
+    ("LINE", "line_no", "int64"),
+)
+
+
+class TsvWriter:
+    """One line per allele, NA for what is missing; the first line names the columns (#CHROM POS ID REF ALT …)."""
+
+    def __init__(self, sink: _Sink, provenance: Provenance) -> None:
+        self.sink, self.extra = sink, tuple(provenance.extra)
+        names = [c[0] for c in _BEFORE] + list(provenance.descriptions()) + [c[0] for c in _AFTER]
+        self.sink.write(("#" + "\t".join(names) + "\n").encode())
+
+    def write(self, record: Record, rows: Sequence[ScoredAllele]) -> None:
+        for row in rows:
+            before = [str(getattr(row, attribute)) for _, attribute, _ in _BEFORE]
+            scores = [_number(row, value, "NA") for value in _scores(row, self.extra)]
+            after = [_cell(getattr(row, attribute)) for _, attribute, _ in _AFTER]
+            self.sink.write(("\t".join(before + scores + after) + "\n").encode())
+
+    def close(self) -> None:
+        """Close the file."""
+        self.sink.close()
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "NA"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+class ParquetWriter:
+    """The TSV's columns, in row groups that are written as soon as they are full."""
+
+    def __init__(self, target: Path | IO[bytes], provenance: Provenance) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.extra = tuple(provenance.extra)
+        score_names = list(provenance.descriptions())
+        fields = [pa.field(name, pa.type_for_alias(kind)) for name, _, kind in _BEFORE]
+        fields += [pa.field(name, pa.float64()) for name in score_names]
+        fields += [pa.field(name, pa.type_for_alias(kind)) for name, _, kind in _AFTER]
+        metadata = {"nexvar": provenance.describe(), "nexvar_command": provenance.command}
+        self.schema: pa.Schema = pa.schema(fields, metadata=metadata)
+        sink = str(target) if isinstance(target, Path) else target
+        self.file = pq.ParquetWriter(sink, self.schema, compression="zstd")
+        self.columns: list[list[Any]] = [[] for _ in fields]
+
+    def write(self, record: Record, rows: Sequence[ScoredAllele]) -> None:
+        for row in rows:
+            scores = _scores(row, self.extra)
+            for value in scores:
+                _number(row, value, "")
+            before = [getattr(row, attribute) for _, attribute, _ in _BEFORE[:-1]]
+            after = [getattr(row, attribute) for _, attribute, _ in _AFTER]
+            for column, value in zip(self.columns, [*before, row.status.value, *scores, *after], strict=True):
+                column.append(value)
+        if len(self.columns[0]) >= ROW_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been collected as a row group."""
+        import pyarrow as pa
+
+        if self.columns[0]:
+            arrays = [pa.array(c, type=f.type) for c, f in zip(self.columns, self.schema, strict=True)]
+            self.file.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
+            self.columns = [[] for _ in self.columns]
+
+    def close(self) -> None:
+        """Write the rest and the footer."""
+        self.flush()
+        self.file.close()
+
+
+def read_rows(path: str | Path) -> Iterator[ScoredAllele]:
+    """The rows of a Parquet file that ``ParquetWriter`` wrote, streamed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(str(path)) as file:
+            names = file.schema_arrow.names
+            expected = {name for name, _, _ in (*_BEFORE, *_AFTER)} | {"LLR", "LLR_FWD", "LLR_REV"}
+            if missing := sorted(expected - set(names)):
+                raise NexVarError(f"column {missing[0]} is missing", where=path, fix="give a table of `nexvar score`")
+            extra = [name for name in names if name not in expected]
+            attributes = [(name, attribute) for name, attribute, _ in (*_BEFORE, *_AFTER)]
+            for batch in file.iter_batches(ROW_GROUP):
+                for values in batch.to_pylist():
+                    row = {attribute: values[name] for name, attribute in attributes}
+                    row["status"] = Status(row["status"])
+                    scores = {name.lower(): values[name] for name in ("LLR", "LLR_FWD", "LLR_REV")}
+                    yield ScoredAllele(**row, **scores, extra={name: values[name] for name in extra})
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise NexVarError(f"cannot be read as Parquet ({error})", where=path, fix="write it again") from None

@@ -1,0 +1,210 @@
+"""N processes on this machine, each with the model: one per GPU, or sharing the CPU's cores.
+
+    parent:  reads the variants ── Task ──> worker 0 (cuda:0) ── scored, scored, …, Done ──> writes the part
+                                ── Task ──> worker 1 (cuda:1) ──              …
+
+A worker that dies (killed, out of memory) is replaced and its part computed again; a part that kills a second one
+stops the run. Every finished part is kept, so that the same command resumes.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from nexvar.errors import NexVarError
+from nexvar.runs.partscorer import Done, Identity, PartScorer, Progress, Setup, Task, default_threads, slim
+
+DEATHS_OF_A_PART = 2  # then it is the part's fault (or the machine's), not chance
+BETWEEN_REPORTS_S = 0.2
+RESUMES = "the finished parts are kept: the same command resumes"
+
+
+def devices_of(workers: int, device: str) -> list[str]:
+    """The device of each worker: one GPU each where there are any."""
+    if device not in ("auto", "cuda") or not torch.cuda.is_available():
+        if device.startswith("cuda:"):
+            raise NexVarError(f"{workers} workers on {device}", where="--device", fix="--device cuda: one GPU each")
+        return [device] * workers
+    count = torch.cuda.device_count()
+    if workers > count:
+        raise NexVarError(f"{workers} workers for {count} GPUs", where="--workers", fix=f"at most {count}")
+    return [f"cuda:{i}" for i in range(workers)]
+
+
+class Workers:
+    """The engine of ``--workers N``; a context manager that ends its processes."""
+
+    identity: Identity
+
+    def __init__(self, setup: Setup, workers: int) -> None:
+        self.notes: list[str] = []
+        setup = replace(setup, threads=default_threads(workers))
+        self._setups = [replace(setup, device=device) for device in devices_of(workers, setup.device)]
+        self._members: list[_Member] = []
+
+    def __enter__(self) -> Workers:
+        try:
+            self._members = [_Member(i, setup) for i, setup in enumerate(self._setups)]
+            found = [member.wait_until_ready() for member in self._members]
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        fewest = min(identity.resolved.how.batch_tokens for identity in found)  # of the GPU with the least memory
+        how = replace(found[0].resolved.how, batch_tokens=fewest)
+        self.identity = replace(found[0], resolved=replace(found[0].resolved, how=how))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for member in self._members:
+            member.end()
+
+    def run(self, tasks: Iterable[Task], progress: Progress) -> Iterator[Done]:
+        coming, again = iter(tasks), deque[Task]()
+        deaths: Counter[int] = Counter()
+        all_given = False
+        while True:
+            for member in self._members:
+                if member.is_idle and not (all_given and not again):
+                    task = again.popleft() if again else next(coming, None)
+                    if task is None:
+                        all_given = True
+                    else:
+                        member.give(task)
+            # NOTE a worker that is still loading has no task; parts that others lost may wait for it
+            if all_given and not again and not any(member.task for member in self._members):
+                return
+            busy = {member.pipe: member for member in self._members if not member.is_idle}
+            for pipe in wait(list(busy)):
+                assert isinstance(pipe, Connection)
+                member = busy[pipe]
+                try:
+                    message = member.receive()
+                except EOFError:
+                    progress(-member.reported)
+                    lost = self._replace(member)
+                    if lost is not None:
+                        deaths[lost.part.index] += 1
+                        if deaths[lost.part.index] >= DEATHS_OF_A_PART:
+                            raise NexVarError(f"{self.notes[-1]}; so did the one before it", where="--workers",
+                                              fix=f"fewer workers or --batch-tokens; {RESUMES}") from None  # fmt: skip
+                        again.append(lost)
+                    continue
+                if isinstance(message, int):
+                    progress(message)
+                elif isinstance(message, Done):
+                    yield message
+
+    def _replace(self, member: _Member) -> Task | None:
+        """Bury a worker, start another one in its place; the task it had."""
+        how = member.how_it_ended()
+        if member.identity is None:
+            raise NexVarError(f"worker {member.number} {how} while it loaded the model", where="--workers",
+                              fix=f"is there memory for {len(self._members)} of them? {RESUMES}")  # fmt: skip
+        part = f" in part {member.task.part.index}, which is computed again" if member.task else ""
+        self.notes.append(f"worker {member.number} {how}{part}")
+        self._members[member.number] = _Member(member.number, member.setup)
+        return member.task
+
+
+class _Member:
+    """One worker process, seen from the parent."""
+
+    def __init__(self, number: int, setup: Setup) -> None:
+        self.number, self.setup = number, setup
+        self.identity: Identity | None = None  # once it has loaded
+        self.task: Task | None = None
+        self.reported = 0  # alleles of the task that the progress bar has seen
+        context: Any = get_context("spawn")  # a fork would inherit threads and CUDA
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, setup), daemon=True, name=f"nexvar-{number}")
+        self.process.start()
+        theirs.close()  # so that the pipe ends with the process
+
+    @property
+    def is_idle(self) -> bool:
+        return self.identity is not None and self.task is None
+
+    def wait_until_ready(self) -> Identity:
+        try:
+            self.receive()
+        except EOFError:
+            raise NexVarError(f"worker {self.number} {self.how_it_ended()} while it loaded the model",
+                              where="--workers", fix="is there memory for all of them?") from None  # fmt: skip
+        assert self.identity is not None
+        return self.identity
+
+    def give(self, task: Task) -> None:
+        """Send a part; a worker that is gone shows when it is waited for."""
+        self.task, self.reported = task, 0
+        try:
+            self.pipe.send(replace(task, records=[slim(record) for record in task.records]))
+        except OSError:
+            return
+
+    def receive(self) -> Identity | Done | int:
+        """The next message; EOFError if the process has ended; its NexVarError if it has raised one."""
+        try:
+            message = self.pipe.recv()
+        except OSError:
+            raise EOFError from None
+        if isinstance(message, Identity):
+            self.identity = message
+        elif isinstance(message, Done):
+            self.task = None
+        elif isinstance(message, int):
+            self.reported += message
+        else:
+            what, where, fix = message
+            raise NexVarError(what, where=where, fix=fix)
+        return message
+
+    def how_it_ended(self) -> str:
+        self.process.join()
+        code = self.process.exitcode
+        return f"was killed ({signal.Signals(-code).name})" if code and code < 0 else f"ended with exit code {code}"
+
+    def end(self) -> None:
+        self.process.kill()  # it holds nothing that could be lost
+        self.process.join()
+        self.pipe.close()
+
+
+def _work(pipe: Connection, setup: Setup) -> None:
+    """A worker's life: load, then tasks until the parent's end of the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends us
+    waiting, last = 0, time.monotonic()
+
+    def report(alleles: int) -> None:
+        nonlocal waiting, last
+        waiting += alleles
+        if time.monotonic() - last > BETWEEN_REPORTS_S:
+            pipe.send(waiting)
+            waiting, last = 0, time.monotonic()
+
+    try:
+        scorer = PartScorer(setup)
+        pipe.send(scorer.identity)
+        while True:
+            task = pipe.recv()
+            done = scorer.score(task, report)
+            if waiting:
+                pipe.send(waiting)
+                waiting = 0
+            pipe.send(done)
+    except NexVarError as error:
+        pipe.send((error.what, None if error.where is None else str(error.where), error.fix))
+    except (EOFError, BrokenPipeError):
+        return  # the parent is gone

@@ -1,0 +1,184 @@
+"""``torch.save`` files -> plain containers, tensors as views of the file; nothing in them is executed.
+
+    zip (torch >= 1.6): x/data.pkl + x/data/<key>, every record stored, never compressed
+    legacy:             pickles of magic, version, system, object, storage keys; then the raw storages
+
+Formats: torch/serialization.py.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nexvar.errors import NexVarError
+from nexvar.weights.checkpoint import pickles
+from nexvar.weights.checkpoint.mapped import Bytes
+
+DTYPES = {
+    "Double": torch.float64,
+    "Float": torch.float32,
+    "Half": torch.float16,
+    "BFloat16": torch.bfloat16,
+    "Long": torch.int64,
+    "Int": torch.int32,
+    "Short": torch.int16,
+    "Char": torch.int8,
+    "Byte": torch.uint8,
+    "Bool": torch.bool,
+    "Float8_e4m3fn": torch.float8_e4m3fn,
+    "Float8_e5m2": torch.float8_e5m2,
+}
+
+
+def read(file: Bytes) -> Any:
+    """The object of a ``torch.save`` file: containers with tensors that are views, everything else inert."""
+    if file.size >= 4 and file.at(0, 4) == b"PK\x03\x04":
+        return _read_zip(file)
+    return _read_legacy(file)
+
+
+def read_bytes(content: bytes, where: str) -> Any:
+    """The same for a block of memory, which may also be a bare pickle with its storages inside."""
+    file = Bytes([content], where)
+    if content.startswith(b"PK\x03\x04"):
+        return _read_zip(file)
+    value = pickles.Machine(content, where).run()
+    if value == pickles.LEGACY_MAGIC:
+        return _read_legacy(file)
+
+    def span(storage: pickles.Storage) -> tuple[int, int]:
+        raise NexVarError(f"refused the pickle: a storage {storage.key!r} without a file", where=where)
+
+    return _Resolver(file, span).resolve(value)
+
+
+def _read_zip(file: Bytes) -> Any:
+    def refuse(what: str) -> NexVarError:
+        return NexVarError(f"refused the archive: {what}", where=file.where, fix="nothing in it was executed")
+
+    try:
+        members = zipfile.ZipFile(file).infolist()
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, struct.error) as error:
+        raise refuse(f"not a sound zip file ({error}); truncated?") from None
+    records: dict[str, zipfile.ZipInfo] = {}
+    for member in members:
+        if member.filename in records:
+            raise refuse(f"{member.filename[:80]!r} occurs twice")
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise refuse(f"{member.filename[:80]!r} is compressed, which torch never does (zip bomb?)")
+        records[member.filename] = member
+    programs = [name for name in records if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(programs) != 1:
+        raise refuse(f"{len(programs)} data.pkl records instead of 1")
+    prefix = programs[0].removesuffix("data.pkl")
+
+    def span(name: str) -> tuple[int, int]:
+        member = records.get(name)
+        if member is None:
+            raise refuse(f"no record {name[:80]!r}")
+        local = file.at(member.header_offset, 30)
+        if local[:4] != b"PK\x03\x04":
+            raise refuse(f"no record where the directory says {name[:80]!r} is")
+        names, extra = struct.unpack("<HH", local[26:30])
+        return member.header_offset + 30 + names + extra, member.file_size
+
+    if f"{prefix}byteorder" in records and file.at(*span(f"{prefix}byteorder")) != b"little":
+        raise refuse("big-endian tensors")
+    start, count = span(programs[0])
+    value = pickles.Machine(file.view(start, count), file.where).run()
+    return _Resolver(file, lambda storage: span(f"{prefix}data/{storage.key}")).resolve(value)
+
+
+def _read_legacy(file: Bytes) -> Any:
+    """torch.save before 1.6: pickles of magic, version, system, object, storage keys, then raw storages."""
+    parts, place = pickles.legacy_parts(file.view(0, file.size), file.where)
+    value, keys = parts[3], parts[4]
+    records = {storage.key: storage for storage in _storages(value)}
+    spans: dict[str, tuple[int, int]] = {}
+    for key in keys if isinstance(keys, list) else ():
+        if not isinstance(key, str) or key not in records or key in spans:
+            raise NexVarError("refused the pickle: its list of storages is wrong", where=file.where)
+        count = struct.unpack("<q", file.at(place, 8))[0]
+        dtype = records[key].dtype
+        size = count * (DTYPES[dtype].itemsize if dtype else 1)
+        spans[key] = (place + 8, size)
+        file.locate(place + 8, size)
+        place += 8 + size
+
+    def span(storage: pickles.Storage) -> tuple[int, int]:
+        if storage.key not in spans:
+            raise NexVarError(f"refused the pickle: no storage {storage.key[:80]!r}", where=file.where)
+        return spans[storage.key]
+
+    return _Resolver(file, span).resolve(value)
+
+
+def _storages(value: Any) -> Iterator[pickles.Storage]:
+    stack, seen = [value], set()
+    while stack:
+        item = stack.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            stack.extend(item)
+        elif isinstance(item, pickles.TensorRecord):
+            yield item.storage
+        elif isinstance(item, pickles.Storage):
+            yield item
+
+
+class _Resolver:
+    """TensorRecords -> tensors. ``span(storage)`` says where a storage's bytes are."""
+
+    def __init__(self, file: Bytes, span: Any) -> None:
+        self.file, self.span = file, span
+
+    def resolve(self, value: Any) -> Any:
+        """Dicts are rebuilt two levels deep (wrapper, state dict); tensors below that are not weights."""
+        if isinstance(value, dict):
+            return {k: self.shallow(v) for k, v in value.items()}
+        return self.shallow(value)
+
+    def shallow(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: self.tensor(v) if isinstance(v, pickles.TensorRecord) else v for k, v in value.items()}
+        return self.tensor(value) if isinstance(value, pickles.TensorRecord) else value
+
+    def tensor(self, record: pickles.TensorRecord) -> Tensor:
+        dtype = DTYPES[record.dtype]
+        if record.storage.embedded is not None:
+            data = _embedded_storage(record.storage.embedded, dtype, self.file.where)
+        else:
+            start, size = self.span(record.storage)
+            data = self.file.tensor(start, size // dtype.itemsize, dtype)
+        last = record.offset + sum((n - 1) * s for n, s in zip(record.shape, record.stride, strict=True))
+        elements = math.prod(record.shape)
+        # more elements than the storage holds means overlapping strides: memory out of nothing
+        if elements and (last >= data.numel() or elements > data.numel()):
+            raise NexVarError(
+                f"a tensor of shape {record.shape} at element {record.offset} does not fit its storage of "
+                f"{data.numel()} elements",
+                where=self.file.where,
+                fix="truncated? download it again",
+            )
+        if not elements:
+            return torch.empty(record.shape, dtype=dtype)
+        return data.as_strided(record.shape, record.stride, record.offset)
+
+
+def _embedded_storage(content: bytes, dtype: torch.dtype, where: object) -> Tensor:
+    """The single storage inside a ``torch.storage._load_from_bytes`` argument (a legacy file of its own)."""
+    _, place = pickles.legacy_parts(content, where)
+    file = Bytes([content], where)
+    count = struct.unpack("<q", file.at(place, 8))[0]
+    return file.tensor(place + 8, count, dtype)

@@ -1,0 +1,203 @@
+"""Files of a card from the Hugging Face hub: pinned revision, listed files only, checked, converted once.
+
+    card ─ hf_hub_download (resumes, shows progress, HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE) ─ size, sha256 ─ folder
+           torch files are rewritten as safetensors under $NEXVAR_CACHE (default ~/.cache/nexvar)
+
+Nothing downloaded is executed, and nothing in the user's caches is ever deleted: a file that is not what its card
+says stays where it is and is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nexvar.cards import Card, File
+from nexvar.errors import NexVarError
+from nexvar.weights import checkpoint
+from nexvar.weights.checkpoint import safetensors
+
+# beside the weights, where the repository has them
+SMALL_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+)
+WEIGHTS = (*checkpoint.INDEXES, *checkpoint.SINGLE)
+COMMIT = "[0-9a-f]{40}"
+LARGE = 256 * 1024 * 1024  # bytes from which hashing and converting show a progress bar
+
+
+def cache_dir() -> Path:
+    """$NEXVAR_CACHE, or ``nexvar`` in the user's cache folder."""
+    if chosen := os.environ.get("NEXVAR_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nexvar"
+
+
+def fetch(card: Card, revision: str | None = None) -> Path:
+    """The folder of the hub's cache that holds the card's files, downloaded first where they are missing.
+
+    revision: instead of the card's own; its checksums then do not apply.
+    Raises NexVarError: no such repository, gated, offline, a cut connection, a wrong size or checksum.
+    """
+    if card.repo is None:
+        raise NexVarError(f"{card.name} ships with the package", fix="there is nothing to download")
+    pinned = revision is None or revision == card.revision
+    wanted = revision or card.revision or "main"
+    listed = {file.name: file for file in card.files}
+    folder: Path | None = None
+    for name in listed or (None,):
+        path = _download(card, name, wanted) if name else _first(card, wanted)
+        folder = path.parent
+        if re.fullmatch(COMMIT, wanted) and folder.name != wanted:
+            raise NexVarError(f"the server sent revision {folder.name[:80]}, not {wanted}", where=card.repo)
+        wanted = folder.name  # a branch may move between two files
+        if pinned and name:
+            verify(listed[name], path)
+        for shard in checkpoint.shards(path) if path.name in checkpoint.INDEXES else ():
+            if shard not in listed:
+                _download(card, shard, wanted)
+    assert folder is not None
+    for name in SMALL_FILES if card.tokenizer != "byte" else SMALL_FILES[:1]:
+        if name not in listed:
+            _download(card, name, wanted, optional=True)
+    return folder
+
+
+def read_weights(card: Card, folder: Path) -> dict[str, Tensor]:
+    """The official tensors of a fetched folder. Torch files are converted once, where the disk has room for it."""
+    files = _weight_files(card, folder)
+    if all(parts[0].suffix == ".safetensors" for parts in files):
+        return checkpoint.read_files(files)
+    converted = cache_dir() / "converted" / f"{card.name}-{folder.name}.safetensors"
+    if converted.is_file():
+        return checkpoint.read([converted])
+    state = checkpoint.read_files(files)
+    size = sum(t.numel() * t.dtype.itemsize for t in state.values())
+    try:
+        converted.parent.mkdir(parents=True, exist_ok=True)
+        room = shutil.disk_usage(converted.parent).free
+    except OSError:
+        room = 0
+    if room < size + LARGE:  # the torch file serves as well, it is only slower to open
+        return state
+    with _progress("converting to safetensors", size) as bar:
+        safetensors.write(state, converted, {"format": "pt"}, progress=bar.update)
+    return checkpoint.read([converted])
+
+
+def _weight_files(card: Card, folder: Path) -> list[list[Path]]:
+    """The card's own weight files; a snapshot folder may hold others that were downloaded for other reasons."""
+    names = [file.name for file in card.files]
+    for name in names:
+        if name in checkpoint.INDEXES:
+            return [[folder / shard] for shard in checkpoint.shards(folder / name)]
+    if parts := checkpoint.group_parts(names, folder):
+        return [[folder / part for part in group] for group in parts.values()]
+    weights = [[folder / name] for name in names if name.endswith((".safetensors", ".bin", ".pt", ".ckpt"))]
+    return weights or checkpoint.find_weights(folder)
+
+
+# -- download
+
+
+def _first(card: Card, revision: str) -> Path:
+    """For cards that list no files: the first well-known weight file that the repository has."""
+    for name in WEIGHTS:
+        path = _download(card, name, revision, optional=True)
+        if path is not None:
+            return path
+    raise NexVarError(f"no weights: none of {', '.join(WEIGHTS)}", where=f"{card.repo}@{revision}")
+
+
+def _download(card: Card, name: str, revision: str, optional: bool = False) -> Any:
+    """The path of one file of the hub's cache; None where an optional one does not exist."""
+    from huggingface_hub import _CACHED_NO_EXIST, errors, hf_hub_download, try_to_load_from_cache
+
+    if re.fullmatch(COMMIT, revision):  # a commit never changes: no need to ask the server again
+        cached = try_to_load_from_cache(str(card.repo), name, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+        if cached is _CACHED_NO_EXIST and optional:
+            return None
+    network = (getattr(errors, "HTTPError", OSError), getattr(errors, "XetDownloadError", OSError))
+    where = f"{card.repo}@{revision}: {name}"
+    try:
+        path = Path(hf_hub_download(str(card.repo), name, revision=revision))
+    except errors.GatedRepoError:
+        what, fix = "the repository is gated", "accept its licence on the hub, then `hf auth login`"
+    except errors.RevisionNotFoundError:
+        what, fix = "no such revision", "give an existing one"
+    except errors.RepositoryNotFoundError:
+        what, fix = "no such repository, or it is private", "`hf auth login` if it is yours"
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+        if optional:
+            return None
+        endpoint = os.environ.get("HF_ENDPOINT", "the hub")
+        what = "not in the cache, and offline" if os.environ.get("HF_HUB_OFFLINE") else f"{endpoint} cannot be reached"
+        fix = f"run `nexvar fetch {card.name}` with a connection, or load a folder"
+    except errors.EntryNotFoundError:
+        if optional:
+            return None
+        what, fix = "the repository has no such file", "another revision?"
+    except (OSError, ValueError, *network) as error:
+        what, fix = f"the download failed ({' '.join(str(error).split())[:200]})", "run it again: it resumes"
+    else:
+        return path
+    raise NexVarError(what, where=where, fix=fix)
+
+
+# -- verify
+
+
+def verify(file: File, path: Path) -> None:
+    """Compare a file's size and sha256 with the card's; NexVarError names both. A file is hashed only once."""
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        raise NexVarError(
+            f"{size} bytes, the card says {file.size}", where=path, fix="delete it and fetch again, or give revision="
+        )
+    if file.sha256 is None:
+        return
+    stamp = cache_dir() / "verified" / file.sha256
+    seen = f"{path.resolve()} {size} {path.stat().st_mtime_ns}"
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == seen:
+        return
+    found = sha256(path)
+    if found != file.sha256:
+        raise NexVarError(
+            f"sha256 is {found}, the card says {file.sha256}",
+            where=path,
+            fix="delete it and fetch again, or give revision=",
+        )
+    try:
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(seen, encoding="utf-8")
+    except OSError:  # a read-only cache only costs hashing again
+        pass
+
+
+def sha256(path: Path) -> str:
+    """The file's checksum, 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file, _progress(f"checking {path.name}", path.stat().st_size) as bar:
+        while block := file.read(1 << 22):
+            digest.update(block)
+            bar.update(len(block))
+    return digest.hexdigest()
+
+
+def _progress(what: str, size: int) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=size, desc=what, unit="B", unit_scale=True, disable=size < LARGE)

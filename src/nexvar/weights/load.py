@@ -1,0 +1,349 @@
+"""The only door for bytes: card or folder -> files -> tensors -> convert -> strict assign -> buffers.
+
+    load("nexvar_7b")     card: config values from the card, files from the hub at a pinned revision
+    load("path/to/dir")   folder: config.json + weights + tokenizer files; nothing in it is executed
+
+``checkpoint`` reads the files, ``assemble`` builds the model, ``hub`` downloads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nexvar import cards, models, tokenizers
+from nexvar.cards import Card
+from nexvar.errors import NexVarError
+from nexvar.weights import checkpoint, offload
+from nexvar.weights import quantize as quantized
+from nexvar.weights.assemble import Put, assign, build, convert, make_config, official_config
+from nexvar.weights.checkpoint import safetensors
+from nexvar.weights.hub import cache_dir
+
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One model in memory. dtype is that of its activations; ``KEEP_FLOAT32`` parameters stay float32."""
+
+    module: Any  # an nn.Module that follows models.GenomicModel
+    tokenizer: tokenizers.Tokenizer
+    card: Card
+    device: torch.device
+    dtype: torch.dtype
+    quantize: str | None = None
+
+    @property
+    def precision(self) -> str:
+        """"bfloat16", or "bfloat16, int8" where weights are quantised."""
+        name = str(self.dtype).removeprefix("torch.")
+        return name if self.quantize is None else f"{name}, {self.quantize}"
+
+
+def load(
+    source: str | Path,
+    *,
+    architecture: str | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    weights: str | Path | None = None,
+    quantize: str | None = None,
+    device_map: str | Mapping[str, str | int | torch.device] | None = None,
+    offload_folder: str | Path | None = None,
+    allow_wrong_fp8: bool = False,
+) -> Loaded:
+    """A model from a card's name, alias or hub repository, or from a folder.
+
+    architecture: for folders whose config.json does not tell it; a file name in ``nexvar/models``.
+    device: "auto" is the first of cuda, mps, cpu that exists.
+    dtype: "auto" is the checkpoint's own.
+    revision: a hub revision instead of the card's pinned one.
+    weights: the card's official weight file (or the first of its parts) where it is already here: no download.
+    quantize: "int8", "int4" or "nf4": the architecture's large linear layers in 8 or 4 bits (``quantize.py``).
+    device_map: "auto", or {part of the model: device or "disk"}: where weights lie (``offload.py``).
+    offload_folder: for what the loader had to reorder before it could lie on disk; default: NexVar's cache.
+    allow_wrong_fp8: load 20B/40B where their FP8 numbers cannot be had (or NEXVAR_ALLOW_WRONG_FP8=1).
+    Raises NexVarError for anything wrong with the source: one line, nothing executed, nothing deleted.
+    """
+    where_to = pick_device(device)
+    folder = as_folder(source)
+    if folder is not None and weights is not None:
+        raise NexVarError("weights= goes with a model's name, not with a folder", where=folder)
+    if folder is not None:
+        opened = _open_folder(folder, architecture)
+    else:
+        named = cards.get(str(source))
+        _refuse_wrong_fp8(named, where_to, allow_wrong_fp8)
+        opened = _open_card(named, revision) if weights is None else _open_file(named, Path(weights))
+    card, where = opened.card, folder or opened.card.name
+    _refuse_wrong_fp8(card, where_to, allow_wrong_fp8)
+    wanted = _pick_dtype(dtype, card)
+    module = build(card.architecture, opened.config, where)
+    arch = models.get(card.architecture)
+    put = _putter(module, opened, quantize, device_map, offload_folder, where_to, wanted)
+    state = opened.state if opened.native else convert(arch, opened.state, opened.config, where)
+    assign(module, state, device=where_to, dtype=wanted, keep=arch.KEEP_FLOAT32, put=put, where=where)
+    tokenizer = tokenizers.make(card.tokenizer, opened.folder)
+    return Loaded(module, tokenizer, card, where_to, wanted, quantize)
+
+
+def _putter(
+    module: nn.Module,
+    opened: _Opened,
+    quantize: str | None,
+    device_map: str | Mapping[str, str | int | torch.device] | None,
+    offload_folder: str | Path | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Put | None:
+    """Who stores parameters in place of ``assign``: a quantizer, an offloader or nobody."""
+    quantizer = quantized.quantizer(quantize, opened.card.architecture, device, dtype)
+    if device_map is None:
+        if offload_folder is not None:
+            raise NexVarError("offload_folder without device_map", where="offload_folder", fix='device_map="auto"')
+        return None if quantizer is None else quantizer.put
+    if quantizer is not None:
+        raise NexVarError("quantize and device_map do not go together", fix="choose one of them")
+    device = torch.empty(0, device=device).device  # "cuda" -> "cuda:0", as device maps say it
+    if isinstance(device_map, str):
+        if device_map != "auto":
+            raise NexVarError(f"no device_map {device_map!r}", where="device_map", fix='"auto", or {part: device}')
+        sizes = {n: t.numel() * float(dtype.itemsize) for n, t in module.named_parameters()}
+        places = offload.auto(module, device, sizes)
+    else:
+        places = offload.parse(device_map, module, device)
+    folder = cache_dir() / "offload"
+    if offload_folder is not None:
+        folder = Path(offload_folder).expanduser()
+        offload.check_folder(folder)
+    return offload.Offloader(places, device, opened.state.values(), folder).put
+
+
+# -- sources
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A source before its model is built. native: the tensors have the module's own names (we wrote them)."""
+
+    card: Card
+    config: Any
+    state: dict[str, Tensor]
+    native: bool
+    folder: Path | None
+
+
+def as_folder(source: str | Path) -> Path | None:
+    """The folder that ``source`` means, or None for a name; NexVarError for a path where there is none."""
+    path = Path(source)
+    looks_like_path = isinstance(source, Path) or path.is_absolute() or str(source).startswith((".", "~"))
+    path = path.expanduser()
+    if looks_like_path or (path.is_dir() and not cards.is_known(str(source))):
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise NexVarError("this is a file", where=path, fix="give the folder that holds it and its config.json")
+        raise NexVarError("no such folder", where=path)
+    return None
+
+
+def _open_folder(folder: Path, architecture: str | None) -> _Opened:
+    """A folder that ``save`` or an official repository wrote."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise NexVarError("no config.json in this folder", where=folder)
+    checkpoint.check_inside(path)
+    values = checkpoint.read_json(path)
+    native = isinstance(values.get("architecture"), str)
+    if native:  # ours: architecture, Config fields, and a card if it was saved with one
+        described = values.pop("card", {})
+        name = values.pop("architecture")
+        config = make_config(name, values, path)
+    else:
+        name = architecture or models.infer(values)
+        if name is None:
+            raise NexVarError(
+                "config.json is of none of the known architectures",
+                where=path,
+                fix=f'give architecture="…", one of {", ".join(models.ARCHITECTURES)}',
+            )
+        config = official_config(name, values, path)
+        described = {}
+    state = checkpoint.read_folder(folder)
+    card = _folder_card(folder, str(name), config, values, described, state)
+    return _Opened(card, config, state, native, folder)
+
+
+def _folder_card(
+    folder: Path,
+    architecture: str,
+    config: Any,
+    values: dict[str, Any],
+    described: Any,
+    state: dict[str, Tensor],
+) -> Card:
+    """A card for a folder: what it says of itself, else what the architecture's released checkpoints say."""
+    family = next((c for c in cards.all_cards().values() if c.architecture == architecture), None)
+    model = models.get(architecture).Model
+    twins = (c for c in cards.all_cards().values() if c.fp8 and c.architecture == architecture)
+    twin = next((c for c in twins if make_config(architecture, c.config, c.name) == config), None)
+    known: dict[str, Any] = {
+        "tokenizer": getattr(config, "tokenizer", None) or (family.tokenizer if family else "byte"),
+        "objective": family.objective if family else "causal" if hasattr(model, "new_cache") else "masked",
+        "readout": family.readout if family else "llr",
+        "bos_id": family.bos_id if family else None,
+        "special_tokens": bool(family and family.special_tokens),
+        "context": getattr(config, "context", None) or (family.context if family else 8192),
+        "fp8": twin.fp8 if twin else None,
+        "licence": "as the folder says",
+        "citation": "",
+        "parity": "none",
+        "parity_note": "a folder, not a released checkpoint",
+        "dtype": values.get("torch_dtype") or values.get("dtype") or _common_dtype(state),
+    }
+    fields = {f.name for f in dataclasses.fields(Card)} - {"config", "files", "repo", "revision", "weights"}
+    if not isinstance(described, dict) or not set(described) <= fields:
+        raise NexVarError("the card in config.json has unknown fields", where=folder / "config.json")
+    known["window"] = min(known["context"], family.window if family else 8192)
+    known |= {"name": folder.resolve().name, "architecture": architecture, **described}
+    if known["dtype"] not in DTYPES:
+        known["dtype"] = "float32"
+    known["aliases"] = tuple(known.get("aliases", ()))
+    known.setdefault("parameters", sum(t.numel() for t in state.values() if t.is_floating_point()))
+    return Card(config=dataclasses.asdict(config), **known)
+
+
+def _common_dtype(state: dict[str, Tensor]) -> str:
+    count: dict[str, int] = {}
+    for tensor in state.values():
+        name = str(tensor.dtype).removeprefix("torch.")
+        count[name] = count.get(name, 0) + (tensor.numel() if name in DTYPES else 0)
+    return max(count, key=lambda name: count[name], default="float32")
+
+
+def _open_card(card: Card, revision: str | None) -> _Opened:
+    config = make_config(card.architecture, card.config, f"card {card.name}")
+    if card.weights is not None:
+        path = Path(str(resources.files("nexvar.cards"))) / card.weights
+        return _Opened(card, config, checkpoint.read([path]), True, path.parent)
+    from nexvar.weights import hub
+
+    folder = hub.fetch(card, revision)
+    config = compare_config(card, config, folder / "config.json")
+    return _Opened(card, config, hub.read_weights(card, folder), False, folder)
+
+
+def _open_file(card: Card, path: Path) -> _Opened:
+    """A card's official weights in a file of the user's; its config values come from the card."""
+    path = path.expanduser()
+    if not path.is_file():
+        raise NexVarError("no such file", where=path)
+    config = make_config(card.architecture, card.config, f"card {card.name}")
+    if card.config_file:
+        config = compare_config(card, config, path.parent / "config.json")
+    return _Opened(card, config, checkpoint.read(checkpoint.parts_of(path)), False, path.parent)
+
+
+def compare_config(card: Card, config: Any, path: Path) -> Any:
+    """The config to build: the card's. The downloaded config.json must agree with it; it is compared, not used.
+
+    Cards with ``config_file`` take from config.json what they do not say themselves.
+    """
+    if not path.is_file():
+        if card.config_file:
+            raise NexVarError(f"the card {card.name} needs it", where=path, fix="download it again")
+        return config
+    values = checkpoint.read_json(path)
+    name = models.infer(values)
+    if name is None:  # some repositories hold a place-holder config.json
+        if card.config_file:
+            raise NexVarError(f"this is no {card.architecture} config", where=path, fix="another revision?")
+        return config
+    theirs = official_config(name, values, path) if name == card.architecture else None
+    fields = [f.name for f in dataclasses.fields(config)] if theirs is not None else []
+    said = [f for f in fields if not card.config_file or f in card.config]
+    different = [f for f in said if getattr(theirs, f) != getattr(config, f)]
+    if theirs is None or different:
+        detail = f"architecture is {name}, the card says {card.architecture}"
+        if different:
+            detail = "; ".join(
+                f"{f} is {getattr(theirs, f)!r}, the card says {getattr(config, f)!r}" for f in different[:3]
+            )
+        raise NexVarError(
+            f"not the checkpoint the card {card.name} describes: {detail}"[:600],
+            where=path,
+            fix=f"another revision? load the folder itself: NexVar({str(path.parent)!r})",
+        )
+    return theirs if card.config_file else config
+
+
+# -- choices
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """ "auto" -> the first of cuda, mps, cpu that exists; NexVarError for one that does not."""
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        what = str(error).splitlines()[0]
+        raise NexVarError(f"no device {str(device)!r} here ({what})", where="device", fix='"auto" picks one') from error
+
+
+def _pick_dtype(dtype: str | torch.dtype, card: Card) -> torch.dtype:
+    name = card.dtype if dtype == "auto" else str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise NexVarError(f"no dtype {name!r}", where="dtype", fix="auto, float32, bfloat16 or float16")
+    return DTYPES[name]
+
+
+def _refuse_wrong_fp8(card: Card, device: torch.device, allow: bool) -> None:
+    hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) == (9, 0)
+    allow = allow or os.environ.get("NEXVAR_ALLOW_WRONG_FP8") == "1"
+    if card.fp8 == "hopper" and not hopper and not allow:
+        raise NexVarError(
+            f"{card.name} gives wrong numbers on {device}: it was trained with the FP8 accumulator of "
+            "Hopper GPUs (H100, H200), which nothing else reproduces at speed",
+            where="device",
+            fix="use such a GPU, or nexvar_7b; allow_wrong_fp8=True or NEXVAR_ALLOW_WRONG_FP8=1 loads it anyway",
+        )
+
+
+# -- saving
+
+
+def save(folder: str | Path, module: nn.Module, *, architecture: str, config: Any, card: dict[str, Any]) -> Path:
+    """Write a folder that ``load`` reads: config.json and model.safetensors, each replaced atomically.
+
+    card: what the folder says of itself, ``Card`` fields such as tokenizer, objective, context, species.
+    Tensors keep the module's names and dtypes; such a folder is loaded without ``convert``.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    safetensors.write(module.state_dict(), folder / "model.safetensors")
+    values = {"architecture": architecture, **dataclasses.asdict(config), "card": card}
+    temporary = folder / "config.json.tmp"
+    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(folder / "config.json")
+    return folder

@@ -1,0 +1,314 @@
+"""What is computed once: counted in tokens, and never at the price of another number."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from copy import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nexvar.genome.reference import Fasta, Variant
+from nexvar.genome.windows import tile_left
+from nexvar.inference import score, scorers
+from nexvar.inference.core import batching
+from nexvar.inference.core.batching import Tally
+from nexvar.inference.core.likelihood import Member, count_tokens, log_likelihoods
+from nexvar.inference.score import Options
+from nexvar.runs import jobs
+from nexvar.runs.rows import score_variants
+from nexvar.runs.table import read_rows
+from nexvar.weights.load import load
+from tiny import tiny_loaded
+from tiny_masked import tiny_masked
+
+GENOME = "".join(random.Random(2).choices("ACGT", k=4000))
+CAUSAL, MASKED, KMERS = tiny_loaded(), tiny_masked(), tiny_masked("kmer")
+
+
+@pytest.fixture(scope="module")
+def fasta(tmp_path_factory):
+    path = tmp_path_factory.mktemp("genome") / "ref.fa"
+    path.write_text(f">chr1\n{GENOME}\n")
+    return Fasta(path)
+
+
+def snv(pos):
+    return Variant("chr1", pos, GENOME[pos], tuple(b for b in "ACGT" if b != GENOME[pos]))
+
+
+def counted(loaded, variants, fasta, **options):
+    """(rows, tokens computed, tokens of one pass per window)."""
+    resolved, tally = Options(**options).resolve(loaded), Tally()
+    found = score.score_alleles(loaded, [(v, v) for v in variants], fasta, resolved, tally)
+    values = [s.mean(name) for _, scores in found for s in scores for name in resolved.how.readouts]
+    return values, tally.computed, tally.naive
+
+
+# -- masked models and embeddings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("loaded", "tokens"), [(MASKED, 60), (KMERS, 11)])
+def test_one_masked_pass_serves_all_alternatives_of_a_site(loaded, tokens, fasta):
+    _, computed, naive = counted(loaded, [snv(1000)], fasta, window=60, strand="forward", readouts=("masked_llr",))
+    assert (computed, naive) == (tokens, 6 * tokens)
+
+
+def test_all_sites_of_one_window_are_in_one_batch(fasta):
+    loaded = tiny_masked()
+    at = [snv(p) for p in range(1000, 1020)]
+    counted(loaded, at, fasta, window=80, strand="forward", readouts=("masked_llr",), windowing="tiled")
+    assert loaded.module.rows == [20]
+
+
+def test_an_unmasked_pass_serves_every_site_of_a_tile(fasta):
+    at = [snv(p) for p in range(1000, 1040)]  # one tile of 80
+    tiled = dict(window=80, strand="forward", windowing="tiled")
+    values, computed, _ = counted(MASKED, at, fasta, readouts=("unmasked_llr",), **tiled)
+    assert computed == 80
+    start = 1000 - tile_left(1000, 80)
+    ids = MASKED.tokenizer.encode(GENOME[start : start + 80]).ids
+    with torch.no_grad():
+        log_probs = MASKED.module(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    base = MASKED.tokenizer.ids
+    expected = [
+        float(log_probs[v.pos - start, base[alt]] - log_probs[v.pos - start, base[v.ref]]) for v in at for alt in v.alts
+    ]
+    assert values == pytest.approx(expected, abs=1e-5)
+
+
+def test_embeddings_compute_the_reference_once(fasta):
+    _, computed, naive = counted(MASKED, [snv(1000)], fasta, window=50, strand="forward", readouts=("cosine", "l2"))
+    assert (computed, naive) == (4 * 50, 6 * 50)
+
+
+def test_a_window_pooled_at_many_sites_runs_once(fasta):
+    at = [snv(p) for p in range(1000, 1010)]
+    options = dict(window=80, strand="forward", windowing="tiled", readouts=("l2",), pool="site+2")
+    _, computed, _ = counted(MASKED, at, fasta, **options)
+    assert computed == 80 + 30 * 80
+
+
+def test_several_readouts_of_one_kind_are_one_pass(fasta):
+    one = counted(CAUSAL, [snv(1000)], fasta, window=200, readouts=("llr",))[1]
+    assert counted(CAUSAL, [snv(1000)], fasta, window=200, readouts=scorers.LIKELIHOOD)[1] == one
+    one = counted(MASKED, [snv(1000)], fasta, window=200, readouts=("cosine",))[1]
+    assert counted(MASKED, [snv(1000)], fasta, window=200, readouts=scorers.EMBEDDING)[1] == one
+
+
+@pytest.mark.parametrize("readout", scorers.READOUTS)
+def test_nothing_to_score_is_no_error(readout, fasta):
+    loaded = CAUSAL if readout in scorers.LIKELIHOOD else MASKED
+    wrong = Variant("chr1", 100, "A" if GENOME[100] != "A" else "C", (GENOME[100],))
+    assert counted(loaded, [wrong], fasta, window=50, readouts=(readout,)) == ([None], 0, 0)
+
+
+# -- pseudo-log-likelihood ------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def slow_pll(sequence, start, end):
+    ids, mask = MASKED.tokenizer.encode(sequence).ids, MASKED.tokenizer.mask_id
+    total = 0.0
+    for i in range(start, end):
+        hidden = [*ids[:i], mask, *ids[i + 1 :]]
+        total += float(MASKED.module(torch.tensor([hidden])).logits[0, i].double().log_softmax(-1)[ids[i]])
+    return total
+
+
+@pytest.mark.parametrize(("ref", "alt"), [(1, "GG"), (3, "T"), (1, "ACGTA"), (4, "ACGT")])
+@pytest.mark.parametrize("span", [0, 3])
+def test_pll_is_its_definition(ref, alt, span, fasta):
+    pos, size = 1500, 40
+    allele = GENOME[pos : pos + ref]
+    if allele == alt or allele[0] == alt[0]:
+        alt = ("C" if allele[0] != "C" else "A") + alt[1:]
+    (row,) = score_variants(
+        MASKED, [Variant("chr1", pos, allele, (alt,))], fasta,
+        Options(window=size, strand="forward", readouts=("pll",), span=span),
+    )  # fmt: skip
+    before, after = GENOME[pos - 20 : pos], GENOME[pos + ref : pos + 100]
+    ref_seq, alt_seq = (before + allele + after)[:size], (before + alt + after)[:size]
+    expected = slow_pll(alt_seq, 20 - span, 20 + len(alt) + span) - slow_pll(ref_seq, 20 - span, 20 + ref + span)
+    assert row.llr == pytest.approx(expected, abs=1e-4)
+
+
+# -- the site and what stands behind it -----------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def slow_site(sequence, start, end):
+    log_probs = CAUSAL.module(torch.tensor([list(sequence.encode())])).logits[0].double().log_softmax(-1)
+    return sum(float(log_probs[i - 1, ord(sequence[i])]) for i in range(start, end))
+
+
+@pytest.mark.parametrize("readouts", [("site",), ("site", "llr")])
+@pytest.mark.parametrize(("ref", "alt"), [(1, "G"), (1, "GG"), (3, "T"), (1, "ACGTA"), (4, "ACGT")])
+@pytest.mark.parametrize("span", [0, 3, 400])
+def test_site_is_the_allele_and_the_span_behind_it(ref, alt, span, readouts, fasta):
+    pos, size = 1500, 40
+    allele = GENOME[pos : pos + ref]
+    if allele == alt or allele[0] == alt[0]:
+        alt = ("C" if allele[0] != "C" else "A") + alt[1:]
+    options = Options(window=size, strand="forward", readouts=readouts, span=span)
+    (row,) = score_variants(CAUSAL, [Variant("chr1", pos, allele, (alt,))], fasta, options)
+    before, after = GENOME[pos - 20 : pos], GENOME[pos + ref : pos + 100]
+    ref_seq, alt_seq = (before + allele + after)[:size], (before + alt + after)[:size]
+    behind = min(span, 20 - ref, 20 - len(alt))
+    expected = slow_site(alt_seq, 20, 20 + len(alt) + behind) - slow_site(ref_seq, 20, 20 + ref + behind)
+    value = row.llr if readouts == ("site",) else row.extra["SITE"]
+    assert value == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("readouts", list(itertools.permutations(["llr", "site", "llr_sum"])))
+def test_every_readout_has_a_column_whatever_their_order(readouts, fasta):
+    (row,) = score_variants(
+        CAUSAL, [replace(snv(1000), alts=snv(1000).alts[:1])], fasta, Options(window=50, readouts=readouts)
+    )
+    alone = {
+        name: next(score_variants(CAUSAL, [snv(1000)], fasta, Options(window=50, readouts=(name,)))).llr
+        for name in readouts
+    }
+    assert {"llr": row.llr, "site": row.extra["SITE"], "llr_sum": row.extra["LLR_SUM"]} == pytest.approx(alone)
+
+
+def test_nothing_behind_the_span_is_computed(fasta):
+    _, computed, _ = counted(CAUSAL, [snv(1000)], fasta, window=400, strand="forward", readouts=("site",), span=30)
+    assert computed == 200 + 4 * 31
+
+
+# -- tiles ----------------------------------------------------------------------------------------------------------
+
+
+def likelihood(sequence):
+    ids = list(sequence.encode())
+    with torch.no_grad():
+        log_probs = CAUSAL.module(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    return [float(log_probs[t - 1, ids[t]]) for t in range(1, len(ids))]
+
+
+@given(st.lists(st.integers(300, 3600), min_size=1, max_size=6), st.integers(1, 4000))
+def test_a_tiled_score_is_that_of_the_window_of_its_tile(tmp_path_factory, positions, batch):
+    path = tmp_path_factory.mktemp("f") / "ref.fa"
+    path.write_text(f">chr1\n{GENOME}\n")
+    variants = [snv(p) for p in sorted(positions)]
+    values, _, _ = counted(
+        CAUSAL, variants, Fasta(path), window=400, strand="forward", windowing="tiled", batch_tokens=batch,
+        readouts=("llr_sum", "site"),
+    )  # fmt: skip
+    expected = []
+    for v in variants:
+        start = v.pos - (100 + v.pos % 200)
+        ref, at = GENOME[start : start + 400], v.pos - start
+        of_ref = likelihood(ref)
+        for alt in v.alts:
+            of_alt = likelihood(ref[:at] + alt + ref[at + 1 :])
+            expected += [sum(of_alt) - sum(of_ref), of_alt[at - 1] - of_ref[at - 1]]
+    assert values == pytest.approx(expected, abs=5e-5)
+
+
+def test_a_tile_branches_from_one_trunk(fasta):
+    at = [snv(p) for p in range(1000, 1200)]  # one tile of 400: 1000 is a multiple of its step
+    tiled = dict(window=400, strand="forward", windowing="tiled", batch_tokens=65_536)
+    _, computed, naive = counted(CAUSAL, at, fasta, **tiled)
+    assert naive == 400 * 601
+    # the trunk once; each alternative from a branch point at most 63 bases before it
+    exact = 400 + 3 * sum(400 - (100 + i) for i in range(200))
+    assert exact <= computed <= exact + 600 * 63
+    assert computed < 0.6 * naive
+
+
+@pytest.mark.parametrize("strand", ["forward", "both"])
+def test_the_site_ratio_of_a_region_is_one_pass_for_each_tile_and_strand(fasta, tmp_path, strand):
+    """2,000 bases are 10 tiles of window 400; a pass ends with the last base that is asked for."""
+    out = tmp_path / "out.parquet"
+    summary = jobs.score_file(
+        None, fasta.path, out, model=tiny_loaded(), saturate="chr1:1,001-3,000", progress=False,
+        options=Options(window=400, windowing="tiled", readouts=("site",), strand=strand),
+    )  # fmt: skip
+    strands = 1 if strand == "forward" else 2
+    assert summary.scored == 6000
+    assert summary.tally.computed <= strands * 10 * 400
+    rows = list(read_rows(out))
+    assert all(row.llr is None and row.extra["SITE_TILED"] is not None for row in rows)
+    (alone,) = list(score_variants(
+        CAUSAL, [Variant("chr1", rows[1234].pos - 1, rows[1234].ref, (rows[1234].alt,))], fasta,
+        Options(window=400, windowing="tiled", readouts=("site",), strand=strand, share=False, batch_tokens=1),
+    ))  # fmt: skip
+    assert rows[1234].extra["SITE_TILED"] == pytest.approx(alone.extra["SITE_TILED"], abs=1e-6)
+
+
+def test_tiled_scores_are_labelled_in_every_output(fasta, tmp_path):
+    vcf, table = tmp_path / "out.vcf", tmp_path / "out.tsv"
+    jobs.score_file(
+        None, fasta.path, [vcf, table], model=tiny_loaded(), saturate="chr1:1,001-1,003", progress=False,
+        options=Options(window=400, windowing="tiled"),
+    )  # fmt: skip
+    text = vcf.read_text()
+    assert "NEXVAR_LLR_TILED=" in text and "windowing=tiled (not the score of a window around the variant)" in text
+    assert all(";NEXVAR_LLR=.,.,." in f";{line.split()[7]}" for line in text.splitlines() if line[0] != "#")
+    names = table.read_text().splitlines()[0].split("\t")
+    assert "LLR_TILED" in names and "LLR_TILED_REV" in names
+
+
+@example(0, [(70, 3), (200, 1), (210, 1), (10, 2)], 1)
+@given(st.integers(0, 3), st.lists(st.tuples(st.integers(0, 299), st.integers(1, 30)), min_size=1, max_size=8),
+       st.integers(1, 3000))  # fmt: skip
+def test_members_that_leave_the_first_anywhere_get_their_own_value(seed, leaves, batch):
+    base = random.Random(seed).choices(b"ACGT", k=300)
+    family = [Member(base, (1, 150, 300))]
+    for at, more in leaves:
+        ids = [*base[:at], *[78] * more, *base[at + 1 :]]
+        family.append(Member(ids, (at + more, len(ids))))
+    tally = Tally()
+    found = log_likelihoods(CAUSAL, [family], batch_tokens=batch, tally=tally)[0]
+    planned = count_tokens([family])
+    assert planned.naive == tally.naive
+    assert planned.computed <= tally.computed <= planned.computed + 29 * len(family)  # lengths differ by up to 29
+    for member, value in zip(family, found, strict=True):
+        of = likelihood(bytes(member.ids).decode())
+        assert value.total == pytest.approx(sum(of), rel=1e-5)
+        assert value.until == pytest.approx([sum(of[: end - 1]) for end in member.ends], rel=1e-5, abs=1e-4)
+
+
+def test_a_repeat_does_not_move_the_site(fasta):
+    """An inserted copy of what follows: the windows differ only far behind the site."""
+    pos = 1700
+    ref = GENOME[pos]
+    alt = ref + GENOME[pos + 1 : pos + 6]
+    (row,) = score_variants(
+        CAUSAL, [Variant("chr1", pos, ref, (alt,))], fasta, Options(window=300, strand="forward", readouts=("site",))
+    )
+    before = GENOME[pos - 150 : pos]
+    expected = sum(likelihood(before + alt)) - sum(likelihood(before + ref))
+    assert row.llr == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["mean", "max", "last", "site", "site+3", "flat"])
+def test_an_equivariant_model_gets_the_other_strand_right(pool, fasta, golden):
+    """Caduceus-PS runs once where the other strand must be the same, and twice where pooling looks at one end."""
+    loaded = load(golden / "caduceus_ps_tiny", device="cpu")
+    options = Options(window=60, readouts=("cosine", "l1", "masked_llr"), pool=pool)
+    (row, *_) = score_variants(loaded, [snv(1000)], fasta, options)
+    alone = replace(loaded, module=copy(loaded.module))
+    alone.module.rc_equivariant = False
+    (twice, *_) = score_variants(alone, [snv(1000)], fasta, options)
+    assert row.llr_rev == pytest.approx(twice.llr_rev, abs=1e-5)
+    for name, value in twice.extra.items():
+        assert row.extra[name] == pytest.approx(value, abs=1e-5), name
+
+
+def test_a_resumed_run_keeps_its_batches_when_memory_changed(fasta, tmp_path, monkeypatch):
+    def run(out, free, **options):
+        monkeypatch.setattr(batching.machine, "free_memory", lambda device: free)
+        region = dict(saturate="chr1:501-620", progress=False, options=Options(window=64), **options)
+        return jobs.score_file(None, fasta.path, tmp_path / out, model=tiny_loaded(), **region)
+
+    run("whole.tsv", 1 << 40)
+    run("out.tsv", 1 << 40, shard=(1, 2))
+    run("out.tsv", 1 << 22)
+    assert (tmp_path / "out.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()

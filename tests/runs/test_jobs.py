@@ -1,0 +1,173 @@
+"""A run that is interrupted or cut into shards: nothing lost, nothing doubled, the same bytes (see test_faults.py)."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from nexvar.errors import NexVarError
+from nexvar.inference.score import Options
+from nexvar.runs import jobs, plan
+from nexvar.runs.rows import score_variants
+from nexvar.runs.table import read_rows
+from tiny import tiny_loaded
+
+GENOME = "".join(random.Random(7).choices("ACGT", k=4000))
+OPTIONS = Options(window=64)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(plan, "PART_TOKENS", 30 * 64)
+
+
+@pytest.fixture
+def files(tmp_path):
+    fasta, vcf = tmp_path / "ref.fa", tmp_path / "in.vcf"
+    fasta.write_text(f">chr1\n{GENOME}\n")
+    lines = [
+        f"chr1\t{pos + 1}\t.\t{GENOME[pos]}\t{','.join('ACGT'.replace(GENOME[pos], ''))}\t.\t.\t.\n"
+        for pos in range(100, 400)
+    ]
+    header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    vcf.write_text(header + "".join(lines))
+    return vcf, fasta
+
+
+def run(files, out, loaded=None, **options):
+    given = {"model": loaded or tiny_loaded(), "options": OPTIONS, "progress": False, **options}
+    return jobs.score_file(*files, out, **given)
+
+
+class StopAfter:
+    """A model that is interrupted in its n-th forward."""
+
+    def __init__(self, n: int) -> None:
+        self.loaded, self.left = tiny_loaded(), n
+        forward = self.loaded.module.forward
+
+        def counting(*args, **kwargs):
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            return forward(*args, **kwargs)
+
+        self.loaded.module.forward = counting
+
+
+@pytest.mark.parametrize("stop", [0, 1, 5, 9])
+def test_an_interrupted_run_resumes_to_the_same_bytes(files, tmp_path, stop):
+    whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
+    run(files, whole)
+    with pytest.raises(KeyboardInterrupt):
+        run(files, out, StopAfter(stop).loaded)
+    assert not out.exists()
+    kept = len(list(Path(f"{out}.parts").glob("part-*.parquet")))
+    loaded = tiny_loaded()
+    run(files, out, loaded)
+    assert out.read_bytes() == whole.read_bytes()
+    assert not Path(f"{out}.parts").exists()
+    if kept:
+        fresh = tiny_loaded()
+        run(files, tmp_path / "again.parquet", fresh)
+        assert loaded.module.tokens < fresh.module.tokens
+
+
+@pytest.mark.parametrize("shards", [1, 3, 4])
+def test_shards_in_any_order_merge_to_the_same_bytes(files, tmp_path, shards):
+    whole, out = tmp_path / "whole.vcf.gz", tmp_path / "out.vcf.gz"
+    run(files, whole)
+    for i in random.Random(0).sample(range(1, shards + 1), shards):
+        run(files, out, shard=(i, shards))
+    summary = jobs.merge(out)
+    assert summary.alleles == summary.scored == 900
+    assert out.read_bytes() == whole.read_bytes()
+    assert Path(f"{out}.tbi").exists()
+
+
+def test_saturation_is_every_snv_of_a_region(files, tmp_path):
+    out = tmp_path / "out.parquet"
+    summary = jobs.score_file(
+        None, files[1], out, model=tiny_loaded(), options=OPTIONS, saturate="1:1,001-1,020", progress=False
+    )
+    assert summary.scored == 60
+    rows = list(read_rows(out))
+    assert [row.pos for row in rows[::3]] == list(range(1001, 1021))
+    assert all(row.ref == GENOME[row.pos - 1] != row.alt for row in rows)
+    (same,) = list(score_variants(tiny_loaded(), [f"chr1:{rows[7].pos}{rows[7].ref}>{rows[7].alt}"], files[1], OPTIONS))
+    assert same.llr == pytest.approx(rows[7].llr, abs=1e-6)
+
+
+@pytest.mark.parametrize("region", ["chr1:0-5", "chr1:20-10", "chr7:1-5", "nonsense", "chr1:1-99999"])
+def test_bad_regions_are_one_line(files, tmp_path, region):
+    with pytest.raises(NexVarError):
+        jobs.score_file(None, files[1], tmp_path / "o.tsv", model=tiny_loaded(), options=OPTIONS, saturate=region)
+
+
+def test_merge_says_what_is_missing(files, tmp_path):
+    out = tmp_path / "out.tsv"
+    run(files, out, shard=(2, 3))
+    with pytest.raises(NexVarError, match="part-000000.parquet"):
+        jobs.merge(out)
+    with pytest.raises(NexVarError, match="no unfinished run"):
+        jobs.merge(tmp_path / "other.tsv")
+
+
+def change_vcf(vcf, fasta):
+    vcf.write_text(vcf.read_text().replace("\t.\t.\t.\n", "\t.\t.\tDP=1\n", 1))
+
+
+def change_fasta(vcf, fasta):
+    fasta.write_text(f">chr1\n{GENOME[:3000]}{GENOME[3000:][::-1]}\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "says"),
+    [
+        (change_vcf, {}, "variants"),
+        (change_fasta, {}, "genome"),
+        (None, {"options": Options(window=66)}, "options"),
+        (None, {"loaded": tiny_loaded(seed=1)}, "model"),
+    ],
+)
+def test_a_changed_input_refuses_to_resume(files, tmp_path, change, options, says):
+    out = tmp_path / "out.vcf"
+    run(files, out, shard=(1, 2))
+    if change:
+        change(*files)
+    with pytest.raises(NexVarError, match=f"changed: {says}"):
+        run(files, out, **options)
+
+
+def test_a_damaged_manifest_is_one_line(files, tmp_path):
+    out = tmp_path / "out.vcf"
+    run(files, out, shard=(1, 2))
+    Path(f"{out}.parts/manifest.json").write_text("{")
+    with pytest.raises(NexVarError, match="manifest is damaged"):
+        run(files, out)
+
+
+def test_standard_output_keeps_no_parts(files, tmp_path, capfdbinary, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    summary = run(files, "-")
+    assert summary.scored == 900
+    assert capfdbinary.readouterr().out.count(b"NEXVAR_LLR=") == 300
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_variants_on_the_command_line_score_as_from_a_file(files, tmp_path):
+    vcf, fasta = files
+    run(files, tmp_path / "file.tsv")
+    typed = [f"chr1:{pos}{GENOME[pos - 1]}>{alt}" for pos in (101, 102) for alt in "ACGT".replace(GENOME[pos - 1], "")]
+    run((typed, fasta), tmp_path / "typed.tsv")
+    scores = [[line.split("\t")[:15] for line in (tmp_path / name).read_text().splitlines() if line[0] != "#"]
+              for name in ("file.tsv", "typed.tsv")]  # fmt: skip
+    assert scores[1] == scores[0][: len(typed)]
+
+
+@pytest.mark.parametrize(("vcf", "variants", "says"), [(None, None, "no variants"), (Path("x"), ["a"], "twice")])
+def test_variants_come_from_one_place(vcf, variants, says):
+    with pytest.raises(NexVarError, match=says):
+        jobs.one_source(vcf, variants)

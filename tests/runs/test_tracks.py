@@ -1,0 +1,111 @@
+"""bigWig tracks and logos hold the scores of the table beside them."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from nexvar.errors import NexVarError
+from nexvar.inference.score import Options
+from nexvar.runs import jobs, tracks
+from nexvar.runs.table import read_rows
+from tiny import tiny_loaded
+from tiny_masked import tiny_masked
+
+GENOME = "".join(random.Random(4).choices("ACGT", k=3000))
+pybigtools = pytest.importorskip("pybigtools", reason="pip install 'nexvar[tracks]'")
+
+
+@pytest.fixture
+def fasta(tmp_path):
+    path = tmp_path / "ref.fa"
+    path.write_text(f">chr1\n{GENOME}\n>chr2\n{GENOME[::-1]}\n")
+    return path
+
+
+def saturate(fasta, outputs, region="chr1:1,001-1,120", loaded=None, **options):
+    given = Options(window=64, strand="forward", **options)
+    return jobs.score_file(
+        None, fasta, outputs, model=loaded or tiny_loaded(), saturate=region, options=given, progress=False
+    )
+
+
+def values(path, start=1000, end=1120):
+    return pybigtools.open(str(path)).values("chr1", start, end, fillna=0)
+
+
+def by_position(rows):
+    """(N, 4): scores of A, C, G, T, 0 for the reference."""
+    found = np.zeros((len(rows) // 3, 4))
+    for i, row in enumerate(rows):
+        found[i // 3, "ACGT".index(row.alt)] = row.llr
+    return found
+
+
+def test_a_bigwig_is_the_largest_effect_at_each_base(fasta, tmp_path):
+    saturate(fasta, [tmp_path / "out.parquet", tmp_path / "out.bw"])
+    scores = by_position(list(read_rows(tmp_path / "out.parquet")))
+    np.testing.assert_allclose(values(tmp_path / "out.bw"), np.abs(scores).max(1), rtol=1e-5)
+    reader = pybigtools.open(str(tmp_path / "out.bw"))
+    assert reader.chroms() == {"chr1": 3000}
+    assert reader.info()["summary"]["basesCovered"] == 120
+
+
+@pytest.mark.parametrize(("readout", "factor"), [("site", 1), ("llr", 64)])
+def test_the_tracks_of_the_bases_are_the_heights_of_a_logo(fasta, tmp_path, readout, factor):
+    paths = [tmp_path / f"out.{base}.bw" for base in "ACGT"]
+    saturate(fasta, [tmp_path / "out.parquet", *paths], readouts=(readout,))
+    ratios = by_position(list(read_rows(tmp_path / "out.parquet"))) * factor
+    p = np.exp(ratios) / np.exp(ratios).sum(1, keepdims=True)
+    bits = p * (2 + (p * np.log2(p)).sum(1, keepdims=True))
+    np.testing.assert_allclose(np.stack([values(path) for path in paths], 1), bits, rtol=1e-4, atol=1e-6)
+
+
+def test_distances_stand_at_the_reference_base(fasta, tmp_path):
+    paths = [tmp_path / f"out.{base}.bw" for base in "ACGT"]
+    table = tmp_path / "out.parquet"
+    saturate(fasta, [table, *paths], loaded=tiny_masked(), readouts=("l2",))
+    found = np.stack([values(path) for path in paths], 1)
+    mean = np.array([row.extra["L2"] for row in read_rows(table)]).reshape(-1, 3).mean(1)
+    expected = np.zeros((120, 4))
+    expected[np.arange(120), ["ACGT".index(base) for base in GENOME[1000:1120]]] = mean
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_logo_is_drawn(fasta, tmp_path):
+    image = pytest.importorskip("matplotlib.image")
+    saturate(fasta, tmp_path / "out.png", readouts=("site",))
+    pixels = image.imread(tmp_path / "out.png")[..., :3].reshape(-1, 3)
+    for base in "ACGT":  # every letter is somewhere, in its colour
+        colour = np.array([int(tracks.COLOURS[base][i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        assert (np.abs(pixels - colour).max(1) < 0.01).sum() > 50
+
+
+def test_sparse_variants_of_several_contigs_keep_their_places(fasta, tmp_path):
+    vcf, out = tmp_path / "in.vcf", tmp_path / "out.bw"
+    lines = [f"{c}\t{p}\t.\t{g[p - 1]}\t{'A' if g[p - 1] != 'A' else 'C'}\t.\t.\t.\n"
+             for c, g in (("chr1", GENOME), ("chr2", GENOME[::-1])) for p in (100, 103)]  # fmt: skip
+    lines.insert(1, f"chr1\t101\t.\t{GENOME[100]}\t{GENOME[100]}TT\t.\t.\t.\n")  # an insertion has no place
+    vcf.write_text("##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n" + "".join(lines))
+    jobs.score_file(vcf, fasta, out, model=tiny_loaded(), options=Options(window=64), progress=False)
+    reader = pybigtools.open(str(out))
+    for chrom in ("chr1", "chr2"):
+        assert [(a, b) for a, b, _ in reader.records(chrom, 0, 103)] == [(99, 100), (102, 103)]
+
+
+def test_what_cannot_be_drawn_is_one_line(fasta, tmp_path, monkeypatch):
+    with pytest.raises(NexVarError, match="a logo of 2,500 positions"):
+        saturate(fasta, tmp_path / "out.png", region="chr1:1-2500")
+    vcf = tmp_path / "in.vcf"
+    vcf.write_text(
+        "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+        f"chr1\t101\t.\t{GENOME[100]}\t{GENOME[100]}TT\t.\t.\t.\n"
+    )
+    with pytest.raises(NexVarError, match="the track would be empty"):
+        jobs.score_file(vcf, fasta, tmp_path / "out.bw", model=tiny_loaded(), options=Options(window=64))
+    assert not (tmp_path / "out.bw").exists()
+    monkeypatch.setattr(tracks, "find_spec", lambda name: None)
+    with pytest.raises(NexVarError, match=r"pybigtools is not installed.*nexvar\[tracks\]"):
+        saturate(fasta, tmp_path / "out.bw")

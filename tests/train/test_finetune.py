@@ -1,0 +1,268 @@
+"""Going on from a checkpoint: on a corpus, on labelled sequences, with all weights, LoRA, or a head alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nexvar import NexVar
+from nexvar.errors import NexVarError
+from nexvar.train import Predictor, pretrain, task
+from nexvar.train.loop import Run
+from nexvar.train.recipe import read
+from nexvar.weights.load import load
+from places import GOLDEN, RECIPES
+
+ARCHITECTURES = {
+    "caduceus_ph_tiny": "masked", "caduceus_ps_tiny": "masked", "dnabert2_tiny": "masked", "genos_tiny": "causal",
+    "hyenadna_tiny": "causal", "nt_v1_tiny": "masked", "nt_v2_tiny": "masked", "ntv3_pre_tiny": "masked",
+    "ntv3_post_tiny": "masked", "sh1_a": "causal", "sh2_a": "causal",
+}  # fmt: skip
+RUN = """
+[optimizer]
+adam_lr = {rate}
+[schedule]
+steps = {steps}
+warmup = 1
+[run]
+out = "{out}"
+batch = {batch}
+micro_batch = {batch}
+bf16 = false
+log_every = 5
+"""
+CORPUS = """
+[model]
+init = "{init}"
+[data]
+files = ["{data}"]
+length = 64
+holdout = 1
+[objective]
+kind = "{kind}"
+"""
+TASK = """
+[model]
+init = "{init}"
+[task]
+file = "{data}"
+"""
+
+
+def random_dna(rng: np.random.Generator, gc: float, length: int = 48) -> str:
+    p = [(1 - gc) / 2, gc / 2, gc / 2, (1 - gc) / 2]
+    return "".join(rng.choice(list("ACGT"), p=p, size=length))
+
+
+def recipe(tmp_path: Path, text: str, *, steps: int = 3, rate: float = 1e-3, batch: int = 4, **values: object) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text.format(**values) + RUN.format(out=tmp_path / "run", steps=steps, rate=rate, batch=batch))
+    return path
+
+
+@pytest.fixture
+def fasta(tmp_path: Path) -> Path:
+    rng, path = np.random.default_rng(0), tmp_path / "g.fa"
+    path.write_text("".join(f">Genus{i}_a\n{random_dna(rng, 0.5, 200)}\n" for i in range(4)))
+    return path
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """240 sequences; GC-rich ones are labelled so. One occurs twice."""
+    rng, path = np.random.default_rng(1), tmp_path / "labelled.tsv"
+    rows = [(random_dna(rng, gc), name) for gc, name in ((0.25, "poor"), (0.75, "rich")) for _ in range(120)]
+    path.write_text("sequence\tlabel\n" + "".join(f"{s}\t{label}\n" for s, label in [*rows, rows[0]]))
+    return path
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_goes_on_from_its_checkpoint(tmp_path: Path, fasta: Path, name: str) -> None:
+    path = recipe(tmp_path, CORPUS, init=GOLDEN / name, data=fasta, kind=ARCHITECTURES[name])
+    run, before = Run(read(path)), load(GOLDEN / name, dtype="float32", device="cpu")
+    ids = torch.tensor([before.tokenizer.encode("ACGTTGCA" * 16, special=False).ids])
+    with torch.no_grad():
+        torch.testing.assert_close(run.model.eval()(ids).logits, before.module(ids).logits)
+    run.model.train()
+    for _ in range(2):
+        assert math.isfinite(run.train_step()[0])
+    assert 0 < run.evaluate()["held_out_bits"] < math.inf
+    run.save()
+    after = NexVar(tmp_path / "run/model", device="cpu")
+    with torch.no_grad():
+        trained = run.model.eval()(ids).logits
+        torch.testing.assert_close(after.model(ids).logits, trained)
+        assert not torch.allclose(before.module(ids).logits, trained)
+    assert after.card.objective == ARCHITECTURES[name] and after.card.tokenizer == before.card.tokenizer
+    assert after.tokenizer.tokenize("ACGTACGTACGT") == before.tokenizer.tokenize("ACGTACGTACGT")
+
+
+def test_a_masked_model_is_not_trained_to_say_what_it_sees(tmp_path: Path, fasta: Path) -> None:
+    with pytest.raises(NexVarError, match='reads both ways.*kind = "masked"'):
+        Run(read(recipe(tmp_path, CORPUS, init=GOLDEN / "nt_v2_tiny", data=fasta, kind="causal")))
+
+
+@pytest.mark.parametrize("name", ["sh2_a", "genos_tiny", "ntv3_pre_tiny"])
+@pytest.mark.parametrize("how", ["all", "lora", "freeze"])
+def test_a_label_is_learned_and_the_folder_predicts(tmp_path: Path, labelled: Path, name: str, how: str) -> None:
+    text = TASK + ("freeze = true\n" if how == "freeze" else "")
+    text = text.replace("[task]", "lora = 4\n[task]") if how == "lora" else text
+    path = recipe(tmp_path, text, init=GOLDEN / name, data=labelled, steps=40, rate=2e-2, batch=16)
+    path.write_text(path.read_text().replace("log_every", "eval_every = 40\nlog_every"))
+    run = Run(read(path))
+    texts, held = task.read_rows(run.recipe.task, run.start.loaded, 0).texts, run.source.held_out
+    assert not {texts[i] for i in held} & {texts[i] for i in run.source.train}  # equal sequences stay together
+    folder = pretrain(path)
+    rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert next(r for r in rows if "auroc" in r)["auroc"] > 0.95
+    rng = np.random.default_rng(7)
+    said = Predictor(folder, "cpu").predict([random_dna(rng, 0.2, 40), random_dna(rng, 0.8, 44)])
+    assert [row["label"] for row in said] == ["poor", "rich"]
+    assert said[0]["poor"] + said[0]["rich"] == pytest.approx(1)
+    before, after = load(GOLDEN / name, dtype="float32").module, NexVar(folder, device="cpu").model
+    changed = {n for n, p in after.named_parameters() if not torch.equal(p, before.get_parameter(n))}
+    assert bool(changed) == (how != "freeze")
+    if how == "lora":
+        assert all(n.endswith("weight") and after.get_parameter(n).ndim == 2 for n in changed)
+
+
+def test_a_number_is_learned(tmp_path: Path) -> None:
+    rng, path = np.random.default_rng(2), tmp_path / "values.tsv"
+    rows = [(s, 10 + 3 * (s.count("G") + s.count("C"))) for s in (random_dna(rng, gc) for gc in rng.random(200))]
+    split = ["train"] * 150 + ["test"] * 50
+    path.write_text(
+        "sequence\tlabel\tsplit\n" + "".join(f"{s}\t{v}\t{w}\n" for (s, v), w in zip(rows, split, strict=True))
+    )
+    text = TASK + 'kind = "regression"\n'
+    run_file = recipe(tmp_path, text, init=GOLDEN / "sh2_a", data=path, steps=60, rate=1e-2, batch=16)
+    run = Run(read(run_file))
+    assert run.source.counts == {"train": 150, "held_out": 50}
+    for _ in range(60):
+        run.train_step()
+    assert run.evaluate()["spearman"] > 0.9
+    run.save()
+    said = [row["value"] for row in Predictor(tmp_path / "run/model", "cpu").predict([s for s, _ in rows[150:]])]
+    assert np.abs(np.array(said) - [v for _, v in rows[150:]]).mean() < 15
+
+
+def test_a_resumed_task_is_the_same_run(tmp_path: Path, labelled: Path) -> None:
+    """dnabert2 has dropout: its draws must not depend on what was computed before."""
+    path = recipe(tmp_path, TASK, init=GOLDEN / "dnabert2_tiny", data=labelled, steps=6)
+    straight = Run(read(path))
+    losses = [straight.train_step()[0] for _ in range(4)]
+    first = Run(read(path))
+    for _ in range(2):
+        first.train_step()
+    first.save()
+    second = Run(read(path))
+    assert second.resume() and second.step == 2
+    torch.rand(5)
+    assert [second.train_step()[0] for _ in range(2)] == losses[2:]
+
+
+def test_metrics_are_scikit_learns(tmp_path: Path, labelled: Path) -> None:
+    from sklearn import metrics
+
+    run = Run(read(recipe(tmp_path, TASK, init=GOLDEN / "sh2_a", data=labelled)))
+    rng = np.random.default_rng(0)
+    out, target = torch.tensor(rng.normal(size=(50, 2)).round(1)), torch.tensor(rng.integers(2, size=50))
+    mine, said = run.source.metrics(out, target), out.argmax(1)
+    assert mine["accuracy"] == pytest.approx(metrics.accuracy_score(target, said))
+    assert mine["mcc"] == pytest.approx(metrics.matthews_corrcoef(target, said))
+    assert mine["auroc"] == pytest.approx(metrics.roc_auc_score(target, out[:, 1] - out[:, 0]))
+
+
+def test_predict_writes_a_table(tmp_path: Path, labelled: Path) -> None:
+    run = Run(read(recipe(tmp_path, TASK, init=GOLDEN / "sh2_a", data=labelled)))
+    run.save()
+    (tmp_path / "x.fa").write_text(">a\nACGTAACC\n>b\nGGGTAC\n")
+    command = [sys.executable, "-m", "nexvar.cli", "predict", str(tmp_path / "run/model"), str(tmp_path / "x.fa"), "-o",
+               str(tmp_path / "x.tsv")]  # fmt: skip
+    command[1:3] = ["-c", "from nexvar.cli import main; main()"]
+    subprocess.run(command, check=True, capture_output=True)
+    with (tmp_path / "x.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [r["name"] for r in rows] == ["a", "b"] and set(rows[0]) == {"name", "label", "poor", "rich"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('init = "{init}"', 'architecture = "genos"\ninit = "{init}"', "not both"),
+        ('init = "{init}"', "", "needs architecture"),
+        ('init = "{init}"', 'init = "{init}"\ntokenizer = "byte"', "tokenizer comes with init"),
+        ('init = "{init}"', 'init = "/no/such/folder"', "no such folder"),
+        ('init = "{init}"', 'init = "{init}"\nlora = 4000', "no projection is wider than 4000"),
+        ("[task]", '[data]\nfiles = ["x"]\nlength = 3\n[task]', "brings its own data"),
+        ("[task]", "[parallel]\ncontext = 2\n[task]", "context 2"),
+        ("[task]", '[task]\nkind = "ranking"', "no kind 'ranking'"),
+        ("[task]", '[task]\nkind = "regression"', "label 'poor' is no number"),
+        ("[task]", "[task]\nholdout = 1.5", "holdout is 1.5"),
+        ("[task]", '[task]\npool = "cls"', "no pool 'cls'"),
+        ("[task]", "[task]\nfrozen = true", "did you mean freeze"),
+    ],
+)
+def test_a_bad_task_is_one_line(tmp_path: Path, labelled: Path, old: str, new: str, says: str) -> None:
+    with pytest.raises(NexVarError, match=says) as error:
+        Run(read(recipe(tmp_path, TASK.replace(old, new), init=GOLDEN / "sh2_a", data=labelled)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("x.tsv", "seq\tlabel\nACGT\t1\n", "x.tsv:2: no sequence: columns sequence, label; it has seq, label"),
+        ("x.tsv", "sequence\tlabel\nACGT\ta\nMKVL\tb\n", "x.tsv:3.*protein"),
+        ("x.tsv", "sequence\tlabel\nACGT\ta\nACGA\ta\n", "only one class"),
+        ("x.tsv", "sequence\tlabel\tsplit\nACGT\ta\ttest\n", "no row to train on"),
+        ("x.tsv", "sequence\tlabel\tsplit\nAC\ta\ttrain\nCC\tb\ttrain\nAA\tc\ttest\n", "label 'c' is in no row"),
+        ("x.txt", "", "unknown format"),
+        ("x.parquet", "no", "cannot be read"),
+    ],
+)
+def test_bad_labels_are_one_line(tmp_path: Path, name: str, content: str, says: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(NexVarError, match=says) as error:
+        Run(read(recipe(tmp_path, TASK, init=GOLDEN / "sh2_a", data=tmp_path / name)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["finetune-corpus", "finetune-task"])
+def test_the_recipes_work_when_made_small(tmp_path: Path, fasta: Path, labelled: Path, name: str) -> None:
+    text = (RECIPES / f"{name}.toml").read_text()
+    for old, new in (
+        ("data/birds.fa.gz", fasta), ("data/labelled.tsv", labelled), ("runs/", f"{tmp_path}/runs/"),
+        ("length = 1024", "length = 64"), ("batch = 16", "batch = 4"), ("batch = 32", "batch = 8"),
+        ("holdout = 10", "holdout = 1"), ("steps = 500", "steps = 30"), ("floor", "# floor"),
+    ):  # fmt: skip
+        text = text.replace(old, str(new))
+    (tmp_path / "recipe.toml").write_text(text)
+    run = Run(read(tmp_path / "recipe.toml"))
+    assert all(math.isfinite(run.train_step()[0]) for _ in range(2))
+    run.save()
+    assert NexVar(Path(run.recipe.run.out) / "model").card.species == "mitochondria"
+
+
+@pytest.mark.parametrize("limit", [100, 3_000])
+def test_a_full_disk_is_one_line_wherever_it_strikes(tmp_path: Path, fasta: Path, limit: int) -> None:
+    """No file may grow beyond ``limit`` bytes, as on a full disk: the store, the log, the state cannot be written."""
+    path = recipe(tmp_path, CORPUS, init=GOLDEN / "sh2_a", data=fasta, kind="causal")
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    result = subprocess.run(
+        [sys.executable, "-m", "nexvar.train", str(path)], preexec_fn=full, capture_output=True, text=True
+    )
+    said = [line for line in result.stderr.splitlines() if "step/s" not in line and "?step" not in line]
+    assert result.returncode == 2, result.stderr
+    assert len([line for line in said if line]) == 1 and "cannot be written" in said[0]
