@@ -83,7 +83,7 @@ def by_position(items: list[Variant]) -> list[Variant]:
     """One variant for each position, with all its ALTs."""
     alts: dict[tuple[str, int, str], dict[str, None]] = {}
     for v in items:
-        alts.setdefault((v.chrom, v.pos, v.ref), {}).update(dict.fromkeys(v.alts))
+        alts.setdefault((v.chrom, v.pos0, v.ref), {}).update(dict.fromkeys(v.alts))
     return [Variant(chrom, pos, ref, tuple(found)) for (chrom, pos, ref), found in alts.items()]
 
 
@@ -91,7 +91,7 @@ def families(fasta: Fasta, items: list[Variant], window: int, *, tiled: bool = F
     """Reference and alternative windows, as the scorer groups them."""
     grouped: dict[str, dict[str, None]] = {}
     for v in items:
-        left = tile_left(v.pos, window) if tiled else None
+        left = tile_left(v.pos0, window) if tiled else None
         for w in make_windows(fasta, v, window, left=left):
             grouped.setdefault(w.ref_seq, {}).update({w.alt_seq: None})
     for ref, alts in grouped.items():
@@ -104,7 +104,7 @@ def counted(name: str, fasta: Fasta, items: list[Variant], window: int, *, tiled
         found = likelihood.count_tokens([family])
         tally.computed += found.computed
         windows += len(family)
-    positions = len({(v.chrom, v.pos) for v in items})
+    positions = len({(v.chrom, v.pos0) for v in items})
     alone = window * (positions + sum(len(v.alts) for v in items))  # a reference and its alternatives, each position
     return [name, sum(len(v.alts) for v in items), windows, tally.computed / window, tally.computed / alone]
 
@@ -152,7 +152,7 @@ def main() -> None:
 
 def compare(fasta: Fasta, items: list[Variant], options: argparse.Namespace) -> None:
     first = items[0]
-    region = variants.parse_region(f"{first.chrom}:{first.pos + 1}-{first.pos + 1024}", fasta)
+    region = variants.parse_region(f"{first.chrom}:{first.pos0 + 1}-{first.pos0 + 1024}", fasta)
     dense = [record.variant for record in variants.saturate(fasta, region)]
     rows = [
         counted("BRCA1 protocol", fasta, items, 8192),

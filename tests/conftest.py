@@ -27,7 +27,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("nexvar")
 
 
-
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """``tests/golden``: one folder per reference model, made with the original code (see their READMEs)."""

@@ -14,7 +14,7 @@ from nexvar.models import striped_hyena2
 from nexvar.weights.load import save
 
 # The README's three snippets, word for word but for the model's name and the device.
-README = '''
+README = """
 import torch
 from nexvar import NexVar
 
@@ -45,7 +45,7 @@ output = model.generate(
     top_k=4
 )
 print(f"Generated Sequence: {{output.sequences[0]}}")
-'''
+"""
 
 
 @pytest.fixture(scope="module")

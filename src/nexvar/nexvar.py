@@ -240,8 +240,8 @@ class NexVar:
         stop: str | int | Sequence[str | int] = (),
     ) -> Iterator[generation.Token]:
         """The tokens of ``generate``, each as soon as it is drawn; ``prompt`` of each is the index of its prompt."""
-        how = Sampling(n_tokens, temperature, top_k, top_p, alphabet, stop)
-        return generation.stream(self.loaded, prompt_seqs, how, seed=seed)
+        sampling = Sampling(n_tokens, temperature, top_k, top_p, alphabet, stop)
+        return generation.stream(self.loaded, prompt_seqs, sampling, seed=seed)
 
     def fill(
         self, seqs: Sequence[str], *, steps: int | None = None, temperature: float = 0.0, seed: int = 0

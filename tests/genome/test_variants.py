@@ -39,8 +39,8 @@ def genome(tmp_path_factory):
 
 
 def applied(variant: Variant, sequence: str = CHR) -> str:
-    assert sequence[variant.pos : variant.pos + len(variant.ref)] == variant.ref
-    return sequence[: variant.pos] + variant.alts[0] + sequence[variant.pos + len(variant.ref) :]
+    assert sequence[variant.pos0 : variant.pos0 + len(variant.ref)] == variant.ref
+    return sequence[: variant.pos0] + variant.alts[0] + sequence[variant.pos0 + len(variant.ref) :]
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def applied(variant: Variant, sequence: str = CHR) -> str:
 )  # fmt: skip
 def test_ways_to_write_one_variant(mito, text):
     variant = parse_variant(text, mito)
-    assert (variant.pos, variant.ref, variant.alts) == (3242, "A", ("G",))
-    w = allele_windows(mito, variant.chrom, variant.pos, variant.ref, variant.alts[0], 64)
+    assert (variant.pos0, variant.ref, variant.alts) == (3242, "A", ("G",))
+    w = allele_windows(mito, variant.chrom, variant.pos0, variant.ref, variant.alts[0], 64)
     assert (w.contig, w.status) == ("chrM", Status.OK)
 
 
 def test_the_example_of_the_manual_on_a_slice_of_a_chromosome(genome):
     variant = parse_variant(f"chr17:41197022{CHR[21]}>{'A' if CHR[21] != 'A' else 'C'}", genome)
-    w = allele_windows(genome, variant.chrom, variant.pos, variant.ref, variant.alts[0], 32)
+    w = allele_windows(genome, variant.chrom, variant.pos0, variant.ref, variant.alts[0], 32)
     assert (w.status, w.start) == (Status.OK, 41197021 - 16)
     assert w.ref_seq == CHR[5:37]
 
@@ -254,7 +254,7 @@ def test_phased_variants_act_together(genome, tmp_path):
     assert ((1, 0), (2, 0), (5, 0)) in wide
     mum = [h.members for h in read_haplotypes(reader, genome, "mum", reach=200)]
     assert mum == [((2, 0),), ((3, 0), (5, 0)), ((3, 0),)]
-    order = [h.variant.pos for h in read_haplotypes(reader, genome, "kid", reach=200, others=True)]
+    order = [h.variant.pos0 for h in read_haplotypes(reader, genome, "kid", reach=200, others=True)]
     assert order == sorted(order[:-1]) + [10]  # the last is on another contig
 
 
@@ -331,6 +331,6 @@ def test_random_edits_of_tables_beds_and_strings(mito, tmp_path, rng):
         edit(text, rng)
         try:
             variant = parse_variant(text.decode("latin-1"), mito)
-            allele_windows(mito, variant.chrom, variant.pos, variant.ref, variant.alts[0], 64)
+            allele_windows(mito, variant.chrom, variant.pos0, variant.ref, variant.alts[0], 64)
         except NexVarError as error:
             assert "\n" not in str(error)

@@ -239,8 +239,8 @@ def test_a_haplotype_is_all_its_edits_at_once(genome, drawn):
     for pos, ref, alt in reversed(edits):
         edited = edited[:pos] + alt + edited[pos + len(ref) :]
     joined = join_edits(genome, "chr1", reversed(edits))
-    assert CONTIG[joined.pos : joined.pos + len(joined.ref)] == joined.ref
-    assert CONTIG[: joined.pos] + joined.alts[0] + CONTIG[joined.pos + len(joined.ref) :] == edited
+    assert CONTIG[joined.pos0 : joined.pos0 + len(joined.ref)] == joined.ref
+    assert CONTIG[: joined.pos0] + joined.alts[0] + CONTIG[joined.pos0 + len(joined.ref) :] == edited
 
 
 def test_edits_that_cannot_be_joined(genome):

@@ -141,9 +141,7 @@ def test_the_jax_packages_embeddings_and_attention_maps(folder):
             theirs = io[f"jax.{name}"][row]
             torch.testing.assert_close(found[name][row], theirs[bases], atol=2e-4, rtol=1e-4)
             torch.testing.assert_close(cls[name][row], theirs[0], atol=2e-4, rtol=1e-4)
-            torch.testing.assert_close(
-                model.embed([texts[row]], name)[0], theirs[bases].mean(0), atol=2e-4, rtol=1e-4
-            )
+            torch.testing.assert_close(model.embed([texts[row]], name)[0], theirs[bases].mean(0), atol=2e-4, rtol=1e-4)
     keys = [tuple(map(int, name.split("_")[3::2])) for name in io if name.startswith("jax.attention_map")]
     assert keys
     maps = model.attention_maps(texts, attention_maps_to_save=keys)

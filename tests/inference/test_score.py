@@ -155,9 +155,7 @@ def test_a_wrong_assembly_stops_before_anything_is_computed(fasta, tmp_path):
         jobs.score_file(vcf, fasta, out, model=LOADED, options=Options(window=256))
     assert all(f"chr1:{p} REF" in str(error.value) for p in (100, 101, 102))
     assert LOADED.module.tokens == before and not out.exists()
-    summary = jobs.score_file(
-        vcf, fasta, out, model=LOADED, options=Options(window=256, max_ref_mismatch=1.0)
-    )
+    summary = jobs.score_file(vcf, fasta, out, model=LOADED, options=Options(window=256, max_ref_mismatch=1.0))
     assert summary.skipped == {"REF_MISMATCH": 40}
 
 

@@ -76,7 +76,9 @@ def test_an_unmasked_pass_serves_every_site_of_a_tile(fasta):
         log_probs = MASKED.module(torch.tensor([ids])).logits[0].double().log_softmax(-1)
     base = MASKED.tokenizer.ids
     expected = [
-        float(log_probs[v.pos - start, base[alt]] - log_probs[v.pos - start, base[v.ref]]) for v in at for alt in v.alts
+        float(log_probs[v.pos0 - start, base[alt]] - log_probs[v.pos0 - start, base[v.ref]])
+        for v in at
+        for alt in v.alts
     ]
     assert values == pytest.approx(expected, abs=1e-5)
 
@@ -202,8 +204,8 @@ def test_a_tiled_score_is_that_of_the_window_of_its_tile(tmp_path_factory, posit
     )  # fmt: skip
     expected = []
     for v in variants:
-        start = v.pos - (100 + v.pos % 200)
-        ref, at = GENOME[start : start + 400], v.pos - start
+        start = v.pos0 - (100 + v.pos0 % 200)
+        ref, at = GENOME[start : start + 400], v.pos0 - start
         of_ref = likelihood(ref)
         for alt in v.alts:
             of_alt = likelihood(ref[:at] + alt + ref[at + 1 :])

@@ -181,5 +181,5 @@ def test_computed_tokens_are_counted(loaded, fasta):
     from nexvar.genome.windows import allele_windows
 
     windows = [allele_windows(fasta, "chr1", 299, BASES[299], alt, 128) for alt in "ACGT" if alt != BASES[299]]
-    scorers.score_windows(loaded, windows, scorers.How(readouts[:1], 4096), tally)
+    scorers.score_windows(loaded, windows, scorers.ReadoutSettings(readouts[:1], 4096), tally)
     assert 0 < tally.computed < tally.naive

@@ -1,6 +1,6 @@
 """Run by test_ray.py in a process of its own: a local cluster of two nodes, a run on it, an actor killed.
 
-    python ray_two_nodes.py JSON     arguments of score_file; prints what happened as JSON
+python ray_two_nodes.py JSON     arguments of score_file; prints what happened as JSON
 """
 
 from __future__ import annotations

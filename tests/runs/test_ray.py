@@ -14,7 +14,7 @@ import pytest
 
 from nexvar.errors import NexVarError
 from nexvar.inference.score import Options
-from nexvar.runs import jobs, plan, ray_engine
+from nexvar.runs import jobs, plan, ray_executor
 
 GENOME = "".join(random.Random(3).choices("ACGT", k=3000))
 
@@ -62,5 +62,5 @@ def test_without_ray_one_line_says_how_to_get_it(given, tmp_path, monkeypatch):
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "host:x", "host:99999"])
 def test_an_address_where_nobody_answers_is_one_line(address):
     with pytest.raises(NexVarError, match="--ray-address: .*(no Ray cluster|is no address)") as failed:
-        ray_engine._check_address(address)
+        ray_executor._check_address(address)
     assert "\n" not in str(failed.value)

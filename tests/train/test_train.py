@@ -665,9 +665,7 @@ def test_every_recipe_trains_when_made_small(path: Path, tmp_path: Path, fasta: 
                  "ffn_embed_dim": 32, "num_layers": 1},
     }[recipe.model.architecture]  # fmt: skip
     model = dataclasses.replace(recipe.model, config=recipe.model.config | small)
-    data_part = dataclasses.replace(
-        recipe.data, files=[str(fasta)], length=64, holdout=0, exclude=[], loss_weights=""
-    )
+    data_part = dataclasses.replace(recipe.data, files=[str(fasta)], length=64, holdout=0, exclude=[], loss_weights="")
     optimizer = dataclasses.replace(recipe.optimizer, adam_lr=1e-2)
     schedule = SchedulePart(steps=8, warmup=1, kind=recipe.schedule.kind)
     run_part = RunPart(out=str(tmp_path / "run"), batch=8, micro_batch=4, bf16=False)

@@ -121,7 +121,7 @@ def score(
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
-    """"a,b" -> ("a", "b")."""
+    """ "a,b" -> ("a", "b")."""
     return tuple(name.strip() for name in text.split(",")) if text is not None else None
 
 

@@ -21,12 +21,7 @@ def check_container(lines: Lines) -> None:
         head = file.read(9)
         length = int.from_bytes(head[5:9], "little")
         text = file.read(min(length, 1 << 28))
-        if (
-            len(head) < 9
-            or len(text) < length
-            or not text.startswith(b"##fileformat=VCF")
-            or b"#CHROM" not in text
-        ):
+        if len(head) < 9 or len(text) < length or not text.startswith(b"##fileformat=VCF") or b"#CHROM" not in text:
             raise NexVarError(
                 "the BCF header is damaged",
                 where=f"{lines.name}:1",

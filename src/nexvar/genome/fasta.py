@@ -82,9 +82,7 @@ class _Scan:
                 offset += 1
             else:
                 kind = "a FASTQ file?" if head == b"@" else "a VCF?" if head == b"#" else "not a FASTA file?"
-                raise self._error(
-                    self.lines, f"text before the first '>': {kind}", "a FASTA starts with '>name'"
-                )
+                raise self._error(self.lines, f"text before the first '>': {kind}", "a FASTA starts with '>name'")
         if not self.entries:
             raise self._error(1, "no FASTA record in the file", "a FASTA starts with '>name'")
         return self.entries
@@ -99,23 +97,17 @@ class _Scan:
         stop = raw.find(b"\n")
         if stop < 0:
             if len(raw) == MAX_HEADER:
-                raise self._error(
-                    self.lines, f"a header line longer than {MAX_HEADER} bytes", "is this a FASTA file?"
-                )
+                raise self._error(self.lines, f"a header line longer than {MAX_HEADER} bytes", "is this a FASTA file?")
             if b"\r" in raw:
                 raise self._error(
                     self.lines,
                     "line ends are bare carriage returns (old Mac)",
                     f"`tr '\\r' '\\n' < {self.path} > fixed.fa`",
                 )
-            raise self._empty(
-                raw[1:].split()[0].decode("utf-8", "replace") if raw[1:].split() else "", self.lines
-            )
+            raise self._empty(raw[1:].split()[0].decode("utf-8", "replace") if raw[1:].split() else "", self.lines)
         header = raw[1:stop].removesuffix(b"\r")
         if b"\0" in header or b"\r" in header:
-            raise self._error(
-                self.lines, "a control character in the header", "the file is binary or damaged"
-            )
+            raise self._error(self.lines, "a control character in the header", "the file is binary or damaged")
         words = header.split()
         if not words or header[:1].isspace():
             raise self._error(self.lines, "a header without a name", "write '>name' with no space after '>'")
@@ -145,9 +137,7 @@ class _Scan:
             chunk = self.source.read(offset, size)
             size = min(size * 4, CHUNK)
             if not chunk:
-                raise self._error(
-                    self.lines, "the file ends before its size", "was it changed while being read?"
-                )
+                raise self._error(self.lines, "the file ends before its size", "was it changed while being read?")
             stop = 0 if at_line_start and chunk[:1] == b">" else chunk.find(b"\n>") + 1
             found = stop > 0 or (at_line_start and chunk[:1] == b">")
             if found:
@@ -193,9 +183,7 @@ class _Scan:
                 raise self._error(line, f"{letter!r} is RNA", "write T for U")
             if letter == ">":
                 raise self._error(line, "'>' inside a sequence line", "start records on a new line")
-            raise self._error(
-                line, f"{letter!r} is not a nucleotide", "sequence lines hold IUPAC letters only"
-            )
+            raise self._error(line, f"{letter!r} is not a nucleotide", "sequence lines hold IUPAC letters only")
         if b"\r" in chunk and chunk.count(b"\r") != chunk.count(b"\r\n"):
             stray = next(i for i in range(len(chunk)) if chunk[i] == 13 and chunk[i + 1 : i + 2] != b"\n")
             if stray + 1 < len(chunk):  # the file's last byte may be one
@@ -220,12 +208,7 @@ def _fai_rows(path: Path) -> Iterator[tuple[int, Entry]]:
         fields = text.split("\t")
         try:
             length, offset, bases, width = (int(f) for f in fields[1:5])
-            if (
-                len(fields) != 5
-                or not fields[0]
-                or min(length, offset, bases) <= 0
-                or not bases < width <= bases + 2
-            ):
+            if len(fields) != 5 or not fields[0] or min(length, offset, bases) <= 0 or not bases < width <= bases + 2:
                 raise ValueError
         except ValueError:
             raise NexVarError(
@@ -262,9 +245,7 @@ def entries_from_fai(source: Source, fai: Path) -> list[Entry]:
     entries: list[Entry] = []
     position = 0  # where the next header must start
     for number, entry in _fai_rows(fai):
-        head = (
-            source.read(position, entry.start - position) if 0 < entry.start - position < MAX_HEADER else b""
-        )
+        head = source.read(position, entry.start - position) if 0 < entry.start - position < MAX_HEADER else b""
         text = head.lstrip(NEWLINES)
         words = text[1:].split()
         assert entry.line is not None
@@ -286,9 +267,7 @@ def entries_from_fai(source: Source, fai: Path) -> list[Entry]:
     if not entries or source.read(position, 1 << 16).strip(NEWLINES):
         raise _stale(fai, len(entries) or 1, entries[-1].name if entries else "")
     if len({entry.name for entry in entries}) != len(entries):
-        raise NexVarError(
-            "a contig is listed twice", where=fai, fix="names must be unique: rename one in the FASTA"
-        )
+        raise NexVarError("a contig is listed twice", where=fai, fix="names must be unique: rename one in the FASTA")
     return entries
 
 

@@ -21,7 +21,7 @@ from urllib.parse import quote
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.variants import VariantSource, as_record
-from nexvar.genome.vcf import COLUMNS, Record, Summary
+from nexvar.genome.vcf import COLUMNS, Record, Scan
 from nexvar.genome.windows import join_edits
 
 
@@ -67,7 +67,7 @@ class _Sorted:
         self.serial = 0
 
     def add(self, haplotype: Haplotype) -> None:
-        heapq.heappush(self.heap, (haplotype.variant.pos, self.serial, haplotype))
+        heapq.heappush(self.heap, (haplotype.variant.pos0, self.serial, haplotype))
         self.serial += 1
 
     def up_to(self, start: int | None) -> Iterator[Haplotype]:
@@ -180,9 +180,9 @@ class Haplotypes:
             record.raw = "\t".join([*fields[:2], record.id, *fields[3:7], record.info])
             yield record
 
-    def scan(self) -> Summary:
+    def scan(self) -> Scan:
         """Read and check everything; NexVarError if the sample carries nothing."""
-        summary = Summary()
+        summary = Scan()
         for record in self:
             summary.add(record)
         if not summary.records:

@@ -53,22 +53,22 @@ class Interval:
 
 @dataclass(frozen=True)
 class Variant:
-    """REF -> ALTs at ``pos`` (0-based). Bases are upper-case; ALTs may be symbolic ('<DEL>', '*', '.', breakends).
+    """REF -> ALTs at ``pos0`` (0-based). Bases are upper-case; ALTs may be symbolic ('<DEL>', '*', '.', breakends).
 
     end: for symbolic alleles, the 0-based exclusive end of the event (VCF's END); None when the file gives none.
     """
 
     chrom: str
-    pos: int
+    pos0: int
     ref: str
     alts: tuple[str, ...]
     end: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.chrom}:{self.pos + 1}{self.ref}>{','.join(self.alts)}"
+        return f"{self.chrom}:{self.pos0 + 1}{self.ref}>{','.join(self.alts)}"
 
 
-class Resolved(NamedTuple):
+class ContigMatch(NamedTuple):
     """A contig of the FASTA and the rule that found it ("exact" when none was needed)."""
 
     contig: str
@@ -98,7 +98,7 @@ class Fasta:
         self.contigs: dict[str, int] = {name: entry.length for name, entry in self._entries.items()}
         self._slices = self._find_slices()
         self.synonyms = dict(synonyms) if isinstance(synonyms, Mapping) else read_synonyms(synonyms)
-        self._resolved: dict[str, Resolved | None] = {}
+        self._resolved: dict[str, ContigMatch | None] = {}
         self.circular: set[str] = set()
         for name in circular:
             self.set_circular(name)
@@ -128,7 +128,7 @@ class Fasta:
         names = list(self.contigs)
         return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
-    def resolve(self, name: str) -> Resolved | None:
+    def resolve(self, name: str) -> ContigMatch | None:
         """The FASTA's contig for ``name`` and the rule that found it; None for an unknown contig."""
         if name not in self._resolved:
             if len(self._resolved) > 100_000:  # a hostile file must not fill the memory
@@ -136,13 +136,13 @@ class Fasta:
             self._resolved[name] = self._resolve(name)
         return self._resolved[name]
 
-    def _resolve(self, name: str) -> Resolved | None:
+    def _resolve(self, name: str) -> ContigMatch | None:
         for candidate, rule in _candidates(name, self.synonyms):
             if candidate in self.contigs:
-                return Resolved(candidate, rule)
+                return ContigMatch(candidate, rule)
             if candidate in self._slices:
                 region = f"region {self._slices[candidate][0]}"
-                return Resolved(candidate, region if rule == "exact" else f"{rule}, {region}")
+                return ContigMatch(candidate, region if rule == "exact" else f"{rule}, {region}")
         return None
 
     def span(self, contig: str) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from typing import Protocol
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta, Interval, Variant, reverse_complement
 from nexvar.genome.textio import Lines
-from nexvar.genome.vcf import COLUMNS, MAX_POS, Record, Summary, VcfReader, check_sorted
+from nexvar.genome.vcf import COLUMNS, MAX_POS, Record, Scan, VcfReader, check_sorted
 
 MAX_SATURATED = 10_000_000  # bases of one region
 _CHROM = r"(?P<chrom>[^\s:<>]+(?::[0-9,]+-[0-9,]+)?)"
@@ -42,7 +42,7 @@ class VariantSource(Protocol):
 
     def __iter__(self) -> Iterator[Record]: ...
 
-    def scan(self) -> Summary: ...
+    def scan(self) -> Scan: ...
 
 
 def open_variants(
@@ -93,9 +93,9 @@ class VariantList:
                 variant = parse_variant(item, self.fasta, where=f"{self.name}:{number}")
             yield as_record(variant, number)
 
-    def scan(self) -> Summary:
+    def scan(self) -> Scan:
         """Read and check everything; NexVarError if there is nothing."""
-        summary = Summary()
+        summary = Scan()
         for record in self:
             summary.add(record)
         if not summary.records:
@@ -107,8 +107,8 @@ def as_record(variant: Variant, line_no: int) -> Record:
     """A VCF record for a variant that came from elsewhere."""
     alt = ",".join(variant.alts)
     info = f"END={variant.end}" if variant.end is not None else "."
-    raw = "\t".join((variant.chrom, str(variant.pos + 1), ".", variant.ref, alt, ".", ".", info))
-    return Record(line_no, variant.chrom, variant.pos, ".", variant.ref, alt, ".", ".", info, "", raw, variant.end)
+    raw = "\t".join((variant.chrom, str(variant.pos0 + 1), ".", variant.ref, alt, ".", ".", info))
+    return Record(line_no, variant.chrom, variant.pos0, ".", variant.ref, alt, ".", ".", info, "", raw, variant.end)
 
 
 def _text_rows(lines: Lines) -> Iterator[tuple[int, str]]:
@@ -312,9 +312,7 @@ def read_bed(path: str | Path, fasta: Fasta) -> Regions:
         if interval.end > low:
             intervals.append(Interval(interval.chrom, max(interval.start, low), interval.end))
     if not intervals:
-        raise NexVarError(
-            "no regions in the file", where=f"{path}:1", fix="BED has chrom, start and end, by tabs"
-        )
+        raise NexVarError("no regions in the file", where=f"{path}:1", fix="BED has chrom, start and end, by tabs")
     return Regions(intervals)
 
 

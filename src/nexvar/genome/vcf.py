@@ -68,7 +68,7 @@ class Record:
 
 
 @dataclass
-class Summary:
+class Scan:
     """What a first pass over a file found: how much work there is, and where."""
 
     records: int = 0
@@ -308,9 +308,9 @@ class VcfReader:
             return pos + abs(int(first)) if first != "." and int(first) else None
         return None
 
-    def scan(self) -> Summary:
+    def scan(self) -> Scan:
         """Read and check the whole file: fails early, before a model is loaded; NexVarError if there is no record."""
-        summary = Summary()
+        summary = Scan()
         for record in self:
             summary.add(record)
         if not summary.records:

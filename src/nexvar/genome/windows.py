@@ -95,7 +95,7 @@ class Windows:
 def make_windows(fasta: Fasta, variant: Variant, window: int = WINDOW, *, left: int | None = None) -> list[Windows]:
     """One ``Windows`` per ALT, in order. ``left``: bases before the variant (default ``window // 2``)."""
     return [
-        allele_windows(fasta, variant.chrom, variant.pos, variant.ref, alt, window, left=left, end=variant.end)
+        allele_windows(fasta, variant.chrom, variant.pos0, variant.ref, alt, window, left=left, end=variant.end)
         for alt in variant.alts
     ]
 

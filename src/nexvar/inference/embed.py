@@ -32,7 +32,7 @@ Vectors = dict[str, Tensor]  # layer -> (D,), or (T, D) with pool "none"; float3
 
 
 @dataclass(frozen=True)
-class How:
+class EmbedSettings:
     """Checked options of ``embed``."""
 
     layers: tuple[str, ...]
@@ -40,7 +40,7 @@ class How:
     strand: str = "forward"
 
 
-def check(loaded: Loaded, layer: str | Sequence[str] | None, method: str, strand: str) -> How:
+def check(loaded: Loaded, layer: str | Sequence[str] | None, method: str, strand: str) -> EmbedSettings:
     """The options, or a NexVarError that names what there is."""
     layers = (loaded.module.last_hidden,) if layer is None else (layer,) if isinstance(layer, str) else tuple(layer)
     if not layers:
@@ -54,7 +54,7 @@ def check(loaded: Loaded, layer: str | Sequence[str] | None, method: str, strand
         raise NexVarError(
             f"{loaded.card.name} puts no [CLS] token before a sequence", where="pool", fix="'mean', 'max' or 'last'"
         )
-    return How(layers, method, strand)
+    return EmbedSettings(layers, method, strand)
 
 
 def embed(
@@ -68,34 +68,34 @@ def embed(
 ) -> Tensor | list[Tensor] | dict[str, Tensor] | dict[str, list[Tensor]]:
     """See ``NexVar.embed``."""
     check_list(seqs)
-    how = check(loaded, layer, pool, strand)
+    settings = check(loaded, layer, pool, strand)
     texts = [clean(loaded, seq, f"seqs[{i}]") for i, seq in enumerate(seqs)]
-    found = vectors(loaded, texts, how, batch_tokens or default_batch_tokens(loaded))
+    found = vectors(loaded, texts, settings, batch_tokens or default_batch_tokens(loaded))
     if pool == "none":
-        lists = {name: [each[name] for each in found] for name in how.layers}
-        return lists if layer is not None and not isinstance(layer, str) else lists[how.layers[0]]
-    stacks = {name: _stack([each[name] for each in found]) for name in how.layers}
-    return stacks if layer is not None and not isinstance(layer, str) else stacks[how.layers[0]]
+        lists = {name: [each[name] for each in found] for name in settings.layers}
+        return lists if layer is not None and not isinstance(layer, str) else lists[settings.layers[0]]
+    stacks = {name: _stack([each[name] for each in found]) for name in settings.layers}
+    return stacks if layer is not None and not isinstance(layer, str) else stacks[settings.layers[0]]
 
 
 def _stack(rows: list[Tensor]) -> Tensor:
     return torch.stack(rows) if rows else torch.empty(0, 0)
 
 
-def vectors(loaded: Loaded, texts: Sequence[str], how: How, batch_tokens: int) -> list[Vectors]:
+def vectors(loaded: Loaded, texts: Sequence[str], settings: EmbedSettings, batch_tokens: int) -> list[Vectors]:
     """The embeddings of clean texts (``sequences.clean``), in order."""
-    if how.strand == "forward":
-        return _one_strand(loaded, texts, how, batch_tokens)
-    reverse = _one_strand(loaded, [other_strand(text) for text in texts], how, batch_tokens)
-    if how.pool == "none":  # rows go from the forward strand's left to its right
+    if settings.strand == "forward":
+        return _one_strand(loaded, texts, settings, batch_tokens)
+    reverse = _one_strand(loaded, [other_strand(text) for text in texts], settings, batch_tokens)
+    if settings.pool == "none":  # rows go from the forward strand's left to its right
         reverse = [{name: rows.flip(0) for name, rows in each.items()} for each in reverse]
-    if how.strand == "reverse":
+    if settings.strand == "reverse":
         return reverse
-    if how.pool == "none":
+    if settings.pool == "none":
         for i, text in enumerate(texts):
-            _check_alignment(loaded, text, how.layers, i)
-    forward = _one_strand(loaded, texts, how, batch_tokens)
-    return [{name: (f[name] + r[name]) / 2 for name in how.layers} for f, r in zip(forward, reverse, strict=True)]
+            _check_alignment(loaded, text, settings.layers, i)
+    forward = _one_strand(loaded, texts, settings, batch_tokens)
+    return [{name: (f[name] + r[name]) / 2 for name in settings.layers} for f, r in zip(forward, reverse, strict=True)]
 
 
 def spans(loaded: Loaded, text: str, layer: str, strand: str = "forward") -> list[tuple[int, int]]:
@@ -128,9 +128,9 @@ def _check_alignment(loaded: Loaded, text: str, layers: Sequence[str], index: in
 # -- one strand ---------------------------------------------------------------------------------------------------
 
 
-def _one_strand(loaded: Loaded, texts: Sequence[str], how: How, batch_tokens: int) -> list[Vectors]:
+def _one_strand(loaded: Loaded, texts: Sequence[str], settings: EmbedSettings, batch_tokens: int) -> list[Vectors]:
     """Equal texts are computed once."""
-    special = loaded.card.special_tokens or how.pool == "cls"
+    special = loaded.card.special_tokens or settings.pool == "cls"
     unique = list(dict.fromkeys(texts))
     rows = [token_ids(loaded.tokenizer, text, special=special) for text in unique]
     lengths = [len(row) for row in rows]
@@ -140,7 +140,7 @@ def _one_strand(loaded: Loaded, texts: Sequence[str], how: How, batch_tokens: in
     found: dict[str, Vectors] = {}
 
     def compute(batch: list[int]) -> list[Vectors]:
-        return _forward(loaded, [rows[i] for i in batch], how)
+        return _forward(loaded, [rows[i] for i in batch], settings)
 
     for batch in equal_batches(lengths, batch_tokens, pads=loaded.module.pads_safely):
         results = run_fitting(loaded, batch, compute, lambda i: [i], lambda parts: parts[0], lambda i: lengths[i])
@@ -149,13 +149,13 @@ def _one_strand(loaded: Loaded, texts: Sequence[str], how: How, batch_tokens: in
 
 
 @torch.inference_mode()
-def _forward(loaded: Loaded, rows: Sequence[Sequence[int]], how: How) -> list[Vectors]:
+def _forward(loaded: Loaded, rows: Sequence[Sequence[int]], settings: EmbedSettings) -> list[Vectors]:
     """One batch through the model, in pieces if it is long and the model can continue from a cache."""
     module, tokenizer = loaded.module, loaded.tokenizer
     ids_BL, mask_BL = padded(loaded, rows)
     L = ids_BL.shape[1]
-    strides = {name: getattr(module, "tap_stride", {}).get(name, 1) for name in how.layers}
-    if how.pool == "cls":
+    strides = {name: getattr(module, "tap_stride", {}).get(name, 1) for name in settings.layers}
+    if settings.pool == "cls":
         real_BL = torch.zeros_like(mask_BL)
         real_BL[:, 0] = True
     else:
@@ -164,13 +164,13 @@ def _forward(loaded: Loaded, rows: Sequence[Sequence[int]], how: How) -> list[Ve
     causal = loaded.card.objective == "causal"
     in_pieces = causal and L > CHUNK and not getattr(module, "bounded_forward", False)
     cache = module.new_cache(len(rows), L) if in_pieces else None
-    pools = {name: _Pool(how.pool) for name in how.layers}
+    pools = {name: _Pool(settings.pool) for name in settings.layers}
     step = CHUNK if in_pieces else L
     for start in range(0, L, step):
         piece = slice(start, start + step)
         # NOTE: right padding changes nothing in a causal model, and a cache takes no mask with padding behind tokens
         mask = None if causal else mask_BL
-        taps = module(ids_BL[:, piece], mask_BL=mask, taps=how.layers, cache=cache, logits=False).taps
+        taps = module(ids_BL[:, piece], mask_BL=mask, taps=settings.layers, cache=cache, logits=False).taps
         for name, collected in pools.items():
             collected.add(taps[name], coarser(real_BL[:, piece], strides[name]))
     results = {name: collected.rows() for name, collected in pools.items()}
@@ -179,7 +179,7 @@ def _forward(loaded: Loaded, rows: Sequence[Sequence[int]], how: How) -> list[Ve
             raise NexVarError(
                 f"layer {name} overflows in {str(loaded.dtype).removeprefix('torch.')}", where="dtype", fix="float32"
             )
-    return [{name: results[name][b] for name in how.layers} for b in range(len(rows))]
+    return [{name: results[name][b] for name in settings.layers} for b in range(len(rows))]
 
 
 class _Pool:

@@ -86,9 +86,7 @@ def fill(
 
 
 @torch.inference_mode()
-def _fill_one(
-    loaded: Loaded, text: str, steps: int | None, temperature: float, draw: torch.Generator
-) -> Filled:
+def _fill_one(loaded: Loaded, text: str, steps: int | None, temperature: float, draw: torch.Generator) -> Filled:
     ids, unknown = _mask(loaded, text)
     rounds = len(unknown) if steps is None else min(steps, len(unknown))
     letters = list(text)

@@ -82,12 +82,12 @@ def generate(
     seed: equal seeds give equal tokens, whatever else is in the batch; copies of one prompt get seed, seed + 1, …
     cached: False recomputes everything at each token, to check the cache.
     """
-    how = Sampling(n_tokens, temperature, top_k, top_p, alphabet, stop, cached)
-    ids, seeds = _prepare(loaded, prompts, how, seed)
+    sampling = Sampling(n_tokens, temperature, top_k, top_p, alphabet, stop, cached)
+    ids, seeds = _prepare(loaded, prompts, sampling, seed)
     if guide is not None:
-        if how.stops or return_logits:
+        if sampling.stops or return_logits:
             raise NexVarError("guided generation has no stop conditions and keeps no logits", where="guide")
-        return _guided_all(loaded, prompts, ids, seeds, how, guide, beam, branches, chunk, progress)
+        return _guided_all(loaded, prompts, ids, seeds, sampling, guide, beam, branches, chunk, progress)
 
     new: list[list[Token]] = [[] for _ in prompts]
     kept: list[list[Tensor]] = [[] for _ in prompts]
@@ -96,7 +96,7 @@ def generate(
         def compute(rows: list[int]) -> list[None]:
             for row in rows:
                 new[row], kept[row] = [], []
-            for tokens, logits_BV in _sample(loaded, [ids[r] for r in rows], [seeds[r] for r in rows], rows, how):
+            for tokens, logits_BV in _sample(loaded, [ids[r] for r in rows], [seeds[r] for r in rows], rows, sampling):
                 for i, token in enumerate(tokens):
                     new[token.prompt].append(token)
                     if return_logits:
@@ -117,23 +117,21 @@ def generate(
     )
 
 
-def stream(
-    loaded: Loaded, prompts: Sequence[str], how: Sampling, *, seed: int | None = None
-) -> Iterator[Token]:
+def stream(loaded: Loaded, prompts: Sequence[str], sampling: Sampling, *, seed: int | None = None) -> Iterator[Token]:
     """The tokens of ``generate``, each as soon as it is drawn; prompts of one length take turns."""
-    ids, seeds = _prepare(loaded, prompts, how, seed)
+    ids, seeds = _prepare(loaded, prompts, sampling, seed)
 
     def tokens() -> Iterator[Token]:
-        for rows in _batches(loaded, ids, how.n_tokens):
+        for rows in _batches(loaded, ids, sampling.n_tokens):
             try:
-                for found, _ in _sample(loaded, [ids[r] for r in rows], [seeds[r] for r in rows], rows, how):
+                for found, _ in _sample(loaded, [ids[r] for r in rows], [seeds[r] for r in rows], rows, sampling):
                     yield from found
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
                 raise NexVarError(
-                    f"{len(rows)} sequences of {len(ids[rows[0]]) + how.n_tokens:,} tokens do not fit in the memory "
-                    f"of {loaded.device}",
+                    f"{len(rows)} sequences of {len(ids[rows[0]]) + sampling.n_tokens:,} tokens do not fit in the "
+                    f"memory of {loaded.device}",
                     fix="fewer prompts at once, or a larger device",
                 ) from error
 
@@ -141,7 +139,7 @@ def stream(
 
 
 def _prepare(
-    loaded: Loaded, prompts: Sequence[str], how: Sampling, seed: int | None
+    loaded: Loaded, prompts: Sequence[str], sampling: Sampling, seed: int | None
 ) -> tuple[list[list[int]], list[int]]:
     """Token ids and seed of each prompt; NexVarError for bad ones."""
     if loaded.card.objective != "causal":
@@ -150,8 +148,8 @@ def _prepare(
             fix="use a causal model, or `fill` a sequence with N",
         )
     check_list(prompts, "prompt_seqs")
-    texts = [clean(loaded, prompt, f"prompt_seqs[{i}]", more=how.n_tokens) for i, prompt in enumerate(prompts)]
-    how.allowed(loaded)
+    texts = [clean(loaded, prompt, f"prompt_seqs[{i}]", more=sampling.n_tokens) for i, prompt in enumerate(prompts)]
+    sampling.allowed(loaded)
     return [loaded.tokenizer.encode(text, special=False).ids for text in texts], _seeds(texts, seed)
 
 
@@ -179,26 +177,26 @@ def _batches(loaded: Loaded, ids: Sequence[Sequence[int]], n_tokens: int) -> Ite
 
 
 def _sample(
-    loaded: Loaded, ids: Sequence[Sequence[int]], seeds: Sequence[int], names: Sequence[int], how: Sampling
+    loaded: Loaded, ids: Sequence[Sequence[int]], seeds: Sequence[int], names: Sequence[int], sampling: Sampling
 ) -> Iterator[tuple[list[Token], Tensor]]:
     """Step by step the new tokens of the prompts that go on, and the logits (B, V) they were drawn from."""
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     texts = [""] * len(ids)
     going = list(range(len(ids)))
-    allowed = how.allowed(loaded)
-    walk, logits = prefill(loaded, ids, how)
-    for step in range(how.n_tokens):
+    allowed = sampling.allowed(loaded)
+    walk, logits = prefill(loaded, ids, sampling)
+    for step in range(sampling.n_tokens):
         if step:
             logits = walk.logits()
-        tokens_B, log_probs_B = draw(logits, [draws[row] for row in going], allowed, how)
+        tokens_B, log_probs_B = draw(logits, [draws[row] for row in going], allowed, sampling)
         found = []
         for row, id_, log_prob in zip(going, tokens_B.tolist(), log_probs_B.tolist(), strict=True):
             text = loaded.tokenizer.detokenize([id_])
             texts[row] += text
-            found.append(Token(names[row], text, id_, log_prob, _stopped(texts[row], id_, how.stops)))
+            found.append(Token(names[row], text, id_, log_prob, _stopped(texts[row], id_, sampling.stops)))
         yield found, logits
         on = [i for i, token in enumerate(found) if token.stopped is None]
-        if not on or step + 1 == how.n_tokens:
+        if not on or step + 1 == sampling.n_tokens:
             return
         walk.append(tokens_B)
         walk.select(on)
@@ -225,7 +223,7 @@ def _guided_all(
     prompts: Sequence[str],
     ids: list[list[int]],
     seeds: list[int],
-    how: Sampling,
+    sampling: Sampling,
     guide: Guide,
     beam: int,
     branches: int,
@@ -236,9 +234,9 @@ def _guided_all(
         if value < 1:
             raise NexVarError(f"{name} is {value}", where=name, fix="1 or more")
     every = []
-    with tqdm(total=how.n_tokens * len(ids), unit="token", disable=not progress, delay=2) as bar:
+    with tqdm(total=sampling.n_tokens * len(ids), unit="token", disable=not progress, delay=2) as bar:
         for prompt, prompt_ids, seed in zip(prompts, ids, seeds, strict=True):
-            every.append(guided(loaded, prompt, prompt_ids, seed, how, guide, beam, branches, chunk, bar))
+            every.append(guided(loaded, prompt, prompt_ids, seed, sampling, guide, beam, branches, chunk, bar))
     best = [beams[0] for beams in every]
     return Generation(
         sequences=[b.text for b in best],
@@ -256,7 +254,7 @@ def guided(
     prompt: str,
     prompt_ids: Sequence[int],
     seed: int,
-    how: Sampling,
+    sampling: Sampling,
     guide: Guide,
     beam: int,
     branches: int,
@@ -268,19 +266,19 @@ def guided(
     Every beam is continued ``branches`` times by ``chunk`` sampled tokens; ``guide(prompt, texts)`` scores all the
     continuations (all new text so far); the best ``beam`` go on. The model proposes, the guide alone chooses.
     """
-    allowed = how.allowed(loaded)
+    allowed = sampling.allowed(loaded)
     draws = [torch.Generator().manual_seed((seed << 16) + slot) for slot in range(beam * branches)]
-    walk, logits = prefill(loaded, [prompt_ids], how)
+    walk, logits = prefill(loaded, [prompt_ids], sampling)
     beams = [_Beam("", [], [])]
-    while (done := len(beams[0].ids)) < how.n_tokens:
+    while (done := len(beams[0].ids)) < sampling.n_tokens:
         rows = [row for row in range(len(beams)) for _ in range(branches)]
         walk.select(rows)
         logits = logits[rows]
         candidates = [_Beam(beams[row].text, list(beams[row].ids), list(beams[row].log_probs)) for row in rows]
-        for step in range(min(chunk, how.n_tokens - done)):
+        for step in range(min(chunk, sampling.n_tokens - done)):
             if step:
                 logits = walk.logits()
-            tokens_B, log_probs_B = draw(logits, draws[: len(rows)], allowed, how)
+            tokens_B, log_probs_B = draw(logits, draws[: len(rows)], allowed, sampling)
             walk.append(tokens_B)
             for one, id_, log_prob in zip(candidates, tokens_B.tolist(), log_probs_B.tolist(), strict=True):
                 one.ids.append(id_)
@@ -291,7 +289,7 @@ def guided(
             one.score = score
         best = sorted(range(len(candidates)), key=lambda i: -candidates[i].score)[:beam]
         beams = [candidates[i] for i in best]
-        if len(beams[0].ids) < how.n_tokens:
+        if len(beams[0].ids) < sampling.n_tokens:
             walk.select(best)
             logits = walk.logits()
     return beams

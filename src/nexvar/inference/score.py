@@ -84,7 +84,7 @@ class Options:
         if self.protocol is not None:
             protocols.get(self.protocol)
 
-    def resolve(self, loaded: Loaded) -> Resolved:
+    def resolve(self, loaded: Loaded) -> ScoreSettings:
         """Every choice made, for this model and device; NexVarError for one that it does not offer."""
         card = loaded.card
         preset = protocols.get(self.protocol).values(card) if self.protocol else {}
@@ -116,9 +116,10 @@ class Options:
         self._check_used(readouts)
         span = self.span if self.span is not None else 0 if chosen["readouts"] else card.span
         tokens = self.batch_tokens or default_batch_tokens(loaded)
-        how = scorers.How(readouts, tokens, self.share, self.layer, pool, _begin(loaded, chosen["begin"]), span)
-        return Resolved(window, chosen["strand"] or "both", how, left, self.windowing, self.protocol)
-
+        readout = scorers.ReadoutSettings(
+            readouts, tokens, self.share, self.layer, pool, _begin(loaded, chosen["begin"]), span
+        )
+        return ScoreSettings(window, chosen["strand"] or "both", readout, left, self.windowing, self.protocol)
 
     def _check_used(self, readouts: Sequence[str]) -> None:
         """NexVarError for an option that none of the readouts looks at."""
@@ -140,12 +141,12 @@ def _begin(loaded: Loaded, wanted: bool | None) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ScoreSettings:
     """``Options`` with every choice made."""
 
     window: int
     strand: str
-    how: scorers.How
+    readout: scorers.ReadoutSettings
     left: int
     windowing: str = "centred"
     protocol: str | None = None
@@ -153,7 +154,7 @@ class Resolved:
     @property
     def together(self) -> int:
         """Bases whose variants belong in one part: a tile that one pass serves is not computed twice."""
-        one_pass = self.how.span == 0 and all(name in scorers.ONE_PASS for name in self.how.readouts)
+        one_pass = self.readout.span == 0 and all(name in scorers.ONE_PASS for name in self.readout.names)
         return tile_step(self.window) if self.windowing == "tiled" and one_pass else 1
 
     def settings(self) -> dict[str, str]:
@@ -163,12 +164,12 @@ class Resolved:
             found["windowing"] = "tiled (not the score of a window around the variant)"
         elif self.left != self.window // 2:
             found["left"] = str(self.left)
-        if any(name in scorers.EMBEDDING for name in self.how.readouts):
-            found |= {"layer": self.how.layer or "last hidden", "pool": self.how.pool}
-        if self.how.begin:
-            found["begin"] = " ".join(map(str, self.how.begin))
-        if "pll" in self.how.readouts or (self.how.span and "site" in self.how.readouts):
-            found["span"] = str(self.how.span)
+        if any(name in scorers.EMBEDDING for name in self.readout.names):
+            found |= {"layer": self.readout.layer or "last hidden", "pool": self.readout.pool}
+        if self.readout.begin:
+            found["begin"] = " ".join(map(str, self.readout.begin))
+        if "pll" in self.readout.names or (self.readout.span and "site" in self.readout.names):
+            found["span"] = str(self.readout.span)
         return found
 
 
@@ -198,9 +199,7 @@ def score_sequences(
             raise NexVarError(f"{len(text)} bases", where=f"seqs[{i}]", fix=f"at least {shortest} are needed")
     strands = [texts] + ([[other_strand(text) for text in texts]] if average_reverse_complement else [])
     begin = [loaded.card.bos_id or 0] if bos else []
-    encoded = [
-        [*begin, *token_ids(loaded.tokenizer, text, special=False)] for strand in strands for text in strand
-    ]
+    encoded = [[*begin, *token_ids(loaded.tokenizer, text, special=False)] for strand in strands for text in strand]
     longest = max((len(ids) for ids in encoded), default=1)
     batch_tokens = batch_size * longest if batch_size else default_batch_tokens(loaded)
     found = log_likelihoods(loaded, [[Member(ids)] for ids in encoded], batch_tokens=batch_tokens)
@@ -239,7 +238,7 @@ def score_alleles(
     loaded: Loaded,
     items: Iterable[tuple[T, Variant]],
     fasta: Fasta,
-    options: Resolved,
+    options: ScoreSettings,
     tally: Tally,
     regions: Regions | None = None,
     progress: Callable[[int], None] | None = None,
@@ -278,14 +277,14 @@ def _reported(tally: Tally, alleles: int, progress: Callable[[int], None] | None
 
 
 def _parts(
-    items: Iterable[tuple[T, Variant]], fasta: Fasta, options: Resolved, regions: Regions | None
+    items: Iterable[tuple[T, Variant]], fasta: Fasta, options: ScoreSettings, regions: Regions | None
 ) -> Iterator[list[tuple[T, list[Windows]]]]:
     """Pieces of about four batches, cut between positions so that alleles of one window stay together."""
-    enough = max(8, 4 * options.how.batch_tokens // options.window)
+    enough = max(8, 4 * options.readout.batch_tokens // options.window)
     part: list[tuple[T, list[Windows]]] = []
     alleles, last = 0, None
     for item, variant in items:
-        here = variant.chrom, variant.pos // options.together
+        here = variant.chrom, variant.pos0 // options.together
         if alleles >= enough and here != last:
             yield part
             part, alleles = [], 0
@@ -296,27 +295,27 @@ def _parts(
         yield part
 
 
-def _windows(variant: Variant, fasta: Fasta, options: Resolved, regions: Regions | None) -> list[Windows]:
+def _windows(variant: Variant, fasta: Fasta, options: ScoreSettings, regions: Regions | None) -> list[Windows]:
     found = fasta.resolve(variant.chrom) if regions is not None else None
-    if regions is not None and found is not None and (found.contig, variant.pos) not in regions:
+    if regions is not None and found is not None and (found.contig, variant.pos0) not in regions:
         return [Windows(Status.OUTSIDE_REGIONS, *found)] * len(variant.alts)
-    left = tile_left(variant.pos, options.window) if options.windowing == "tiled" else options.left
+    left = tile_left(variant.pos0, options.window) if options.windowing == "tiled" else options.left
     return make_windows(fasta, variant, options.window, left=left)
 
 
 def _score_part(
-    loaded: Loaded, windows: list[Windows], options: Resolved, tally: Tally, cache: EmbeddingCache | None
+    loaded: Loaded, windows: list[Windows], options: ScoreSettings, tally: Tally, cache: EmbeddingCache | None
 ) -> list[AlleleScore]:
     """Scores of these windows, in order; both strands go through the model together."""
     scored = [w for w in windows if w.status.scored]
     both = options.strand == "both"
-    same = loaded.module.rc_equivariant and options.how.pool != "last"  # the other strand's values are known, then
+    same = loaded.module.rc_equivariant and options.readout.pool != "last"  # the other strand's values are known, then
     twice = both and not same
     strands = scored + [w.reverse() for w in scored] if twice else scored
-    values = scorers.score_windows(loaded, strands, options.how, tally, cache)
+    values = scorers.score_windows(loaded, strands, options.readout, tally, cache)
     reverse = values[len(scored) :] if twice else values
     pairs = iter(
-        {name: (f[name], r[name] if both else None) for name in options.how.readouts}
+        {name: (f[name], r[name] if both else None) for name in options.readout.names}
         for f, r in zip(values[: len(scored)], reverse, strict=True)
     )
     return [AlleleScore(w, next(pairs) if w.status.scored else {}) for w in windows]

@@ -32,7 +32,7 @@ from nexvar.genome.variants import bed_rows
 from nexvar.inference import embed
 from nexvar.inference.core.batching import default_batch_tokens
 from nexvar.inference.core.sequences import clean
-from nexvar.inference.embed import How
+from nexvar.inference.embed import EmbedSettings
 from nexvar.runs.embedding_table import ROW_GROUP, arrays_of, atomic, write_anndata, write_npz, write_parquet
 from nexvar.runs.parts import (
     find_manifest,
@@ -62,7 +62,7 @@ class Region:
 
 
 @dataclass
-class Summary:
+class EmbedSummary:
     """What a run did, in lines for people."""
 
     notes: list[str] = field(default_factory=list)
@@ -88,7 +88,7 @@ def embed_file(
     synonyms: str | Path | None = None,
     shard: tuple[int, int] | None = None,
     progress: bool = True,
-) -> Summary:
+) -> EmbedSummary:
     """Embeddings of every record of a FASTA, or of every region of a BED file, to one or more files.
 
     outputs: .parquet, .npz, .h5ad or .zarr (the last two need ``pip install 'nexvar[embed]'``). layer, pool, strand:
@@ -105,9 +105,9 @@ def embed_file(
         if isinstance(model, Loaded)
         else load(model, device=device, dtype=dtype, quantize=quantize, device_map=device_map)
     )
-    how = embed.check(loaded, layer, pool, strand)
+    settings = embed.check(loaded, layer, pool, strand)
     if pool == "none":
-        _same_rows(loaded, how)
+        _same_rows(loaded, settings)
     _check_lengths(loaded, regions)
     digest, ambiguous = _digest(genome, regions)
     parts = _cut(regions, PART_BASES if pool != "none" else PART_BASES_TOKENS)
@@ -115,13 +115,13 @@ def embed_file(
     tokens = batch_tokens or default_batch_tokens(loaded)
     if (before := find_manifest(folder)) is not None and batch_tokens is None:
         tokens = before["options"].get("batch_tokens", tokens)  # the unfinished run's, which follows from its machine
-    open_parts(folder, _manifest(loaded, how, tokens, digest, len(parts), {"fasta": fasta, "bed": bed}))
+    open_parts(folder, _manifest(loaded, settings, tokens, digest, len(parts), {"fasta": fasta, "bed": bed}))
     mine = [i for i in range(len(parts)) if shard is None or i % shard[1] == shard[0] - 1]
     todo = missing_parts(folder, mine)
     with tqdm(total=len(regions), unit="sequence", disable=not progress, delay=2) as bar:
         bar.update(sum(len(parts[i]) for i in mine if i not in todo))
         for i in todo:
-            write_part(folder, i, _compute(loaded, genome, parts[i], how, tokens))
+            write_part(folder, i, _compute(loaded, genome, parts[i], settings, tokens))
             bar.update(len(parts[i]))
     card = loaded.card
     notes = [f"{ambiguous:,} IUPAC codes were read as N"] if ambiguous else []
@@ -130,8 +130,8 @@ def embed_file(
     if shard is not None:
         left = len(missing_parts(folder, range(len(parts))))
         state = f"{left:,} of {len(parts):,} parts are missing" if left else "all parts are there"
-        return Summary([f"shard {shard[0]}/{shard[1]} is done; {state}: merge when all shards are", *notes])
-    return Summary([*merge(targets[0], targets).notes, *notes])
+        return EmbedSummary([f"shard {shard[0]}/{shard[1]} is done; {state}: merge when all shards are", *notes])
+    return EmbedSummary([*merge(targets[0], targets).notes, *notes])
 
 
 # -- input --------------------------------------------------------------------------------------------------------
@@ -157,8 +157,7 @@ def _check_lengths(loaded: Loaded, regions: Sequence[Region]) -> None:
     longest = max(regions, key=lambda r: r.end - r.start)
     if longest.end - longest.start > loaded.card.context:
         raise NexVarError(
-            f"{longest.end - longest.start:,} bases exceed the context of {loaded.card.name}, "
-            f"{loaded.card.context:,}",
+            f"{longest.end - longest.start:,} bases exceed the context of {loaded.card.name}, {loaded.card.context:,}",
             where=longest.name,
             fix="cut it into regions with --bed (`bedtools makewindows`), or use a model with a longer context",
         )
@@ -194,12 +193,17 @@ def _cut(regions: Sequence[Region], most_bases: int) -> list[list[Region]]:
 
 
 def _manifest(
-    loaded: Loaded, how: How, batch_tokens: int, digest: str, parts: int, inputs: dict[str, str | Path | None]
+    loaded: Loaded,
+    settings: EmbedSettings,
+    batch_tokens: int,
+    digest: str,
+    parts: int,
+    inputs: dict[str, str | Path | None],
 ) -> dict[str, Any]:
     card = loaded.card
     dtype = loaded.precision
-    options = {**asdict(how), "layers": list(how.layers), "batch_tokens": batch_tokens}
-    about = {"model": card.name, "revision": card.revision or "", "dtype": dtype, "pool": how.pool}
+    options = {**asdict(settings), "layers": list(settings.layers), "batch_tokens": batch_tokens}
+    about = {"model": card.name, "revision": card.revision or "", "dtype": dtype, "pool": settings.pool}
     return {
         "kind": "embeddings",
         "nexvar": version("nexvar"),
@@ -210,19 +214,21 @@ def _manifest(
         "options": options,
         "parts": parts,
         "inputs": {key: None if path is None else str(Path(path).absolute()) for key, path in inputs.items()},
-        "provenance": {**about, "strand": how.strand},
+        "provenance": {**about, "strand": settings.strand},
     }
 
 
-def _compute(loaded: Loaded, genome: Fasta, regions: Sequence[Region], how: How, batch_tokens: int) -> bytes:
+def _compute(
+    loaded: Loaded, genome: Fasta, regions: Sequence[Region], settings: EmbedSettings, batch_tokens: int
+) -> bytes:
     """One part: a Parquet file."""
     texts = [clean(loaded, _read(genome, region)[0], region.name) for region in regions]
-    found = embed.vectors(loaded, texts, how, batch_tokens)
+    found = embed.vectors(loaded, texts, settings, batch_tokens)
     columns: dict[str, pa.Array] = {}
     repeats = [1] * len(regions)
-    if how.pool == "none":
-        direction = "reverse" if how.strand == "reverse" else "forward"
-        tokens = [embed.spans(loaded, text, how.layers[0], direction) for text in texts]
+    if settings.pool == "none":
+        direction = "reverse" if settings.strand == "reverse" else "forward"
+        tokens = [embed.spans(loaded, text, settings.layers[0], direction) for text in texts]
         repeats = [len(spans) for spans in tokens]
         for column, side in (("token_start", 0), ("token_end", 1)):
             values = [r.start + span[side] for r, spans in zip(regions, tokens, strict=True) for span in spans]
@@ -231,8 +237,8 @@ def _compute(loaded: Loaded, genome: Fasta, regions: Sequence[Region], how: How,
         values = [getattr(r, name) for r, n in zip(regions, repeats, strict=True) for _ in range(n)]
         kind = pa.int64() if name in ("start", "end") else pa.string()
         columns = {name.replace("contig", "chrom"): pa.array(values, kind), **columns}
-    for layer in how.layers:
-        stack = torch.stack if how.pool != "none" else torch.cat
+    for layer in settings.layers:
+        stack = torch.stack if settings.pool != "none" else torch.cat
         values_ND = stack([each[layer] for each in found]).numpy()
         columns[layer] = pa.FixedSizeListArray.from_arrays(values_ND.reshape(-1), values_ND.shape[1])
     buffer = io.BytesIO()
@@ -240,8 +246,8 @@ def _compute(loaded: Loaded, genome: Fasta, regions: Sequence[Region], how: How,
     return buffer.getvalue()
 
 
-def _same_rows(loaded: Loaded, how: How) -> None:
-    strides = {getattr(loaded.module, "tap_stride", {}).get(layer, 1) for layer in how.layers}
+def _same_rows(loaded: Loaded, settings: EmbedSettings) -> None:
+    strides = {getattr(loaded.module, "tap_stride", {}).get(layer, 1) for layer in settings.layers}
     if len(strides) > 1:
         raise NexVarError("layers of different resolutions have different rows", where="--layer", fix="one at a time")
 
@@ -266,7 +272,7 @@ def is_unfinished(output: str | Path) -> bool:
     return manifest is not None and manifest.get("kind") == "embeddings"
 
 
-def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Summary:
+def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> EmbedSummary:
     """The outputs of a run whose parts are all there; no model is loaded. targets: other files, or several."""
     folder = Path(f"{output}.parts")
     manifest = find_manifest(folder)
@@ -294,4 +300,4 @@ def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Su
                     write(temporary, names, arrays, manifest)
     remove_parts(folder)
     unit = "tokens" if manifest["options"]["pool"] == "none" else "sequences"
-    return Summary([f"{rows:,} {unit} embedded: {', '.join(manifest['options']['layers'])}"])
+    return EmbedSummary([f"{rows:,} {unit} embedded: {', '.join(manifest['options']['layers'])}"])

@@ -31,7 +31,7 @@ from nexvar.genome.reference import Fasta
 from nexvar.genome.variants import Regions, VariantSource, open_variants, parse_region, read_bed
 from nexvar.genome.variants import saturate as every_snv
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.score import MITO_CONTIGS, Options, Resolved, make_circular
+from nexvar.inference.score import MITO_CONTIGS, Options, ScoreSettings, make_circular
 from nexvar.runs.parts import (
     find_manifest,
     genome_digest,
@@ -42,9 +42,9 @@ from nexvar.runs.parts import (
     remove_parts,
     write_part,
 )
-from nexvar.runs.partscorer import Engine, Identity, PartScorer, Setup, Task
+from nexvar.runs.partscorer import Executor, Identity, PartScorer, PartTask, Setup
 from nexvar.runs.plan import Part, Survey, cut, records_of, survey
-from nexvar.runs.rows import Summary
+from nexvar.runs.rows import ScoreSummary
 from nexvar.runs.table import Provenance, check_output, open_writer, read_rows
 from nexvar.runs.tracks import check_track
 from nexvar.weights import footprint, machine
@@ -93,7 +93,7 @@ def score_file(
     cache: str | Path | None = None,
     cache_gb: float = 10.0,
     progress: bool = True,
-) -> Summary:
+) -> ScoreSummary:
     """Variants + FASTA -> one or more of .vcf, .vcf.gz (indexed), .tsv, .parquet, in one pass over the model.
 
     source: VCF or BCF ("-": standard input), .tsv, .hgvs, or variants as text (``chr17:41197722T>A``).
@@ -157,7 +157,7 @@ def score_file(
         if shard is not None:
             missing = len(missing_parts(folder, range(len(parts))))
             state = f"{missing:,} of {len(parts):,} parts are missing" if missing else "all parts are there"
-            summary = Summary(notes=[f"shard {shard[0]}/{shard[1]} is done; {state}: merge when all shards are"])
+            summary = ScoreSummary(notes=[f"shard {shard[0]}/{shard[1]} is done; {state}: merge when all shards are"])
         else:
             summary = _merge(folder, inputs.reader, provenance, len(parts), targets)
     summary.tally = tally
@@ -180,7 +180,7 @@ def one_source(vcf: Path | None, variants: list[str] | None) -> Path | list[str]
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """"3/8" -> (3, 8)."""
+    """ "3/8" -> (3, 8)."""
     first, slash, last = text.partition("/")
     if not (slash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
         raise NexVarError(f"shard {text!r}", where="--shard", fix="i/n with i from 1 to n, such as 3/8")
@@ -216,11 +216,11 @@ def _check_engine(engine: str, workers: int | None, ray_address: str | None, mod
 @contextmanager
 def _open_engine(
     setup: Setup, engine: str, workers: int | None, ray_address: str | None, loaded: Loaded | None, fasta: Fasta
-) -> Iterator[Engine]:
+) -> Iterator[Executor]:
     if engine == "ray":
-        from nexvar.runs.ray_engine import RayEngine
+        from nexvar.runs.ray_executor import RayExecutor
 
-        with RayEngine(setup, workers, ray_address) as cluster:
+        with RayExecutor(setup, workers, ray_address) as cluster:
             yield cluster
     elif workers is not None and workers > 1:
         from nexvar.runs.workers import Workers
@@ -283,16 +283,18 @@ def _default_model(contigs: Sequence[str]) -> str:
     )
 
 
-def _as_before(resolved: Resolved, options: Options, folder: Path) -> Resolved:
+def _as_before(resolved: ScoreSettings, options: Options, folder: Path) -> ScoreSettings:
     """The batch size of the unfinished run, where the user names none: it follows from memory, which may differ."""
     found = find_manifest(folder)
     if found is None or options.batch_tokens is not None:
         return resolved
-    return replace(resolved, how=replace(resolved.how, batch_tokens=found["options"]["how"]["batch_tokens"]))
+    return replace(
+        resolved, readout=replace(resolved.readout, batch_tokens=found["options"]["readout"]["batch_tokens"])
+    )
 
 
 def _manifest(
-    inputs: Inputs, genome: str, identity: Identity, resolved: Resolved, provenance: Provenance, parts: int
+    inputs: Inputs, genome: str, identity: Identity, resolved: ScoreSettings, provenance: Provenance, parts: int
 ) -> dict[str, Any]:
     """What the rows depend on, and what ``merge`` needs."""
     return {
@@ -312,10 +314,10 @@ def _manifest(
 
 
 def _run(
-    computing: Engine,
+    computing: Executor,
     reader: VariantSource,
     parts: Sequence[Part],
-    resolved: Resolved,
+    resolved: ScoreSettings,
     folder: Path,
     tally: Tally,
     *,
@@ -329,14 +331,14 @@ def _run(
     total = sum(part.alleles for part in parts)
     done = total - sum(part.alleles for part in todo)
     with tqdm(total=total, initial=done, unit="allele", disable=not progress, delay=2) as bar:
-        tasks = (Task(part, records, resolved) for part, records in records_of(reader, todo))
+        tasks = (PartTask(part, records, resolved) for part, records in records_of(reader, todo))
         for found in computing.run(tasks, bar.update):
             write_part(folder, found.index, found.data)
             tally.computed += found.computed
             tally.naive += found.naive
 
 
-def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Summary:
+def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> ScoreSummary:
     """The outputs of a run whose shards are all done, from ``OUTPUT.parts`` alone; no model is loaded.
 
     targets: other files than ``output``, or several.
@@ -360,14 +362,14 @@ def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Su
 
 def _merge(
     folder: Path, reader: VariantSource, provenance: Provenance, parts: int, targets: Sequence[str | Path]
-) -> Summary:
+) -> ScoreSummary:
     if missing := missing_parts(folder, range(parts)):
         raise NexVarError(
             f"{len(missing):,} of {parts:,} parts are missing, the first is {part_path(folder, missing[0]).name}",
             where=folder,
             fix="run the shards that have not finished",
         )
-    summary = Summary()
+    summary = ScoreSummary()
     all_rows = (row for i in range(parts) for row in read_rows(part_path(folder, i)))
     with ExitStack() as stack:
         writers = [stack.enter_context(open_writer(path, reader, provenance)) for path in targets]

@@ -1,7 +1,7 @@
 """The parts of a run on disk: a folder with a manifest and one Parquet file for each finished part.
 
-    OUT.parts/manifest.json        what the scores depend on: contents of the input and of the genome, model, options
-    OUT.parts/part-000012.parquet  written under a temporary name, then renamed: there and whole, or not there
+OUT.parts/manifest.json        what the scores depend on: contents of the input and of the genome, model, options
+OUT.parts/part-000012.parquet  written under a temporary name, then renamed: there and whole, or not there
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One loaded model that turns records into the bytes of a part: in this process, in N processes, on a cluster.
 
     Setup (pickled to wherever the model runs) -> PartScorer: loads model and FASTA -> Identity (what it is)
-    Task (records of one part) -> PartScorer.score -> Done (the part's Parquet file as bytes, the token counts)
+    PartTask (records of one part) -> PartScorer.score -> Done (the part's Parquet file as bytes, the token counts)
 
 Only the process that was started by the user writes files (parts.py): whoever dies elsewhere leaves nothing behind.
 """
@@ -24,7 +24,7 @@ from nexvar.genome.vcf import Record
 from nexvar.inference import scorers
 from nexvar.inference.core import embedding_cache
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.score import Options, Resolved, score_alleles
+from nexvar.inference.score import Options, ScoreSettings, score_alleles
 from nexvar.runs.plan import Part
 from nexvar.runs.rows import columns_of, rows
 from nexvar.runs.table import ParquetWriter, Provenance
@@ -64,19 +64,19 @@ class Identity:
     """What a loaded model is and how it will score: what the manifest and the output's header say of it."""
 
     provenance: Provenance
-    resolved: Resolved
+    resolved: ScoreSettings
     fingerprint: str
     device: str
     species: str | None
 
 
 @dataclass(frozen=True)
-class Task:
+class PartTask:
     """One part to compute."""
 
     part: Part
     records: list[Record]
-    resolved: Resolved
+    resolved: ScoreSettings
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ class Done:
     naive: int
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """Where parts are computed. Parts come back in any order, each once."""
 
     identity: Identity
     notes: list[str]  # what the user should know of: workers that died
 
-    def run(self, tasks: Iterable[Task], progress: Progress) -> Iterator[Done]: ...
+    def run(self, tasks: Iterable[PartTask], progress: Progress) -> Iterator[Done]: ...
 
 
 def slim(record: Record) -> Record:
@@ -126,11 +126,11 @@ class PartScorer:
             model = f"{self.identity.fingerprint} {self.loaded.precision} {self.loaded.device.type}"
             self.cache = embedding_cache.EmbeddingCache(setup.cache, model, setup.cache_bytes)
 
-    def run(self, tasks: Iterable[Task], progress: Progress) -> Iterator[Done]:
+    def run(self, tasks: Iterable[PartTask], progress: Progress) -> Iterator[Done]:
         for task in tasks:
             yield self.score(task, progress)
 
-    def score(self, task: Task, progress: Progress) -> Done:
+    def score(self, task: PartTask, progress: Progress) -> Done:
         """Compute one part."""
         tally, file = Tally(), io.BytesIO()
         writer = ParquetWriter(file, replace(self.identity.provenance, command=""))
@@ -150,18 +150,18 @@ def _identity(loaded: Loaded, options: Options) -> Identity:
         window=resolved.window,
         strand=resolved.strand,
         dtype=loaded.precision,
-        readout=", ".join(resolved.how.readouts),
+        readout=", ".join(resolved.readout.names),
         extra=_extra_columns(resolved),
         settings=resolved.settings(),
     )
     return Identity(provenance, resolved, fingerprint(loaded), loaded.device.type, card.species)
 
 
-def _extra_columns(resolved: Resolved) -> dict[str, str]:
+def _extra_columns(resolved: ScoreSettings) -> dict[str, str]:
     strands = ("mean over strands", "forward strand", "reverse strand")
     return {
         column: f"{scorers.DESCRIPTIONS[name]} ({which})"
-        for name in resolved.how.readouts
+        for name in resolved.readout.names
         for column, which in zip(columns_of(name, resolved), strands, strict=True)
         if column not in ("LLR", "LLR_FWD", "LLR_REV")
     }

@@ -97,7 +97,7 @@ def survey(reader: VariantSource, fasta: Fasta, limit: float) -> Survey:
 def _wrong_reference(record: Record, fasta: Fasta) -> str | None:
     """What is wrong with REF; "" if nothing is; None where there is nothing to compare it with."""
     variant = record.variant
-    w = allele_windows(fasta, variant.chrom, variant.pos, variant.ref, "N", 2 * len(variant.ref) + 2)
+    w = allele_windows(fasta, variant.chrom, variant.pos0, variant.ref, "N", 2 * len(variant.ref) + 2)
     if w.status is Status.REF_MISMATCH:
         return f"{record.chrom}:{record.pos0 + 1} REF={variant.ref[:20]} but {w.detail}"
     return None if w.status is Status.UNKNOWN_CONTIG else ""

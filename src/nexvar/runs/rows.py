@@ -13,7 +13,7 @@ from nexvar.genome.vcf import Record
 from nexvar.genome.windows import Status
 from nexvar.inference import scorers
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.score import AlleleScore, Options, Resolved, make_circular, score_alleles
+from nexvar.inference.score import AlleleScore, Options, ScoreSettings, make_circular, score_alleles
 from nexvar.weights.load import Loaded
 
 
@@ -49,7 +49,7 @@ class ScoredAllele:
 
 
 @dataclass
-class Summary:
+class ScoreSummary:
     """What happened to every allele: ``alleles == scored + sum(skipped.values())``."""
 
     records: int = 0
@@ -104,7 +104,7 @@ def score_variants(
         yield from rows(index, record, scores, resolved)
 
 
-def rows(index: int, record: Record, scores: Sequence[AlleleScore], options: Resolved) -> list[ScoredAllele]:
+def rows(index: int, record: Record, scores: Sequence[AlleleScore], options: ScoreSettings) -> list[ScoredAllele]:
     """The output rows of one record, one per ALT; ``index`` is the record's place in the input, from 0."""
     found = []
     for allele, (alt, score) in enumerate(zip(record.alts, scores, strict=True)):
@@ -115,7 +115,7 @@ def rows(index: int, record: Record, scores: Sequence[AlleleScore], options: Res
         )  # fmt: skip
         if w.status.scored:
             row.window_start, row.window_end, row.n_fraction = w.start, w.end, w.n_fraction
-            for name in options.how.readouts:
+            for name in options.readout.names:
                 columns = dict(zip(columns_of(name, options), (score.mean(name), *score.values[name]), strict=True))
                 row.extra |= columns
             row.llr, row.llr_fwd, row.llr_rev = (row.extra.pop(name, None) for name in ("LLR", "LLR_FWD", "LLR_REV"))
@@ -123,13 +123,13 @@ def rows(index: int, record: Record, scores: Sequence[AlleleScore], options: Res
     return found
 
 
-def columns_of(readout: str, settings: Resolved) -> tuple[str, str, str]:
+def columns_of(readout: str, settings: ScoreSettings) -> tuple[str, str, str]:
     """Column names of a readout, its forward and its reverse value: LLR is llr or else the first log-ratio, others
     have their own name.
 
     Tiled scores are never called LLR.
     """
-    ratios = [name for name in settings.how.readouts if name not in scorers.EMBEDDING]
+    ratios = [name for name in settings.readout.names if name not in scorers.EMBEDDING]
     is_llr = readout == "llr" or ("llr" not in ratios and ratios[:1] == [readout])
     name = f"{readout.upper()}_TILED" if settings.windowing == "tiled" else "LLR" if is_llr else readout.upper()
     return name, f"{name}_FWD", f"{name}_REV"

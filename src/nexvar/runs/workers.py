@@ -1,7 +1,7 @@
 """N processes on this machine, each with the model: one per GPU, or sharing the CPU's cores.
 
-    parent:  reads the variants ── Task ──> worker 0 (cuda:0) ── scored, scored, …, Done ──> writes the part
-                                ── Task ──> worker 1 (cuda:1) ──              …
+    parent:  reads the variants ── PartTask ──> worker 0 (cuda:0) ── scored, scored, …, Done ──> writes the part
+                                ── PartTask ──> worker 1 (cuda:1) ──              …
 
 A worker that dies (killed, out of memory) is replaced and its part computed again; a part that kills a second one
 stops the run. Every finished part is kept, so that the same command resumes.
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from nexvar.errors import NexVarError
-from nexvar.runs.partscorer import Done, Identity, PartScorer, Progress, Setup, Task, default_threads, slim
+from nexvar.runs.partscorer import Done, Identity, PartScorer, PartTask, Progress, Setup, default_threads, slim
 
 DEATHS_OF_A_PART = 2  # then it is the part's fault (or the machine's), not chance
 BETWEEN_REPORTS_S = 0.2
@@ -60,9 +60,9 @@ class Workers:
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise
-        fewest = min(identity.resolved.how.batch_tokens for identity in found)  # of the GPU with the least memory
-        how = replace(found[0].resolved.how, batch_tokens=fewest)
-        self.identity = replace(found[0], resolved=replace(found[0].resolved, how=how))
+        fewest = min(identity.resolved.readout.batch_tokens for identity in found)  # of the GPU with the least memory
+        readout = replace(found[0].resolved.readout, batch_tokens=fewest)
+        self.identity = replace(found[0], resolved=replace(found[0].resolved, readout=readout))
         return self
 
     def __exit__(
@@ -71,8 +71,8 @@ class Workers:
         for member in self._members:
             member.end()
 
-    def run(self, tasks: Iterable[Task], progress: Progress) -> Iterator[Done]:
-        coming, again = iter(tasks), deque[Task]()
+    def run(self, tasks: Iterable[PartTask], progress: Progress) -> Iterator[Done]:
+        coming, again = iter(tasks), deque[PartTask]()
         deaths: Counter[int] = Counter()
         all_given = False
         while True:
@@ -107,7 +107,7 @@ class Workers:
                 elif isinstance(message, Done):
                     yield message
 
-    def _replace(self, member: _Member) -> Task | None:
+    def _replace(self, member: _Member) -> PartTask | None:
         """Bury a worker, start another one in its place; the task it had."""
         how = member.how_it_ended()
         if member.identity is None:
@@ -125,7 +125,7 @@ class _Member:
     def __init__(self, number: int, setup: Setup) -> None:
         self.number, self.setup = number, setup
         self.identity: Identity | None = None  # once it has loaded
-        self.task: Task | None = None
+        self.task: PartTask | None = None
         self.reported = 0  # alleles of the task that the progress bar has seen
         context: Any = get_context("spawn")  # a fork would inherit threads and CUDA
         self.pipe, theirs = context.Pipe()
@@ -146,7 +146,7 @@ class _Member:
         assert self.identity is not None
         return self.identity
 
-    def give(self, task: Task) -> None:
+    def give(self, task: PartTask) -> None:
         """Send a part; a worker that is gone shows when it is waited for."""
         self.task, self.reported = task, 0
         try:

@@ -72,7 +72,7 @@ class Corpus:
         return {"held_out_bits": self.bits(forward, self.split.held_out, stage.length, limit)}
 
     @torch.no_grad()
-    def bits(self, forward: Any, records: list[data.Record], length: int, limit: int | None = None) -> float:
+    def bits(self, forward: Any, records: list[data.CorpusRecord], length: int, limit: int | None = None) -> float:
         """Bits per base of ``records``: forward strand, windows of ``length`` side by side (the first ``limit``).
 
         The end of a record that fills no window is left out.

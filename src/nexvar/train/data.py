@@ -32,7 +32,7 @@ _NUCLEOTIDES = np.isin(np.arange(256), list(b"ACGTUNRYKMSWBVDHacgtunrykmswbvdh-.
 
 
 @dataclass(frozen=True)
-class Record:
+class CorpusRecord:
     """One sequence of the store; ``start`` and ``length`` in bases."""
 
     name: str
@@ -56,12 +56,12 @@ class Store:
     """Memory-mapped bases (total,) uint8 and the records in them."""
 
     bases: np.ndarray
-    records: list[Record]
+    records: list[CorpusRecord]
 
     @classmethod
     def open(cls, folder: Path) -> Store:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        records = [Record(*row) for row in index["records"]]
+        records = [CorpusRecord(*row) for row in index["records"]]
         bases = np.memmap(folder / "bases.u8", dtype=np.uint8, mode="r")
         if len(bases) != sum(r.length for r in records):
             raise NexVarError(
@@ -73,10 +73,10 @@ class Store:
 
     @property
     def lengths(self) -> dict[str, int]:
-        """Record -> bases."""
+        """CorpusRecord -> bases."""
         return {record.name: record.length for record in self.records}
 
-    def sequence(self, record: Record) -> np.ndarray:
+    def sequence(self, record: CorpusRecord) -> np.ndarray:
         return self.bases[record.start : record.start + record.length]
 
 
@@ -162,7 +162,7 @@ def build_store(sources: Sequence[Path], folder: Path) -> Store:
                     letter = chr(bases[int(bad.argmax())])
                     raise NexVarError(f"record {name!r} holds {letter!r}", where=path, fix="not DNA: a protein file?")
                 out.write(bases.tobytes())
-                records.append(Record(name, description, start, len(bases)))
+                records.append(CorpusRecord(name, description, start, len(bases)))
                 start += len(bases)
     if not records:
         raise NexVarError(
@@ -179,13 +179,13 @@ def build_store(sources: Sequence[Path], folder: Path) -> Store:
 
 @dataclass(frozen=True)
 class Split:
-    train: list[Record]
-    held_out: list[Record]
-    excluded: list[Record]
+    train: list[CorpusRecord]
+    held_out: list[CorpusRecord]
+    excluded: list[CorpusRecord]
 
 
 def split(
-    records: Sequence[Record],
+    records: Sequence[CorpusRecord],
     *,
     by: str,
     count: int,
@@ -206,7 +206,7 @@ def split(
     kept = [r for r in records if not r.groups() & set(exclude)]
     if missing := set(names) - {r.name for r in records}:
         raise NexVarError(f"no record {sorted(missing)[0]!r}", where="data.holdout_names")
-    groups: dict[str, list[Record]] = {}
+    groups: dict[str, list[CorpusRecord]] = {}
     for record in kept:
         groups.setdefault(record.genus if by == "genus" else record.name, []).append(record)
     order = sorted(groups, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest())
@@ -233,7 +233,7 @@ class Sampler:
     """
 
     store: Store
-    records: list[Record]
+    records: list[CorpusRecord]
     length: int
     seed: int
     circular: bool = False

@@ -52,7 +52,7 @@ class Loaded:
 
     @property
     def precision(self) -> str:
-        """"bfloat16", or "bfloat16, int8" where weights are quantised."""
+        """ "bfloat16", or "bfloat16, int8" where weights are quantised."""
         name = str(self.dtype).removeprefix("torch.")
         return name if self.quantize is None else f"{name}, {self.quantize}"
 

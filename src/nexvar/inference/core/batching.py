@@ -1,6 +1,6 @@
 """Batches: sequences of like length that run together, within a budget of tokens and the memory that is free.
 
-    lengths ── equal_batches ── compute(batch) ── memory runs out? the same in halves ── results in order
+lengths ── equal_batches ── compute(batch) ── memory runs out? the same in halves ── results in order
 """
 
 from __future__ import annotations

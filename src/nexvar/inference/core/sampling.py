@@ -98,10 +98,10 @@ class Walk:
             self.cache = None if self.cache is None else self.cache.select(index)
 
 
-def prefill(loaded: Loaded, ids: Sequence[Sequence[int]], how: Sampling) -> tuple[Walk, Tensor]:
+def prefill(loaded: Loaded, ids: Sequence[Sequence[int]], sampling: Sampling) -> tuple[Walk, Tensor]:
     """The walk over these prompts and the logits after them; equal prompts are computed once."""
     unique = list(dict.fromkeys(map(tuple, ids)))
-    walk = Walk(loaded, torch.tensor(unique, device=loaded.device), how.n_tokens, how.cached)
+    walk = Walk(loaded, torch.tensor(unique, device=loaded.device), sampling.n_tokens, sampling.cached)
     logits = walk.logits()
     rows = [unique.index(tuple(one)) for one in ids]
     walk.select(rows)
@@ -109,14 +109,16 @@ def prefill(loaded: Loaded, ids: Sequence[Sequence[int]], how: Sampling) -> tupl
 
 
 def draw(
-    logits_BV: Tensor, draws: Sequence[torch.Generator], allowed: Tensor | None, how: Sampling
+    logits_BV: Tensor, draws: Sequence[torch.Generator], allowed: Tensor | None, sampling: Sampling
 ) -> tuple[Tensor, Tensor]:
     """(B,) tokens and their log-probabilities under the model itself."""
     uniform_B = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in draws]).to(logits_BV.device)
     if allowed is None:
-        tokens_B = choose(logits_BV, uniform_B, how.temperature, how.top_k, how.top_p)
+        tokens_B = choose(logits_BV, uniform_B, sampling.temperature, sampling.top_k, sampling.top_p)
     else:
-        tokens_B = allowed[choose(logits_BV[:, allowed], uniform_B, how.temperature, how.top_k, how.top_p)]
+        tokens_B = allowed[
+            choose(logits_BV[:, allowed], uniform_B, sampling.temperature, sampling.top_k, sampling.top_p)
+        ]
     return tokens_B, next_token_log_probs(logits_BV[:, None], tokens_B[:, None])[:, 0]
 
 

@@ -23,30 +23,34 @@ from nexvar.genome.windows import Windows
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.core.embedding_cache import EmbeddingCache
 from nexvar.inference.scorers.embedding import embeddings
-from nexvar.inference.scorers.how import (
+from nexvar.inference.scorers.likelihood import likelihoods
+from nexvar.inference.scorers.masked import masked_ratios
+from nexvar.inference.scorers.settings import (
     DESCRIPTIONS,
     EMBEDDING,
     LIKELIHOOD,
     MASKED,
     ONE_PASS,
     READOUTS,
-    How,
+    ReadoutSettings,
     Values,
     check_pool,
     check_readouts,
 )
-from nexvar.inference.scorers.likelihood import likelihoods
-from nexvar.inference.scorers.masked import masked_ratios
 from nexvar.weights.load import Loaded
 
 __all__ = [
     "DESCRIPTIONS", "EMBEDDING", "LIKELIHOOD", "MASKED", "ONE_PASS", "READOUTS",
-    "How", "Values", "check_pool", "check_readouts", "score_windows",
+    "ReadoutSettings", "Values", "check_pool", "check_readouts", "score_windows",
 ]  # fmt: skip
 
 
 def score_windows(
-    loaded: Loaded, windows: Sequence[Windows], how: How, tally: Tally, cache: EmbeddingCache | None = None
+    loaded: Loaded,
+    windows: Sequence[Windows],
+    settings: ReadoutSettings,
+    tally: Tally,
+    cache: EmbeddingCache | None = None,
 ) -> list[Values]:
     """The readouts of each pair of windows, in order; equal windows are computed once.
 
@@ -56,14 +60,14 @@ def score_windows(
     if not windows:
         return values
     families = ((LIKELIHOOD, likelihoods), (MASKED, masked_ratios), (EMBEDDING, partial(embeddings, cache=cache)))
-    chosen = [(scorer, [name for name in how.readouts if name in names]) for names, scorer in families]
+    chosen = [(scorer, [name for name in settings.names if name in names]) for names, scorer in families]
     chosen = [(scorer, wanted) for scorer, wanted in chosen if wanted]
     for i, (scorer, wanted) in enumerate(chosen):
         report = tally.progress
         if report is not None:
             tally.progress = lambda share, i=i, report=report: report((i + share) / len(chosen))
         try:
-            for value, found in zip(values, scorer(loaded, windows, wanted, how, tally), strict=True):
+            for value, found in zip(values, scorer(loaded, windows, wanted, settings, tally), strict=True):
                 value.update(found)
         finally:
             tally.progress = report

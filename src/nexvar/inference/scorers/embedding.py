@@ -12,7 +12,7 @@ from nexvar.genome.windows import Windows
 from nexvar.inference.core.batching import Tally, in_batches, padded, run_fitting
 from nexvar.inference.core.embedding_cache import EmbeddingCache
 from nexvar.inference.core.readout import coarser, distance, pool
-from nexvar.inference.scorers.how import How, Values, begin_tokens, check_pool, tokens
+from nexvar.inference.scorers.settings import ReadoutSettings, Values, begin_tokens, check_pool, tokens
 from nexvar.weights.load import Loaded
 
 Sites = Sequence[tuple[int, int]]  # of one sequence: [start, end) of each
@@ -22,14 +22,14 @@ def embeddings(
     loaded: Loaded,
     windows: Sequence[Windows],
     wanted: list[str],
-    how: How,
+    settings: ReadoutSettings,
     tally: Tally,
     cache: EmbeddingCache | None = None,
 ) -> list[Values]:
     tally.naive += sum(len(w.ref_seq) + len(w.alt_seq) for w in windows)
-    if how.pool == "flat":
-        return _flat(loaded, windows, wanted, how, tally)
-    by_site = how.pool.startswith("site")
+    if settings.pool == "flat":
+        return _flat(loaded, windows, wanted, settings, tally)
+    by_site = settings.pool.startswith("site")
     keys = [
         [(w.ref_seq, w.ref_site), (w.alt_seq, w.alt_site)] if by_site else [(w.ref_seq, None), (w.alt_seq, None)]
         for w in windows
@@ -42,7 +42,7 @@ def embeddings(
             if place not in sites:
                 sites[place], count = count, count + 1
     sites_of = [[place for place in sites if place is not None] for sites in places.values()]
-    found = pooled_sites(loaded, list(places), sites_of, how, tally, cache)
+    found = pooled_sites(loaded, list(places), sites_of, settings, tally, cache)
     vectors_ND = torch.empty(count, found[0].shape[1])
     for sites, vectors in zip(places.values(), found, strict=True):
         vectors_ND[list(sites.values())] = vectors
@@ -56,7 +56,7 @@ def pooled_sites(
     loaded: Loaded,
     sequences: Sequence[str],
     sites: Sequence[Sites],
-    how: How,
+    settings: ReadoutSettings,
     tally: Tally,
     cache: EmbeddingCache | None = None,
 ) -> list[Tensor]:
@@ -65,16 +65,16 @@ def pooled_sites(
     A site's vector is the mean over the tokens that share a base with it or, pooled as "site+N", N bases beside it.
     What ``cache`` has is not computed.
     """
-    check_pool(how.pool, loaded)
+    check_pool(settings.pool, loaded)
     if cache is None:
-        return _compute_pooled(loaded, sequences, sites, how, tally)
-    settings = (how.layer or loaded.module.last_hidden, how.pool, repr(begin_tokens(loaded, how)))
-    keys = [("readout", *settings, repr(list(s)), text) for s, text in zip(sites, sequences, strict=True)]
+        return _compute_pooled(loaded, sequences, sites, settings, tally)
+    key = (settings.layer or loaded.module.last_hidden, settings.pool, repr(begin_tokens(loaded, settings)))
+    keys = [("readout", *key, repr(list(s)), text) for s, text in zip(sites, sequences, strict=True)]
     found = cache.get(keys)
     new = [i for i, vectors in enumerate(found) if vectors is None]
     if new:
         chosen = [sequences[i] for i in new], [sites[i] for i in new]
-        computed = _compute_pooled(loaded, *chosen, how, tally)
+        computed = _compute_pooled(loaded, *chosen, settings, tally)
         cache.put([keys[i] for i in new], computed)
         for i, vectors in zip(new, computed, strict=True):
             found[i] = vectors
@@ -82,16 +82,16 @@ def pooled_sites(
 
 
 def _compute_pooled(
-    loaded: Loaded, sequences: Sequence[str], sites: Sequence[Sites], how: How, tally: Tally
+    loaded: Loaded, sequences: Sequence[str], sites: Sequence[Sites], settings: ReadoutSettings, tally: Tally
 ) -> list[Tensor]:
     """``pooled_sites`` by the model."""
-    flank = int(how.pool.partition("+")[2] or 0)
-    begin = begin_tokens(loaded, how)
-    tap = how.layer or loaded.module.last_hidden
+    flank = int(settings.pool.partition("+")[2] or 0)
+    begin = begin_tokens(loaded, settings)
+    tap = settings.layer or loaded.module.last_hidden
     stride = getattr(loaded.module, "tap_stride", {}).get(tap, 1)  # U-Nets have taps of a lower resolution
     encoded = [loaded.tokenizer.encode(s, special=loaded.card.special_tokens) for s in sequences]
     special = torch.tensor(sorted(loaded.tokenizer.special_ids), device=loaded.device)
-    method = "mean" if how.pool == "cls" or how.pool.startswith("site") else how.pool
+    method = "mean" if settings.pool == "cls" or settings.pool.startswith("site") else settings.pool
 
     def kept(i: int, width: int) -> Tensor:
         """(n, width): the tokens of each site of sequence i."""
@@ -107,9 +107,9 @@ def _compute_pooled(
         hidden = loaded.module(ids_BL, mask_BL=mask_BL, taps=(tap,), logits=False).taps[tap]
         tally.computed += ids_BL.numel()
         real_BL = mask_BL & ~torch.isin(ids_BL, special)
-        if how.pool == "cls":
+        if settings.pool == "cls":
             real_BL = torch.arange(ids_BL.shape[1], device=loaded.device).expand_as(ids_BL) == 0
-        if not how.pool.startswith("site"):
+        if not settings.pool.startswith("site"):
             return list(pool(hidden, coarser(real_BL, stride), method).cpu()[:, None])
         found = []
         for row, i in enumerate(batch):
@@ -118,19 +118,21 @@ def _compute_pooled(
         return found
 
     lengths = [len(begin) + len(e.ids) for e in encoded]
-    return in_batches(loaded, lengths, how.batch_tokens, compute, tally, pads=loaded.module.pads_safely)
+    return in_batches(loaded, lengths, settings.batch_tokens, compute, tally, pads=loaded.module.pads_safely)
 
 
-def _flat(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], how: How, tally: Tally) -> list[Values]:
+def _flat(
+    loaded: Loaded, windows: Sequence[Windows], wanted: list[str], settings: ReadoutSettings, tally: Tally
+) -> list[Values]:
     """Distances between all positions of the two windows, as one vector each; a reference runs with its alternatives,
     since hidden states of whole windows are too large to keep."""
-    begin = begin_tokens(loaded, how)
-    tap = how.layer or loaded.module.last_hidden
+    begin = begin_tokens(loaded, settings)
+    tap = settings.layer or loaded.module.last_hidden
     families: dict[str, dict[str, int]] = {}
     for w in windows:
         family = families.setdefault(w.ref_seq, {})
         family.setdefault(w.alt_seq, len(family))
-    most = max(1, how.batch_tokens // max(len(w.ref_seq) for w in windows) - 1) if windows else 1
+    most = max(1, settings.batch_tokens // max(len(w.ref_seq) for w in windows) - 1) if windows else 1
     jobs = [
         (ref, alts[at : at + most]) for ref, family in families.items() for alts in [list(family)]
         for at in range(0, len(alts), most)

@@ -9,7 +9,7 @@ import torch
 from nexvar.errors import NexVarError
 from nexvar.genome.windows import Windows
 from nexvar.inference.core.batching import Tally, in_batches, padded
-from nexvar.inference.scorers.how import How, Values
+from nexvar.inference.scorers.settings import ReadoutSettings, Values
 from nexvar.weights.load import Loaded
 
 
@@ -56,7 +56,7 @@ class _Passes:
 
 
 def masked_ratios(
-    loaded: Loaded, windows: Sequence[Windows], wanted: list[str], how: How, tally: Tally
+    loaded: Loaded, windows: Sequence[Windows], wanted: list[str], settings: ReadoutSettings, tally: Tally
 ) -> list[Values]:
     """Each readout: sum log p(alternative tokens) - sum log p(reference tokens), over what it asks.
 
@@ -71,7 +71,7 @@ def masked_ratios(
     ask = {"masked_llr": _ask_masked, "unmasked_llr": _ask_unmasked, "pll": _ask_one_by_one}
     questions: list[list[tuple[list[_Question], list[_Question]]]] = []
     for w in windows:
-        questions.append([ask[name](loaded, w, mask, how, passes) for name in wanted])
+        questions.append([ask[name](loaded, w, mask, settings, passes) for name in wanted])
     jobs = list(passes.index)
     tally.naive += sum(len(jobs[i]) for asked in questions for sides in asked for side in sides for i, _ in side)
 
@@ -91,7 +91,7 @@ def masked_ratios(
         return found
 
     lengths = [len(job) for job in jobs]
-    answers = in_batches(loaded, lengths, how.batch_tokens, compute, tally, pads=loaded.module.pads_safely)
+    answers = in_batches(loaded, lengths, settings.batch_tokens, compute, tally, pads=loaded.module.pads_safely)
 
     def total(side: list[_Question]) -> float:
         return sum(answers[i][pair] for i, pairs in side for pair in pairs)
@@ -105,7 +105,7 @@ _Question = tuple[int, Sequence[tuple[int, int]]]
 _Sides = tuple[list[_Question], list[_Question]]  # of the reference, of the alternative
 
 
-def _ask_masked(loaded: Loaded, w: Windows, mask: int, how: How, passes: _Passes) -> _Sides:
+def _ask_masked(loaded: Loaded, w: Windows, mask: int, settings: ReadoutSettings, passes: _Passes) -> _Sides:
     ref, alt = (
         [passes.ask([*ids[:start], *[mask] * (end - start), *ids[end:]], list(enumerate(ids[start:end], start)))]
         for ids, start, end in tokens_to_mask(loaded, w)
@@ -113,7 +113,7 @@ def _ask_masked(loaded: Loaded, w: Windows, mask: int, how: How, passes: _Passes
     return ref, alt
 
 
-def _ask_unmasked(loaded: Loaded, w: Windows, mask: int, how: How, passes: _Passes) -> _Sides:
+def _ask_unmasked(loaded: Loaded, w: Windows, mask: int, settings: ReadoutSettings, passes: _Passes) -> _Sides:
     """Both alleles are read from the reference window; each from its own where they have not as many tokens."""
     (ref, r0, r1), (alt, a0, a1) = tokens_to_mask(loaded, w)
     own = ref if (r0, r1) == (a0, a1) else alt
@@ -123,11 +123,11 @@ def _ask_unmasked(loaded: Loaded, w: Windows, mask: int, how: How, passes: _Pass
     )
 
 
-def _ask_one_by_one(loaded: Loaded, w: Windows, mask: int, how: How, passes: _Passes) -> _Sides:
+def _ask_one_by_one(loaded: Loaded, w: Windows, mask: int, settings: ReadoutSettings, passes: _Passes) -> _Sides:
     sides: list[list[_Question]] = []
     for sequence, (start, end) in ((w.ref_seq, w.ref_site), (w.alt_seq, w.alt_site)):
         encoded = loaded.tokenizer.encode(sequence, special=loaded.card.special_tokens)
         ids = encoded.ids
-        span = encoded.tokens_over(max(start - how.span, 0), min(end + how.span, len(sequence)))
+        span = encoded.tokens_over(max(start - settings.span, 0), min(end + settings.span, len(sequence)))
         sides.append([passes.ask([*ids[:i], mask, *ids[i + 1 :]], [(i, ids[i])]) for i in span])
     return sides[0], sides[1]

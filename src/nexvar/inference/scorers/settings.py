@@ -37,15 +37,15 @@ Values = dict[str, float]  # readout -> value
 
 
 @dataclass(frozen=True)
-class How:
-    """Settings of the readouts.
+class ReadoutSettings:
+    """Which readouts, and what they share.
 
     layer: a tap for the embeddings (default: the last hidden state). pool: one of ``POOLS``; "flat" compares all
     positions as one vector. begin: tokens before a sequence; None: the card's. span: bases that count beside the
     allele's own: on each side of it for ``pll``, behind it for ``site``.
     """
 
-    readouts: tuple[str, ...]
+    names: tuple[str, ...]
     batch_tokens: int
     share: bool = True
     layer: str | None = None
@@ -91,8 +91,8 @@ def tokens(loaded: Loaded, sequence: str, begin: Sequence[int] | None = None) ->
     return [*begin, *ids]
 
 
-def begin_tokens(loaded: Loaded, how: How) -> tuple[int, ...]:
-    """What stands before a sequence: ``how.begin``, or what the card says."""
-    if how.begin is not None:
-        return how.begin
+def begin_tokens(loaded: Loaded, settings: ReadoutSettings) -> tuple[int, ...]:
+    """What stands before a sequence: ``settings.begin``, or what the card says."""
+    if settings.begin is not None:
+        return settings.begin
     return () if loaded.card.bos_id is None else (loaded.card.bos_id,)

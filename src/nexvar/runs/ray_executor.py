@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from nexvar.errors import NexVarError
-from nexvar.runs.partscorer import Done, Identity, PartScorer, Progress, Setup, Task, slim
+from nexvar.runs.partscorer import Done, Identity, PartScorer, PartTask, Progress, Setup, slim
 
 CONNECT_S = 10.0
 
 Failure = tuple[str, str | None, str | None]  # a NexVarError's what, where, fix
 
 
-class RayEngine:
+class RayExecutor:
     """The engine of ``--engine ray``; a context manager that leaves the cluster at the end."""
 
     identity: Identity
@@ -44,7 +44,7 @@ class RayEngine:
         self.resources: dict[str, int] = {}
         self.connected = False  # by us, who then leave
 
-    def __enter__(self) -> RayEngine:
+    def __enter__(self) -> RayExecutor:
         if not self.ray.is_initialized():
             _check_address(self.address)
             local = {} if self.address else {"include_dashboard": False}
@@ -76,7 +76,7 @@ class RayEngine:
         if self.connected:
             self.ray.shutdown()
 
-    def run(self, tasks: Iterable[Task], progress: Progress) -> Iterator[Done]:
+    def run(self, tasks: Iterable[PartTask], progress: Progress) -> Iterator[Done]:
         data = self.ray.data
         data.DataContext.get_current().enable_progress_bars = False  # ours counts alleles
         alleles: dict[int, int] = {}
