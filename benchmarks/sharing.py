@@ -112,7 +112,7 @@ def counted(name: str, fasta: Fasta, items: list[Variant], window: int, *, tiled
 def scored(loaded: Loaded, fasta: Fasta, items: list[Variant], resolved: Resolved) -> tuple[list[float], Tally]:
     tally = Tally()
     found = score.score_alleles(loaded, ((v, v) for v in items), fasta, resolved, tally)
-    return [s.mean(resolved.how.readouts[0]) or 0.0 for _, scores in found for s in scores], tally
+    return [s.mean(resolved.readout.names[0]) or 0.0 for _, scores in found for s in scores], tally
 
 
 @torch.inference_mode()

@@ -9,3 +9,4 @@ ROOT = TESTS.parent
 GOLDEN = TESTS / "golden"  # one folder per reference model, made with the original code (see their READMEs)
 DATA = TESTS / "data"  # small real inputs (docs/data.md credits them)
 RECIPES = ROOT / "recipes"
+CHECKPOINTS = sorted(p.parent for p in GOLDEN.glob("*/config.json") if (p.parent / "weights.safetensors").exists())

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edits import edit
 from malformed import FASTA_CASES, SYNONYM_CASES
 from malformed.case import bgzip, gz
 from malformed.fasta_cases import FAI
 from malformed.fasta_cases import GOOD as WITH_FAI
 from nexvar.errors import NexVarError
 from nexvar.genome import bytesource
+from nexvar.genome import fasta as fasta_module
 from nexvar.genome.reference import Fasta, Interval, Variant, read_synonyms, reverse_complement
-from nexvar.genome.reference import fasta as fasta_module
 
 RNG = random.Random(3)
 SEQUENCES = {
@@ -326,25 +327,6 @@ def test_random_edits_give_sequence_or_one_error(tmp_path, rng, ending, trust):
                     assert set(read) <= set("ACGTNRYSWKMBDHV")
             except NexVarError as error:
                 assert "\n" not in str(error)
-
-
-def edit(data: bytearray, rng: random.Random) -> None:
-    """One to four random edits in place: bytes changed, inserted, deleted, doubled, cut."""
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(data) + 1)
-        kind = rng.randrange(6)
-        if kind == 0:
-            data[at:at] = bytes([rng.choice(b"\t\n\r\0>ACGTN,;:<>*.0123456789 -[]|/\xff")])
-        elif kind == 1:
-            del data[at : at + rng.choice((1, 1, 2, 10))]
-        elif kind == 2:
-            data[at : at + 1] = bytes([rng.randrange(256)])
-        elif kind == 3:
-            data[at:at] = data[rng.randrange(len(data) + 1) :][: rng.randint(1, 30)]
-        elif kind == 4:
-            data[at : at + 1] = bytes([rng.choice(b"\t\n0A9=")])
-        elif len(data) > 4 and rng.random() < 0.3:
-            del data[rng.randrange(len(data)) :]
 
 
 def test_the_scan_counts_lines_right(tmp_path):

@@ -7,8 +7,8 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_genome import edit
 
+from edits import edit
 from malformed import BED_CASES, TSV_CASES, VARIANT_STRINGS
 from malformed.case import gz
 from nexvar.errors import NexVarError

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import random
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from test_every_model import BASES, FOLDERS
 
 from nexvar import NexVar
 from nexvar.errors import NexVarError
@@ -17,11 +17,13 @@ from nexvar.genome.reference import reverse_complement
 from nexvar.inference import embed
 from nexvar.inference.core import likelihood
 from nexvar.models.nucleotide_transformer import JAX_LAYER_NORM_EPS
-from places import GOLDEN
+from places import CHECKPOINTS, GOLDEN
 from tiny import tiny_loaded
 
+BASES = "".join(random.Random(3).choices("ACGT", k=600))
 
-@pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: folder.name)
+
+@pytest.fixture(scope="module", params=CHECKPOINTS, ids=lambda folder: folder.name)
 def model(request) -> NexVar:
     return NexVar(request.param, dtype="float32", device="cpu")
 

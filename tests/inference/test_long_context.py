@@ -6,16 +6,16 @@ import random
 
 import pytest
 import torch
-from test_every_model import FOLDERS
 
 from nexvar import NexVar
 from nexvar.inference import embed
 from nexvar.inference.core import likelihood, sampling
 from nexvar.models import caduceus, hyenadna, striped_hyena2
+from places import CHECKPOINTS
 
 BASES = "".join(random.Random(5).choices("ACGT", k=500))
-CAUSAL = [f for f in FOLDERS if f.name in ("sh1_a", "sh1_b", "sh2_a", "sh2_b", "genos_tiny", "hyenadna_tiny")]
-HYENA = [f for f in FOLDERS if f.name.startswith("sh")]
+CAUSAL = [f for f in CHECKPOINTS if f.name in ("sh1_a", "sh1_b", "sh2_a", "sh2_b", "genos_tiny", "hyenadna_tiny")]
+HYENA = [f for f in CHECKPOINTS if f.name.startswith("sh")]
 
 
 @pytest.fixture(scope="module", params=CAUSAL, ids=lambda folder: folder.name)
@@ -78,7 +78,9 @@ def test_scores_prefill_and_embeddings_in_chunks_are_those_of_the_whole(model, m
         torch.testing.assert_close(a, b, atol=5e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("folder", [f for f in FOLDERS if f.name.startswith("caduceus") or f.name == "hyenadna_tiny"])
+@pytest.mark.parametrize(
+    "folder", [f for f in CHECKPOINTS if f.name.startswith("caduceus") or f.name == "hyenadna_tiny"]
+)
 @torch.no_grad()
 def test_pieces_of_caduceus_and_hyenadna_are_the_whole(folder, monkeypatch):
     model = NexVar(folder, dtype="float32", device="cpu")

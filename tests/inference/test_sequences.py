@@ -7,16 +7,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_every_model import FOLDERS
 
 from nexvar import NexVar
 from nexvar.errors import NexVarError
 from nexvar.inference.core import sequences
-from places import GOLDEN
+from places import CHECKPOINTS, GOLDEN
 from tiny import tiny_loaded
 
 
-@pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: folder.name)
+@pytest.fixture(scope="module", params=CHECKPOINTS, ids=lambda folder: folder.name)
 def model(request) -> NexVar:
     return NexVar(request.param, dtype="float32", device="cpu")
 
@@ -99,7 +98,7 @@ def test_a_byte_model_reads_what_it_was_trained_with_and_nothing_else(text):
 
 @given(st.text("ACGTNacgtn", min_size=1, max_size=40))
 def test_ids_with_and_without_spans_are_the_same(text):
-    for folder in FOLDERS:
+    for folder in CHECKPOINTS:
         tokenizer = _tokenizer(folder)
         for special in (True, False):
             assert sequences.token_ids(tokenizer, text, special=special) == tokenizer.encode(text, special=special).ids

@@ -45,7 +45,7 @@ def counted(loaded, variants, fasta, **options):
     """(rows, tokens computed, tokens of one pass per window)."""
     resolved, tally = Options(**options).resolve(loaded), Tally()
     found = score.score_alleles(loaded, [(v, v) for v in variants], fasta, resolved, tally)
-    values = [s.mean(name) for _, scores in found for s in scores for name in resolved.how.readouts]
+    values = [s.mean(name) for _, scores in found for s in scores for name in resolved.readout.names]
     return values, tally.computed, tally.naive
 
 

@@ -16,13 +16,12 @@ from nexvar.inference.core.batching import Tally
 from nexvar.inference.score import Options
 from nexvar.runs.rows import score_variants
 from nexvar.weights.load import Loaded, load
-from places import GOLDEN
+from places import CHECKPOINTS
 
-FOLDERS = sorted(p.parent for p in GOLDEN.glob("*/config.json") if (p.parent / "weights.safetensors").exists())
 BASES = "".join(random.Random(3).choices("ACGT", k=600))
 
 
-@pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: folder.name)
+@pytest.fixture(scope="module", params=CHECKPOINTS, ids=lambda folder: folder.name)
 def loaded(request) -> Loaded:
     return load(request.param, dtype="float32", device="cpu")
 
@@ -39,7 +38,7 @@ def ids_of(loaded: Loaded, length: int) -> torch.Tensor:
 
 
 def test_every_architecture_has_a_golden_checkpoint():
-    assert {load(folder).card.architecture for folder in FOLDERS} == set(models.ARCHITECTURES)
+    assert {load(folder).card.architecture for folder in CHECKPOINTS} == set(models.ARCHITECTURES)
 
 
 @torch.no_grad()

@@ -18,7 +18,6 @@ import pysam
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_vcf import RICH
 
 from malformed.case import gz
 from nexvar.errors import NexVarError
@@ -28,6 +27,7 @@ from nexvar.runs import table
 from nexvar.runs.rows import ScoredAllele
 from nexvar.runs.table import Provenance, check_output, open_writer, read_rows
 from places import TESTS
+from rich_vcf import RICH
 
 PROVENANCE = Provenance(
     model="nexvar_mito", revision="abc123", window=8192, strand="both", dtype="float32",
@@ -234,7 +234,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(name, tmp_path):
     """The file-size limit of a process stands for the disk's end."""
     script = textwrap.dedent(f"""
         import random, resource, sys
-        sys.path.insert(0, {str(TESTS)!r})
+        sys.path[:0] = [{str(TESTS)!r}, {str(TESTS / "runs")!r}]
         from pathlib import Path
         from test_table import PROVENANCE, ScoredAllele, Status, open_writer, read_vcf
         from nexvar.errors import NexVarError
