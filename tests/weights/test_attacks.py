@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import sys
 import time
 from pathlib import Path
 
@@ -12,11 +13,8 @@ from nexvar.errors import NexVarError
 from nexvar.weights.load import load
 from places import ROOT
 
-SOURCE = ROOT / "attacks" / "checkpoints.py"
-spec = importlib.util.spec_from_file_location("attacks_checkpoints", SOURCE)
-assert spec and spec.loader
-attacks = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(attacks)
+sys.path.append(str(ROOT / "attacks"))
+attacks = importlib.import_module("checkpoints")
 
 
 @pytest.fixture(scope="module")

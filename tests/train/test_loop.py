@@ -1,0 +1,163 @@
+"""A run, as a user sees it: losses, checkpoints, kills and resumes, processes, stages."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from nexvar import NexVar, models
+from nexvar.errors import NexVarError
+from nexvar.train import state
+from nexvar.train.loop import Run, _work, pretrain
+from nexvar.train.recipe import read
+from nexvar.train.weights import checkpoint_blocks
+from nexvar.weights import load
+from tiny_run import losses, recipe_file, run_in_process
+
+
+def test_a_run_learns_and_its_folder_is_a_model(tmp_path: Path, fasta: Path) -> None:
+    folder = pretrain(recipe_file(tmp_path, fasta, **{"steps = 12": "steps = 30"}))
+    curve = losses(tmp_path / "run")
+    assert curve[30] < curve[1] - 1.0
+    model = NexVar(folder)
+    assert model.card.context == 48 and math.isfinite(model.score_sequences(["ACGTACGT"])[0])
+    assert (tmp_path / "run/loss.png").stat().st_size > 1000
+
+
+def test_kill_9_and_resume_gives_the_same_bits(tmp_path: Path, fasta: Path) -> None:
+    changes = {"steps = 12": "steps = 40", "save_every = 2": "save_every = 3"}
+    straight, killed = (recipe_file(tmp_path, fasta, out, **changes) for out in ("straight", "killed"))
+    pretrain(straight)
+    run_in_process(killed, kill_after=8)
+    assert max(losses(tmp_path / "killed")) < 40
+    pretrain(killed)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "straight")
+    a, b = (load.checkpoint.read([tmp_path / out / "model/model.safetensors"]) for out in ("killed", "straight"))
+    assert all(torch.equal(a[name], b[name]) for name in b)
+
+
+@pytest.mark.parametrize("how", ["data-parallel", "sharded"])
+def test_two_processes_follow_the_single_one(tmp_path: Path, fasta: Path, how: str) -> None:
+    changes = {"holdout = 2": "holdout = 3", "bf16 = false": "bf16 = false\nema = 0.5\ncheckpoint_activations = true"}
+    if how == "sharded":
+        changes |= {"threads = 1": "threads = 1\nshard = true", 'kind = "muon"': 'kind = "adamw"'}
+    single, double = (recipe_file(tmp_path, fasta, out, **changes) for out in ("single", "double"))
+    pretrain(single)
+    run_in_process(double, processes=2)
+    one, two = losses(tmp_path / "single"), losses(tmp_path / "double")
+    assert one.keys() == two.keys() and max(abs(one[s] - two[s]) for s in one) < 1e-4
+    for file in ("state.safetensors", "model/model.safetensors"):
+        a, b = (load.checkpoint.read([tmp_path / out / file]) for out in ("single", "double"))
+        assert a.keys() == b.keys()
+        for name in a:
+            torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4, msg=name)
+    # whoever wrote the state, the other way of running goes on from it
+    (tmp_path / "double/state.safetensors").replace(tmp_path / "single/state.safetensors")
+    assert Run(read(single)).resume()
+
+
+def test_accumulation_and_activation_checkpointing_change_nothing(tmp_path: Path, fasta: Path) -> None:
+    plain = Run(read(recipe_file(tmp_path, fasta, **{"micro_batch = 2": "micro_batch = 4"})))
+    other = Run(read(recipe_file(tmp_path, fasta, "b", **{"micro_batch = 2": "micro_batch = 1"})))
+    checkpoint_blocks(other.model)
+    for run in (plain, other):
+        run.train_step()
+    for name, p in plain.weights.local.items():
+        torch.testing.assert_close(p.grad, other.weights.local[name].grad, rtol=1e-4, atol=1e-6)
+
+
+def test_stages_change_length_and_keep_count_of_windows(tmp_path: Path, fasta: Path) -> None:
+    path = recipe_file(tmp_path, fasta)
+    path.write_text(path.read_text() + "\n[[stages]]\nstart = 5\nlength = 96\nbatch = 2\nmicro_batch = 2\n")
+    recipe = read(path)
+    assert recipe.stage(4) == (recipe.stages[0], 16) and recipe.stage(7) == (recipe.stages[1], 24)
+    assert recipe.tokens(12) == 5 * 4 * 48 + 7 * 2 * 96
+    pretrain(path)
+    assert NexVar(tmp_path / "run/model").card.context == 96
+
+
+def test_a_decay_file_ends_the_stable_phase(tmp_path: Path, fasta: Path) -> None:
+    path = recipe_file(tmp_path, fasta, **{"steps = 12": "steps = 500"})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/decay").write_text("6")
+    pretrain(path)
+    assert max(losses(tmp_path / "run")) == 6
+
+
+def test_ema_is_what_the_folder_holds(tmp_path: Path, fasta: Path) -> None:
+    run = Run(read(recipe_file(tmp_path, fasta, **{"bf16 = false": "bf16 = false\nema = 0.5"})))
+    start = {n: p.detach().clone() for n, p in run.weights.local.items()}
+    run.train_step()
+    run.save()
+    name = "blocks.0.mlp.l1.weight"
+    saved = load.checkpoint.read([tmp_path / "run/model/model.safetensors"])[name]
+    torch.testing.assert_close(saved, (start[name] + run.weights.local[name].detach()) / 2)
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_state(tmp_path: Path, fasta: Path) -> None:
+    run = Run(read(recipe_file(tmp_path, fasta)))
+    run.train_step()
+    run.save()
+    before = (tmp_path / "run/state.safetensors").read_bytes()
+    with torch.no_grad():
+        run.weights.local["norm.scale"].fill_(float("nan"))
+    with pytest.raises(NexVarError, match=r"step 1, windows 4 to 7.*the loss is nan.*state.safetensors"):
+        run.train_step()
+    assert (tmp_path / "run/state.safetensors").read_bytes() == before
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.safetensors"
+    state.write({"x": torch.ones(2)}, {"step": 1}, path)
+
+    def full(tensors: object, target: Path, metadata: object) -> None:
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state, "save_file", full)
+    with pytest.raises(NexVarError, match="No space left.*is the disk full"):
+        state.write({"x": torch.zeros(2)}, {"step": 2}, path)
+    facts, stored = state.read({"x": torch.Size([2])}, path)
+    assert facts == {"step": 1} and stored["x"].tolist() == [1, 1]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_resuming_another_run_is_refused(tmp_path: Path, fasta: Path) -> None:
+    pretrain(recipe_file(tmp_path, fasta))
+    other = recipe_file(tmp_path, fasta, **{"inner_mlp_size = 48": "inner_mlp_size = 64"})
+    with pytest.raises(NexVarError, match="holds another run"):
+        pretrain(other)
+
+
+def test_the_work_of_a_unet_counts_its_depths_at_their_own_resolution() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = models.get("ntv3").Config(num_downsamples=4, num_layers=2)
+    model = models.get("ntv3").Model(config)
+    with FlopCounterMode(display=False) as counted:
+        model(torch.full((1, 256), 6))
+    assert 256 * _work(model, config) / 3 == pytest.approx(counted.get_total_flops(), rel=0.25)
+
+
+def test_work_is_counted_by_tokens_not_by_bases(tmp_path: Path, fasta: Path) -> None:
+    model = """architecture = "nucleotide_transformer"
+tokenizer = "kmer3_v2"
+[model.config]
+vocab_size = 75
+hidden_size = 32
+num_hidden_layers = 1
+num_attention_heads = 2
+intermediate_size = 32
+max_position_embeddings = 64
+[objective]
+kind = "masked"
+"""
+    path = recipe_file(tmp_path, fasta)
+    text = path.read_text()
+    path.write_text("[model]\n" + model + text[text.index("[data]") :])
+    run = Run(read(path))
+    assert run.source.unit == pytest.approx((1 + 48 / 3) / 48)  # <cls> and 16 tokens of 48 bases
+    assert run.flops == _work(run.model, run.start.config) * run.source.unit
