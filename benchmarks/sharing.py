@@ -37,7 +37,7 @@ from nexvar.inference import score
 from nexvar.inference.core import likelihood
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.core.likelihood import Member
-from nexvar.inference.score import Options, Resolved
+from nexvar.inference.score import Options, ScoreSettings
 from nexvar.models.striped_hyena2 import Config, Model
 from nexvar.tokenizers import ByteTokenizer
 from nexvar.weights.load import Loaded
@@ -109,7 +109,7 @@ def counted(name: str, fasta: Fasta, items: list[Variant], window: int, *, tiled
     return [name, sum(len(v.alts) for v in items), windows, tally.computed / window, tally.computed / alone]
 
 
-def scored(loaded: Loaded, fasta: Fasta, items: list[Variant], resolved: Resolved) -> tuple[list[float], Tally]:
+def scored(loaded: Loaded, fasta: Fasta, items: list[Variant], resolved: ScoreSettings) -> tuple[list[float], Tally]:
     tally = Tally()
     found = score.score_alleles(loaded, ((v, v) for v in items), fasta, resolved, tally)
     return [s.mean(resolved.readout.names[0]) or 0.0 for _, scores in found for s in scores], tally
@@ -173,7 +173,7 @@ def compare(fasta: Fasta, items: list[Variant], options: argparse.Namespace) -> 
     tally = scored(loaded, fasta, some[:1], replace(shared, window=256, left=128))[1]  # warm
     found: dict[str, list[float]] = {}
 
-    def run(who: str, resolved: Resolved | None) -> None:
+    def run(who: str, resolved: ScoreSettings | None) -> None:
         nonlocal tally
         if resolved is None:
             found[who] = original(loaded, fasta, some)
