@@ -1,0 +1,269 @@
+"""Files that people hand us, opened so that they cannot hurt, and files we write, there and whole or not there.
+
+    open_regular(path)           never a pipe, a device or a folder
+    check_inside(path)           no link out of a downloaded folder
+    read_json(path)              bounded in size, depth and numbers; no key twice
+    write_atomically(path)       a hidden, unguessable name beside it, renamed at the end
+
+Everything that opens a file by a name from outside goes through here (text with lines: ``genome/textio.py``).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nexvar.errors import NexVarError
+
+MAX_JSON = 20_000_000  # bytes: a hundred times the largest config, index or header of a released checkpoint
+MAX_DEPTH = 64
+MAX_DIGITS = 40  # tokenizers say 1000000000000000019884624838656 for "no limit"
+_tidied: set[Path] = set()  # folders in which this process has looked for leftovers
+
+
+# -- reading
+
+
+def check_regular(path: str | Path, *, pipe_ok: bool = False, empty_ok: bool = False) -> Path:
+    """``path`` if it is a readable, non-empty, regular file (or, if allowed, a pipe); NexVarError otherwise."""
+    if "\0" in str(path):
+        raise NexVarError("the path holds a NUL byte", where=repr(str(path)), fix="give a file name")
+    path = Path(path)
+    try:
+        info = path.stat()
+        if stat.S_ISDIR(info.st_mode):
+            raise NexVarError("is a directory", where=path, fix="give the file inside it")
+        if not stat.S_ISREG(info.st_mode) and not (pipe_ok and stat.S_ISFIFO(info.st_mode)):
+            raise NexVarError("is not a regular file", where=path, fix="write it to a file first")
+        if info.st_size == 0 and stat.S_ISREG(info.st_mode) and not empty_ok:
+            raise empty(f"{path}:1")
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except FileNotFoundError:
+        raise NexVarError("no such file", where=path, fix="check the path") from None
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        raise NexVarError(what, where=path, fix="check the path and its rights") from None
+    return path
+
+
+def empty(where: str) -> NexVarError:
+    """The error for a file without content."""
+    return NexVarError("the file is empty", where=where, fix="was it written or downloaded completely?")
+
+
+def open_regular(path: str | Path, *, empty_ok: bool = False) -> BinaryIO:
+    """``path`` opened for reading bytes; NexVarError for what is no regular file, without waiting for a pipe's other end."""
+    path = check_regular(path, empty_ok=empty_ok)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it was replaced a moment ago
+            os.close(descriptor)
+            raise NexVarError("is not a regular file", where=path, fix="write it to a file first")
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        raise NexVarError(what, where=path, fix="check the path and its rights") from None
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: str | Path, limit: int = MAX_JSON) -> bytes:
+    """A small file; NexVarError where it has more than ``limit`` bytes."""
+    with open_regular(path, empty_ok=True) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise NexVarError(f"more than {limit:,} bytes", where=path, fix="is this the right file?")
+    return content
+
+
+def read_text(path: str | Path, limit: int = MAX_JSON) -> str:
+    """A small UTF-8 file."""
+    try:
+        return read_bytes(path, limit).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise NexVarError(f"byte {error.start + 1} is not UTF-8", where=path, fix="save it as UTF-8") from None
+
+
+def check_inside(path: Path) -> Path:
+    """``path``, unless it is a link out of its folder; the hub's cache (snapshots/<revision> -> blobs) is one place."""
+    if not path.is_symlink():
+        return path
+    try:
+        folder, target = path.parent.resolve(), path.resolve()
+    except (OSError, RuntimeError):
+        raise NexVarError("a link that leads nowhere", where=path, fix="put the file itself there") from None
+    home = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
+    if not target.is_relative_to(folder) and not target.is_relative_to(home):
+        raise NexVarError(f"a link out of its folder, to {target}", where=path, fix="put the file itself there")
+    return path
+
+
+# -- JSON
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The JSON table in a file."""
+    value = parse_json(read_bytes(path), path)
+    if not isinstance(value, dict):
+        raise NexVarError("not a JSON table", where=path)
+    return value
+
+
+def parse_json(content: bytes | str, where: object) -> Any:
+    """The value of a JSON text, in linear time; NexVarError for what no file of ours or of a released model holds.
+
+    Refused: more than ``MAX_JSON`` bytes, ``MAX_DEPTH`` levels or ``MAX_DIGITS`` digits, a key that occurs twice, NaN,
+    Infinity, 1e999, and text that is no Unicode (half a surrogate pair).
+    """
+    try:
+        if len(content) > MAX_JSON:
+            raise ValueError(f"more than {MAX_JSON:,} bytes")
+        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        value = json.loads(
+            text, object_pairs_hook=_table, parse_int=_integer, parse_float=_number, parse_constant=_constant
+        )
+        _check_tree(value)
+    except RecursionError:
+        raise NexVarError(f"not readable as JSON (more than {MAX_DEPTH} levels deep)", where=where) from None
+    except ValueError as error:
+        raise NexVarError(f"not readable as JSON ({error})", where=where) from None
+    return value
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {key[:80]!r} occurs twice")
+            seen.add(key)
+    return table
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return value
+
+
+def _constant(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _check_tree(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += item.keys()
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+            elif isinstance(item, str) and not item.isascii():
+                item.encode()  # a UnicodeEncodeError is a ValueError
+        level = below
+        if not level:
+            return
+    raise ValueError(f"more than {MAX_DEPTH} levels deep")
+
+
+# -- writing
+
+
+@contextmanager
+def write_atomically(
+    path: str | Path, *, durable: bool = False, fix: str = "is the disk full? is its folder still there?"
+) -> Iterator[Path]:
+    """A new, empty, hidden file beside ``path`` to write to; it takes the name at the end, and vanishes after an error.
+
+    durable: on the disk before it has its name, so that not even a power cut leaves half of it. A body may replace the
+    file by a folder. Whoever reads ``path`` sees the old content or the whole new one. OSErrors become NexVarError.
+    """
+    path = Path(path)
+    remove_leftovers(path.parent)
+    temporary = temporary_name(path)
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666))
+        yield temporary
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise NexVarError(f"cannot be written ({error.strerror or error})", where=path, fix=fix) from error
+    finally:
+        remove(temporary)
+
+
+def write_bytes(path: str | Path, data: bytes, *, durable: bool = False, **options: Any) -> None:
+    """``path`` holds ``data``, or what it held before."""
+    with write_atomically(path, durable=durable, **options) as temporary:
+        temporary.write_bytes(data)
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside ``path`` that nobody can guess and that ends like it; who made it can be told from it."""
+    return path.with_name(f".nexvar-{_host()}-{os.getpid()}-{secrets.token_hex(8)}-{path.name[-40:]}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes of this machine left in ``folder``, once in a process; never stops a run."""
+    if folder in _tidied:
+        return
+    _tidied.add(folder)
+    pattern = re.compile(rf"\.nexvar-{_host()}-(\d+)-[0-9a-f]{{16}}-.*", re.DOTALL)
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        if (match := pattern.fullmatch(name)) and not is_alive(match[1]):
+            remove(folder / name)
+
+
+def remove(path: Path) -> None:
+    """Delete a temporary file or folder of ours, if it can be."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def is_alive(pid: int | str) -> bool:
+    """Whether a process of this machine has this number; absurd numbers are nobody's."""
+    if os.name == "nt":  # where signal 0 is a Ctrl-C
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError, ValueError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def _host() -> str:
+    """This machine, in eight hex digits: shared disks show what processes of others write."""
+    name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    return f"{zlib.crc32(name.encode()):08x}"
