@@ -55,7 +55,9 @@ class NexVarError(Exception):
         parts = {"where": where, "what": what, "fix": fix}
         texts = {name: str(part) for name, part in parts.items() if part is not None}
         if sum(map(len, texts.values())) > MAX_MESSAGE:  # place and remedy stay, what was said between them is cut
-            texts = {name: text if name == "what" else shortened(text, MAX_MESSAGE // 4) for name, text in texts.items()}
+            texts = {
+                name: text if name == "what" else shortened(text, MAX_MESSAGE // 4) for name, text in texts.items()
+            }
             room = MAX_MESSAGE - sum(len(text) + 2 for name, text in texts.items() if name != "what")
             texts["what"] = shortened(texts["what"], room)
         super().__init__(printable(" ".join(": ".join(texts.values()).split()), MAX_MESSAGE))

@@ -64,7 +64,7 @@ def empty(where: str) -> NexVarError:
 
 
 def open_regular(path: str | Path, *, empty_ok: bool = False) -> BinaryIO:
-    """``path`` opened for reading bytes; NexVarError for what is no regular file, without waiting for a pipe's other end."""
+    """``path`` opened for reading bytes; NexVarError, and no waiting, for a pipe, a device or a folder."""
     path = check_regular(path, empty_ok=empty_ok)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -233,12 +233,12 @@ def remove_leftovers(folder: Path) -> None:
     _tidied.add(folder)
     pattern = re.compile(rf"\.nexvar-{_host()}-(\d+)-[0-9a-f]{{16}}-.*", re.DOTALL)
     try:
-        names = os.listdir(folder)
+        entries = list(folder.iterdir())
     except OSError:
         return
-    for name in names:
-        if (match := pattern.fullmatch(name)) and not is_alive(match[1]):
-            remove(folder / name)
+    for entry in entries:
+        if (match := pattern.fullmatch(entry.name)) and not is_alive(match[1]):
+            remove(entry)
 
 
 def remove(path: Path) -> None:

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Protocol
 
 from nexvar.errors import NexVarError
+from nexvar.files import check_regular, empty
 from nexvar.genome.textio import (
     BGZF_EOF,
-    check_regular,
     count_sound_lines,
-    empty,
     has_bgzf_end,
     is_bgzf,
     refuse_foreign,

@@ -7,12 +7,9 @@ can be broken below the level of its format (missing, truncated, binary, wrong e
 
 from __future__ import annotations
 
-import errno
 import gzip
 import io
-import os
 import shutil
-import stat
 import sys
 import tempfile
 import zlib
@@ -22,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from nexvar.errors import NexVarError
+from nexvar.files import check_regular, empty
 
 MAX_LINE = 1 << 28  # biobank VCFs have lines of tens of megabytes; a gzip bomb has longer ones
 BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -40,34 +38,6 @@ FOREIGN = {  # first bytes of what people pass by mistake
     b"\x43\x27\x41\x1a": ("a 2bit file", "convert it with `twoBitToFa`"),
     b"PAR1": ("a Parquet file", "give the original text file"),
 }
-
-
-def check_regular(path: str | Path, *, pipe_ok: bool = False) -> Path:
-    """``path`` if it is a readable, non-empty, regular file (or, if allowed, a pipe); NexVarError otherwise."""
-    if "\0" in str(path):
-        raise NexVarError("the path holds a NUL byte", where=repr(str(path)), fix="give a file name")
-    path = Path(path)
-    try:
-        info = path.stat()
-        if stat.S_ISDIR(info.st_mode):
-            raise NexVarError("is a directory", where=path, fix="give the file inside it")
-        if not stat.S_ISREG(info.st_mode) and not (pipe_ok and stat.S_ISFIFO(info.st_mode)):
-            raise NexVarError("is not a regular file", where=path, fix="write it to a file first")
-        if info.st_size == 0 and stat.S_ISREG(info.st_mode):
-            raise empty(f"{path}:1")
-        if not os.access(path, os.R_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except FileNotFoundError:
-        raise NexVarError("no such file", where=path, fix="check the path") from None
-    except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-        raise NexVarError(what, where=path, fix="check the path and its rights") from None
-    return path
-
-
-def empty(where: str) -> NexVarError:
-    """The error for a file without content."""
-    return NexVarError("the file is empty", where=where, fix="was it written or downloaded completely?")
 
 
 def refuse_foreign(head: bytes, where: object) -> None:
