@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import graphlib
+import importlib
 import importlib.util
 import os
 import re
@@ -10,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,11 @@ import nexvar
 from nexvar import cli
 from nexvar.evals import demo
 from places import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 
@@ -64,6 +73,99 @@ def test_tests_cannot_reach_the_network() -> None:
 def test_one_version_everywhere() -> None:
     assert f'version = "{nexvar.__version__}"' in (ROOT / "pyproject.toml").read_text()
     assert f"\nversion: {nexvar.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+# --- arrows ---
+
+PACKAGE = ROOT / "src" / "nexvar"
+
+
+def modules(package: Path) -> dict[str, Path]:
+    """Dotted name -> file, of a package and all below it."""
+    files = package.rglob("*.py")
+    return {".".join(f.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__"): f for f in files}
+
+
+def imports_of(name: str, path: Path, known: dict[str, Path]) -> set[str]:
+    """The modules of ``known`` that one names in any import: at its top, in a function, for type checkers only."""
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            home = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+            base = ".".join([*home[: len(home) + 1 - node.level], *filter(None, [node.module])])
+            base = base if node.level else node.module or ""
+            named |= {each if (each := f"{base}.{alias.name}") in known else base for alias in node.names}
+    return named & known.keys() - {name}
+
+
+def circle(package: Path) -> list[str]:
+    """One circle of imports, its first module again at its end; empty if there is none."""
+    known = modules(package)
+    try:
+        list(graphlib.TopologicalSorter({n: imports_of(n, p, known) for n, p in known.items()}).static_order())
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    assert circle(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from toy.inner.a import X",
+        "from toy.inner import a",
+        "from ..inner import a",
+        "import toy.inner.a as a",
+        "def f():\n    from .a import X",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .a import X",
+    ],
+)
+def test_a_circle_is_seen_however_it_is_written(tmp_path: Path, back: str) -> None:
+    package = tmp_path / "toy"
+    (package / "inner").mkdir(parents=True)
+    for empty in (package / "__init__.py", package / "inner" / "__init__.py", package / "inner" / "b.py"):
+        empty.write_text("")
+    (package / "inner" / "a.py").write_text("from toy.inner import b\n")
+    assert circle(package) == []
+    (package / "inner" / "b.py").write_text(back + "\n")
+    assert set(circle(package)) == {"toy.inner.a", "toy.inner.b"}
+
+
+def test_the_layers_are_few_and_have_no_exception() -> None:
+    (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    assert contract["type"] == "layers" and len(contract["layers"]) <= 14
+    assert set(contract) == {"name", "type", "layers"}, "ignore_imports and containers are exceptions"
+    layered = {module.strip() for layer in contract["layers"] for module in layer.split("|")}
+    tops = {".".join(name.split(".")[:2]) for name in modules(PACKAGE)} - {"nexvar", "nexvar.__main__"}
+    assert layered == tops, "every module at the top stands in one layer"
+
+
+SCRIPTS = [p for folder in ("attacks", "benchmarks", "docs", "recipes", "test") for p in (ROOT / folder).glob("*.py")]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_scripts_that_no_test_runs_name_what_exists(script: Path) -> None:
+    """Every name that a script takes from nexvar, or from a module of it, is there."""
+    tree, taken = ast.parse(script.read_text()), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "nexvar":
+            for alias in node.names:
+                taken[alias.asname or alias.name] = attribute_or_module(str(node.module), alias.name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = taken.get(node.value.id)
+            if isinstance(module, types.ModuleType):
+                assert hasattr(module, node.attr), f"{script.name}:{node.lineno}: {node.value.id}.{node.attr}"
+
+
+def attribute_or_module(module: str, name: str) -> object:
+    home = importlib.import_module(module)
+    return getattr(home, name) if hasattr(home, name) else importlib.import_module(f"{module}.{name}")
 
 
 # --- the pages ---
