@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from _measure import interleaved
-from nexvar import verify
+from nexvar import oracles
 from nexvar.models import striped_hyena2
 from nexvar.weights import quantize
 from nexvar.weights.load import load, save
@@ -30,7 +30,7 @@ def anonymous() -> int:
 
 def log_probs(method: str | None) -> torch.Tensor:
     loaded = load("nexvar_mito", device="cpu", quantize=method)
-    ids = torch.tensor([loaded.tokenizer.tokenize(verify.prompts()[3][:2000])])
+    ids = torch.tensor([loaded.tokenizer.tokenize(oracles.prompts()[3][:2000])])
     with torch.no_grad():
         return loaded.module(ids).logits[0, :, [65, 67, 71, 84]].log_softmax(-1)
 

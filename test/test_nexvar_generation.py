@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from nexvar import NexVar, NexVarError, cards, verify
+from nexvar import NexVar, NexVarError, cards, oracles
 
 
 def main() -> int:
@@ -19,12 +19,12 @@ def main() -> int:
     parser.add_argument("--model_name", default="nexvar_7b", help="a checkpoint whose card has published values")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    published = verify.recorded(cards.get(options.model_name)).get("generation_identity")
+    published = oracles.recorded(cards.get(options.model_name)).get("generation_identity")
     if published is None:
         known = [name for name, card in cards.all_cards().items() if "generation_identity" in card.oracles]
         raise NexVarError(f"nothing is published for {options.model_name}", fix=f"one of {', '.join(known)}")
     model = NexVar(options.model_name, device=options.device)
-    each = verify.generation_identity(model.loaded, verify.prompts())
+    each = oracles.generation_identity(model.loaded, oracles.prompts())
     mean = sum(each) / len(each)
     print(f"identity  {mean:.2f} %   recorded {published['percent']} %   ({', '.join(f'{x:.1f}' for x in each)})")
     good = abs(mean - published["percent"]) <= published["tolerance"]
