@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import random
 
 import pytest
 import torch
@@ -19,8 +18,9 @@ from nexvar.inference.core import likelihood
 from nexvar.models.nucleotide_transformer import JAX_LAYER_NORM_EPS
 from places import CHECKPOINTS, GOLDEN
 from tiny import tiny_loaded
+from toy_genome import random_bases
 
-BASES = "".join(random.Random(3).choices("ACGT", k=600))
+BASES = random_bases(600, seed=3)
 
 
 @pytest.fixture(scope="module", params=CHECKPOINTS, ids=lambda folder: folder.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import subprocess
 import sys
@@ -17,8 +16,9 @@ from nexvar.inference.score import Options
 from nexvar.runs import jobs, plan
 from nexvar.runs.table import read_rows
 from tiny import tiny_loaded
+from toy_genome import other_bases, random_bases, vcf_line, write_fasta, write_vcf
 
-GENOME = "".join(random.Random(5).choices("ACGT", k=600))
+GENOME = random_bases(600, seed=5)
 
 
 def keys(*names: str) -> list[tuple[str, ...]]:
@@ -74,16 +74,15 @@ def test_processes_share_it(tmp_path):
 
 def test_scores_with_it_are_the_same_and_the_second_run_computes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "PART_TOKENS", 30 * 64)
-    (tmp_path / "ref.fa").write_text(f">chr1\n{GENOME}\n")
-    lines = [f"chr1\t{p + 1}\t.\t{GENOME[p]}\t{'ACGT'.replace(GENOME[p], '')[0]}\t.\t.\t.\n" for p in range(100, 200)]
-    header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
-    (tmp_path / "in.vcf").write_text(header + "".join(lines))
+    fasta = write_fasta(tmp_path / "ref.fa", chr1=GENOME)
+    lines = [vcf_line(GENOME, p, other_bases(GENOME[p])[0]) for p in range(100, 200)]
+    vcf = write_vcf(tmp_path / "in.vcf", lines)
     for pool, readouts in (("mean", ("cosine", "l2")), ("site", ("l1",))):
 
         def run(name, pool=pool, readouts=readouts, **options):
             out = tmp_path / f"{pool}.{name}.parquet"
             summary = jobs.score_file(
-                tmp_path / "in.vcf", tmp_path / "ref.fa", out, progress=False, model=tiny_loaded(),
+                vcf, fasta, out, progress=False, model=tiny_loaded(),
                 options=Options(window=64, readouts=readouts, pool=pool), **options,
             )  # fmt: skip
             return [row.extra for row in read_rows(out)], summary.tally.computed
@@ -95,7 +94,7 @@ def test_scores_with_it_are_the_same_and_the_second_run_computes_nothing(tmp_pat
         assert (tokens, none) == (same_tokens, 0) and tokens > 0
     other = replace(tiny_loaded(seed=1), device=torch.device("cpu"))
     summary = jobs.score_file(
-        tmp_path / "in.vcf", tmp_path / "ref.fa", tmp_path / "other.parquet", progress=False, model=other,
+        vcf, fasta, tmp_path / "other.parquet", progress=False, model=other,
         options=Options(window=64, readouts=("cosine",)), cache=tmp_path / "cache",
     )  # fmt: skip
     assert summary.tally.computed > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 
 import numpy as np
 import pytest
@@ -12,10 +11,11 @@ import torch
 from nexvar import NexVar
 from nexvar.errors import NexVarError
 from places import GOLDEN
+from toy_genome import random_bases
 
 FOLDERS = ["caduceus_ph_tiny", "caduceus_ps_tiny", "dnabert2_tiny", "nt_v1_tiny", "nt_v2_tiny", "nt_v2_3mer_tiny"]
 FOLDERS += ["ntv3_pre_tiny", "ntv3_post_tiny"]
-BASES = "".join(random.Random(8).choices("ACGT", k=64))
+BASES = random_bases(64, seed=8)
 
 
 @pytest.fixture(scope="module", params=FOLDERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pysam
@@ -14,8 +13,9 @@ from nexvar.inference.score import Options
 from nexvar.runs import jobs
 from nexvar.runs.table import read_rows
 from tiny import tiny_loaded
+from toy_genome import random_bases, write_fasta, write_vcf
 
-GENOME = "".join(random.Random(9).choices("ACGT", k=2000))
+GENOME = random_bases(2000, seed=9)
 WINDOW = 200
 LOADED = tiny_loaded()
 
@@ -31,8 +31,6 @@ def call(pos, genotype, ref=None, alt=None):
 
 @pytest.fixture
 def files(tmp_path):
-    fasta, vcf = tmp_path / "ref.fa", tmp_path / "in.vcf"
-    fasta.write_text(f">chr1\n{GENOME}\n")
     wrong = other(GENOME[820])
     lines = [
         call(500, "0|1"),
@@ -43,8 +41,7 @@ def files(tmp_path):
         call(840, "0|0"),
     ]
     header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tmy kid\tmum\n"
-    vcf.write_text(header + "".join(lines))
-    return vcf, fasta
+    return write_vcf(tmp_path / "in.vcf", lines, header), write_fasta(tmp_path / "ref.fa", chr1=GENOME)
 
 
 def mean_log_likelihood(sequence):

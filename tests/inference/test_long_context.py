@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 import torch
 
@@ -12,8 +10,9 @@ from nexvar.inference import embed
 from nexvar.inference.core import likelihood, sampling
 from nexvar.models import caduceus, hyenadna, striped_hyena2
 from places import CHECKPOINTS
+from toy_genome import random_bases
 
-BASES = "".join(random.Random(5).choices("ACGT", k=500))
+BASES = random_bases(500, seed=5)
 CAUSAL = [f for f in CHECKPOINTS if f.name in ("sh1_a", "sh1_b", "sh2_a", "sh2_b", "genos_tiny", "hyenadna_tiny")]
 HYENA = [f for f in CHECKPOINTS if f.name.startswith("sh")]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 
 import pytest
@@ -16,9 +15,10 @@ from nexvar.inference.scorers import protocols
 from nexvar.runs.rows import score_variants
 from tiny import tiny_loaded
 from tiny_masked import tiny_masked
+from toy_genome import random_bases, write_fasta
 
 SIZE, POS = 140_000, 70_003
-GENOME = "".join(random.Random(5).choices("ACGT", k=SIZE))
+GENOME = random_bases(SIZE, seed=5)
 REF = GENOME[POS]
 ALT = "A" if REF != "A" else "G"
 VARIANT = f"chr1:{POS + 1}{REF}>{ALT}"
@@ -30,9 +30,7 @@ KMERS = tiny_masked("kmer")
 
 @pytest.fixture(scope="module")
 def fasta(tmp_path_factory):
-    path = tmp_path_factory.mktemp("genome") / "ref.fa"
-    path.write_text(f">chr1\n{GENOME}\n")
-    return Fasta(path)
+    return Fasta(write_fasta(tmp_path_factory.mktemp("genome") / "ref.fa", chr1=GENOME))
 
 
 def row_of(loaded, fasta, **options):

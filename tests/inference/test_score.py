@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 
 import pysam
@@ -20,17 +19,16 @@ from nexvar.runs import jobs
 from nexvar.runs.rows import score_variants
 from nexvar.runs.table import read_rows
 from tiny import tiny_loaded
+from toy_genome import random_bases, write_fasta
 
 LOADED = tiny_loaded(window=256)
-GENOME = "".join(random.Random(1).choices("ACGT", k=3000))
+GENOME = random_bases(3000, seed=1)
 HEADER = "##fileformat=VCFv4.2\n##contig=<ID=chr1,length=3000>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 
 
 @pytest.fixture
 def fasta(tmp_path):
-    path = tmp_path / "ref.fa"
-    path.write_text(f">chr1\n{GENOME}\n>chr2\n{'N' * 50}{GENOME[:500]}\n")
-    return path
+    return write_fasta(tmp_path / "ref.fa", chr1=GENOME, chr2="N" * 50 + GENOME[:500])
 
 
 def mean_log_likelihood(sequence: str) -> float:
@@ -68,9 +66,7 @@ def test_forward_strand_alone(fasta):
 
 @given(st.lists(st.integers(0, 2999), min_size=1, max_size=6), st.integers(1, 5000), st.booleans())
 def test_neither_sharing_nor_batches_nor_neighbours_change_a_score(tmp_path_factory, positions, batch, share):
-    path = tmp_path_factory.mktemp("f") / "ref.fa"
-    path.write_text(f">chr1\n{GENOME}\n")
-    fasta = Fasta(path)
+    fasta = Fasta(write_fasta(tmp_path_factory.mktemp("f") / "ref.fa", chr1=GENOME))
     variants = [snv(p) for p in sorted(positions)]
     together = score_all(variants, fasta, batch_tokens=batch, share=share)
     alone = [row for v in variants for alt in v.alts for row in score_all([replace(v, alts=(alt,))], fasta)]

@@ -12,6 +12,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import toy_genome
 from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.windows import tile_left
 from nexvar.inference import score, scorers
@@ -25,20 +26,19 @@ from nexvar.runs.table import read_rows
 from nexvar.weights.load import load
 from tiny import tiny_loaded
 from tiny_masked import tiny_masked
+from toy_genome import random_bases, write_fasta
 
-GENOME = "".join(random.Random(2).choices("ACGT", k=4000))
+GENOME = random_bases(4000, seed=2)
 CAUSAL, MASKED, KMERS = tiny_loaded(), tiny_masked(), tiny_masked("kmer")
 
 
 @pytest.fixture(scope="module")
 def fasta(tmp_path_factory):
-    path = tmp_path_factory.mktemp("genome") / "ref.fa"
-    path.write_text(f">chr1\n{GENOME}\n")
-    return Fasta(path)
+    return Fasta(write_fasta(tmp_path_factory.mktemp("genome") / "ref.fa", chr1=GENOME))
 
 
 def snv(pos):
-    return Variant("chr1", pos, GENOME[pos], tuple(b for b in "ACGT" if b != GENOME[pos]))
+    return toy_genome.snv(GENOME, pos)
 
 
 def counted(loaded, variants, fasta, **options):
@@ -89,10 +89,12 @@ def test_embeddings_compute_the_reference_once(fasta):
 
 
 def test_a_window_pooled_at_many_sites_runs_once(fasta):
-    at = [snv(p) for p in range(1000, 1010)]
-    options = dict(window=80, strand="forward", windowing="tiled", readouts=("l2",), pool="site+2")
+    window, sites = 80, 10  # all in one tile
+    at = [snv(p) for p in range(1000, 1000 + sites)]
+    options = dict(window=window, strand="forward", windowing="tiled", readouts=("l2",), pool="site+2")
     _, computed, _ = counted(MASKED, at, fasta, **options)
-    assert computed == 80 + 30 * 80
+    one_reference, alternatives = window, 3 * sites * window
+    assert computed == one_reference + alternatives
 
 
 def test_several_readouts_of_one_kind_are_one_pass(fasta):
@@ -195,8 +197,7 @@ def likelihood(sequence):
 
 @given(st.lists(st.integers(300, 3600), min_size=1, max_size=6), st.integers(1, 4000))
 def test_a_tiled_score_is_that_of_the_window_of_its_tile(tmp_path_factory, positions, batch):
-    path = tmp_path_factory.mktemp("f") / "ref.fa"
-    path.write_text(f">chr1\n{GENOME}\n")
+    path = write_fasta(tmp_path_factory.mktemp("f") / "ref.fa", chr1=GENOME)
     variants = [snv(p) for p in sorted(positions)]
     values, _, _ = counted(
         CAUSAL, variants, Fasta(path), window=400, strand="forward", windowing="tiled", batch_tokens=batch,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 import torch
 
@@ -17,8 +15,9 @@ from nexvar.inference.score import Options
 from nexvar.runs.rows import score_variants
 from nexvar.weights.load import Loaded, load
 from places import CHECKPOINTS
+from toy_genome import random_bases, write_fasta
 
-BASES = "".join(random.Random(3).choices("ACGT", k=600))
+BASES = random_bases(600, seed=3)
 
 
 @pytest.fixture(scope="module", params=CHECKPOINTS, ids=lambda folder: folder.name)
@@ -132,9 +131,7 @@ def readouts_for(loaded: Loaded) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def fasta(tmp_path_factory):
-    path = tmp_path_factory.mktemp("genome") / "ref.fa"
-    path.write_text(f">chr1\n{BASES}\n")
-    return Fasta(path)
+    return Fasta(write_fasta(tmp_path_factory.mktemp("genome") / "ref.fa", chr1=BASES))
 
 
 VARIANTS = ["chr1:300" + BASES[299] + ">" + alt for alt in "ACGT" if alt != BASES[299]] + [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 
@@ -18,9 +17,10 @@ from nexvar.runs.embedding_file import embed_file, merge
 from nexvar.weights.load import load
 from places import GOLDEN
 from tiny import tiny_loaded
+from toy_genome import random_bases
 
 LOADED = tiny_loaded()
-RECORDS = {f"read{i}": "".join(random.Random(i).choices("ACGT", k=20 + 7 * i)) for i in range(10)}
+RECORDS = {f"read{i}": random_bases(20 + 7 * i, seed=i) for i in range(10)}
 
 
 @pytest.fixture

@@ -26,9 +26,10 @@ from nexvar.inference.score import Options
 from nexvar.runs import jobs, partscorer, plan
 from nexvar.runs.table import read_rows
 from tiny import tiny_loaded
+from toy_genome import random_bases, vcf_line, write_fasta, write_vcf
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-GENOME = "".join(random.Random(7).choices("ACGT", k=1000))
+GENOME = random_bases(1000, seed=7)
 POSITIONS = 40
 
 
@@ -39,14 +40,8 @@ def small_parts(monkeypatch):
 
 @pytest.fixture
 def files(tmp_path):
-    fasta, vcf = tmp_path / "ref.fa", tmp_path / "in.vcf"
-    fasta.write_text(f">chr1\n{GENOME}\n")
-    lines = [
-        f"chr1\t{pos + 1}\t.\t{GENOME[pos]}\t{','.join('ACGT'.replace(GENOME[pos], ''))}\t.\t.\t.\n"
-        for pos in range(100, 100 + POSITIONS)
-    ]
-    vcf.write_text("##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n" + "".join(lines))
-    return vcf, fasta
+    vcf = write_vcf(tmp_path / "in.vcf", [vcf_line(GENOME, pos) for pos in range(100, 100 + POSITIONS)])
+    return vcf, write_fasta(tmp_path / "ref.fa", chr1=GENOME)
 
 
 def run(files, out):

@@ -13,8 +13,9 @@ from nexvar.runs import jobs, plan
 from nexvar.runs.rows import score_variants
 from nexvar.runs.table import read_rows
 from tiny import tiny_loaded
+from toy_genome import random_bases, vcf_line, write_fasta, write_vcf
 
-GENOME = "".join(random.Random(7).choices("ACGT", k=4000))
+GENOME = random_bases(4000, seed=7)
 OPTIONS = Options(window=64)
 
 
@@ -25,15 +26,8 @@ def small_parts(monkeypatch):
 
 @pytest.fixture
 def files(tmp_path):
-    fasta, vcf = tmp_path / "ref.fa", tmp_path / "in.vcf"
-    fasta.write_text(f">chr1\n{GENOME}\n")
-    lines = [
-        f"chr1\t{pos + 1}\t.\t{GENOME[pos]}\t{','.join('ACGT'.replace(GENOME[pos], ''))}\t.\t.\t.\n"
-        for pos in range(100, 400)
-    ]
-    header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
-    vcf.write_text(header + "".join(lines))
-    return vcf, fasta
+    vcf = write_vcf(tmp_path / "in.vcf", [vcf_line(GENOME, pos) for pos in range(100, 400)])
+    return vcf, write_fasta(tmp_path / "ref.fa", chr1=GENOME)
 
 
 def run(files, out, loaded=None, **options):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -15,19 +14,15 @@ import pytest
 from nexvar.errors import NexVarError
 from nexvar.inference.score import Options
 from nexvar.runs import jobs, plan, ray_executor
+from toy_genome import random_bases, vcf_line, write_fasta, write_vcf
 
-GENOME = "".join(random.Random(3).choices("ACGT", k=3000))
+GENOME = random_bases(3000, seed=3)
 
 
 @pytest.fixture
 def given(tmp_path, golden):
-    (tmp_path / "ref.fa").write_text(f">chr1\n{GENOME}\n")
-    lines = [
-        f"chr1\t{pos + 1}\t.\t{GENOME[pos]}\t{','.join('ACGT'.replace(GENOME[pos], ''))}\t.\t.\t.\n"
-        for pos in range(100, 2900, 8)
-    ]
-    header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
-    (tmp_path / "in.vcf").write_text(header + "".join(lines))
+    write_fasta(tmp_path / "ref.fa", chr1=GENOME)
+    write_vcf(tmp_path / "in.vcf", [vcf_line(GENOME, pos) for pos in range(100, 2900, 8)])
     return {
         "source": str(tmp_path / "in.vcf"), "fasta_path": str(tmp_path / "ref.fa"),
         "model": str(golden / "hyenadna_tiny"), "device": "cpu",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 
@@ -13,16 +11,15 @@ from nexvar.runs import jobs, tracks
 from nexvar.runs.table import read_rows
 from tiny import tiny_loaded
 from tiny_masked import tiny_masked
+from toy_genome import other_bases, random_bases, vcf_line, write_fasta, write_vcf
 
-GENOME = "".join(random.Random(4).choices("ACGT", k=3000))
+GENOME = random_bases(3000, seed=4)
 pybigtools = pytest.importorskip("pybigtools", reason="pip install 'nexvar[tracks]'")
 
 
 @pytest.fixture
 def fasta(tmp_path):
-    path = tmp_path / "ref.fa"
-    path.write_text(f">chr1\n{GENOME}\n>chr2\n{GENOME[::-1]}\n")
-    return path
+    return write_fasta(tmp_path / "ref.fa", chr1=GENOME, chr2=GENOME[::-1])
 
 
 def saturate(fasta, outputs, region="chr1:1,001-1,120", loaded=None, **options):
@@ -38,10 +35,10 @@ def values(path, start=1000, end=1120):
 
 def by_position(rows):
     """(N, 4): scores of A, C, G, T, 0 for the reference."""
-    found = np.zeros((len(rows) // 3, 4))
+    scores = np.zeros((len(rows) // 3, 4))
     for i, row in enumerate(rows):
-        found[i // 3, "ACGT".index(row.alt)] = row.llr
-    return found
+        scores[i // 3, "ACGT".index(row.alt)] = row.llr
+    return scores
 
 
 def test_a_bigwig_is_the_largest_effect_at_each_base(fasta, tmp_path):
@@ -67,11 +64,11 @@ def test_distances_stand_at_the_reference_base(fasta, tmp_path):
     paths = [tmp_path / f"out.{base}.bw" for base in "ACGT"]
     table = tmp_path / "out.parquet"
     saturate(fasta, [table, *paths], loaded=tiny_masked(), readouts=("l2",))
-    found = np.stack([values(path) for path in paths], 1)
+    heights = np.stack([values(path) for path in paths], 1)
     mean = np.array([row.extra["L2"] for row in read_rows(table)]).reshape(-1, 3).mean(1)
     expected = np.zeros((120, 4))
     expected[np.arange(120), ["ACGT".index(base) for base in GENOME[1000:1120]]] = mean
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(heights, expected, rtol=1e-5)
 
 
 def test_a_logo_is_drawn(fasta, tmp_path):
@@ -84,11 +81,14 @@ def test_a_logo_is_drawn(fasta, tmp_path):
 
 
 def test_sparse_variants_of_several_contigs_keep_their_places(fasta, tmp_path):
-    vcf, out = tmp_path / "in.vcf", tmp_path / "out.bw"
-    lines = [f"{c}\t{p}\t.\t{g[p - 1]}\t{'A' if g[p - 1] != 'A' else 'C'}\t.\t.\t.\n"
-             for c, g in (("chr1", GENOME), ("chr2", GENOME[::-1])) for p in (100, 103)]  # fmt: skip
-    lines.insert(1, f"chr1\t101\t.\t{GENOME[100]}\t{GENOME[100]}TT\t.\t.\t.\n")  # an insertion has no place
-    vcf.write_text("##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n" + "".join(lines))
+    out = tmp_path / "out.bw"
+    lines = [
+        vcf_line(g, p, other_bases(g[p])[0], c)
+        for c, g in (("chr1", GENOME), ("chr2", GENOME[::-1]))
+        for p in (99, 102)
+    ]
+    lines.insert(1, vcf_line(GENOME, 100, GENOME[100] + "TT"))  # an insertion has no place
+    vcf = write_vcf(tmp_path / "in.vcf", lines)
     jobs.score_file(vcf, fasta, out, model=tiny_loaded(), options=Options(window=64), progress=False)
     reader = pybigtools.open(str(out))
     for chrom in ("chr1", "chr2"):
@@ -98,11 +98,7 @@ def test_sparse_variants_of_several_contigs_keep_their_places(fasta, tmp_path):
 def test_what_cannot_be_drawn_is_one_line(fasta, tmp_path, monkeypatch):
     with pytest.raises(NexVarError, match="a logo of 2,500 positions"):
         saturate(fasta, tmp_path / "out.png", region="chr1:1-2500")
-    vcf = tmp_path / "in.vcf"
-    vcf.write_text(
-        "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
-        f"chr1\t101\t.\t{GENOME[100]}\t{GENOME[100]}TT\t.\t.\t.\n"
-    )
+    vcf = write_vcf(tmp_path / "in.vcf", [vcf_line(GENOME, 100, GENOME[100] + "TT")])
     with pytest.raises(NexVarError, match="the track would be empty"):
         jobs.score_file(vcf, fasta, tmp_path / "out.bw", model=tiny_loaded(), options=Options(window=64))
     assert not (tmp_path / "out.bw").exists()

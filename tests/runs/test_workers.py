@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import random
 import signal
 import threading
 import time
@@ -17,8 +16,9 @@ from nexvar.errors import NexVarError
 from nexvar.inference.score import Options
 from nexvar.runs import jobs, plan, workers
 from tiny import tiny_loaded
+from toy_genome import random_bases, vcf_line, write_fasta, write_vcf
 
-GENOME = "".join(random.Random(3).choices("ACGT", k=2000))
+GENOME = random_bases(2000, seed=3)
 
 
 @pytest.fixture
@@ -26,13 +26,8 @@ def given(tmp_path, golden, monkeypatch):
     """score_file's arguments but the output: 360 alleles in parts of about 32."""
     monkeypatch.setattr(plan, "PART_TOKENS", 32 * 128)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the workers', like this process's: bytes are compared
-    (tmp_path / "ref.fa").write_text(f">chr1\n{GENOME}\n")
-    lines = [
-        f"chr1\t{pos + 1}\t.\t{GENOME[pos]}\t{','.join('ACGT'.replace(GENOME[pos], ''))}\t.\t.\tAC=1\n"
-        for pos in range(500, 1700, 10)
-    ]
-    header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
-    (tmp_path / "in.vcf").write_text(header + "".join(lines))
+    write_fasta(tmp_path / "ref.fa", chr1=GENOME)
+    write_vcf(tmp_path / "in.vcf", [vcf_line(GENOME, pos, info="AC=1") for pos in range(500, 1700, 10)])
     return {
         "source": tmp_path / "in.vcf", "fasta_path": tmp_path / "ref.fa", "model": golden / "hyenadna_tiny",
         "options": Options(window=128), "progress": False, "device": "cpu",
