@@ -179,3 +179,51 @@ def architecture_with_a_path(folder: Path, marker: Path) -> None:
     (folder / "evil.py").write_text(f"open({str(marker)!r}, 'w')", encoding="utf-8")
     config = {"architecture": "../../evil", "hidden_size": 16}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+@attack
+def index_with_a_late_key_twice(folder: Path, marker: Path) -> None:
+    names = [f'"n{i}":"model.safetensors"' for i in range(60_000)]
+    (folder / "model.safetensors.index.json").write_text('{"weight_map":{' + ",".join([*names, names[-1]]) + "}}")
+
+
+@attack
+def index_is_a_link_outside(folder: Path, marker: Path) -> None:
+    outside = folder.parent / "secret.index.json"
+    outside.write_text(json.dumps({"weight_map": {"norm.scale": "model.safetensors"}}), encoding="utf-8")
+    (folder / "model.safetensors.index.json").symlink_to(outside)
+
+
+@attack
+def a_shard_is_a_link_outside(folder: Path, marker: Path) -> None:
+    outside = folder.parent / "secret_shard.safetensors"
+    outside.write_bytes(save(tensors()))
+    (folder / "a.safetensors").symlink_to(outside)
+    with_index(folder, {"weight_map": {"norm.scale": "a.safetensors"}})
+
+
+@attack
+def config_is_a_pipe(folder: Path, marker: Path) -> None:
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+
+
+@attack
+def config_nested_deep(folder: Path, marker: Path) -> None:
+    (folder / "config.json").write_text('{"a":' * 5_000 + "1" + "}" * 5_000, encoding="utf-8")
+
+
+@attack
+def config_of_infinite_numbers(folder: Path, marker: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG)[:-1] + ', "rotary_emb_base": 1e999}', encoding="utf-8")
+
+
+@attack
+def config_with_a_late_key_twice(folder: Path, marker: Path) -> None:
+    names = [f'"n{i}":0' for i in range(60_000)]
+    (folder / "config.json").write_text("{" + ",".join([*names, names[-1]]) + "}", encoding="utf-8")
+
+
+@attack
+def config_of_a_gigabyte(folder: Path, marker: Path) -> None:
+    os.truncate(folder / "config.json", 1 << 30)  # sparse

@@ -113,3 +113,45 @@ def safetensors_of_seven_bytes(folder: Path, marker: Path) -> None:
 @attack
 def empty_weights(folder: Path, marker: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"")
+
+
+@attack
+def header_with_a_late_key_twice(folder: Path, marker: Path) -> None:
+    names = [f"n{i}" for i in range(60_000)]
+    with_header(folder, ("{" + ",".join(f'"{n}":0' for n in [*names, names[-1]]) + "}").encode())
+
+
+@attack
+def header_with_a_number_of_a_million_digits(folder: Path, marker: Path) -> None:
+    with_header(folder, b'{"a": {"dtype": "F32", "shape": [' + b"9" * 1_000_000 + b'], "data_offsets": [0, 16]}}')
+
+
+@attack
+def header_with_infinity(folder: Path, marker: Path) -> None:
+    with_header(folder, b'{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, Infinity]}}', b"\0" * 16)
+
+
+@attack
+def shape_of_zero_times_huge(folder: Path, marker: Path) -> None:
+    with_header(folder, json.dumps({"a": entry(0, 0, (0, 1 << 62, 1 << 62))}).encode())
+
+
+@attack
+def shape_of_a_hundred_thousand_dimensions(folder: Path, marker: Path) -> None:
+    with_header(folder, json.dumps({"a": entry(0, 4, (1,) * 100_000)}).encode(), b"\0" * 4)
+
+
+@attack
+def a_name_that_is_a_terminal_command(folder: Path, marker: Path) -> None:
+    name = "\x1b]0;owned\x07\u202ehidden\u2066"
+    with_header(folder, json.dumps({name: entry(0, 12)}).encode(), b"\0" * 12)
+
+
+@attack
+def a_name_with_half_a_surrogate(folder: Path, marker: Path) -> None:
+    with_header(folder, json.dumps({"\ud800": entry(0, 16)}).encode(), b"\0" * 16)
+
+
+@attack
+def a_safetensors_name_of_5000_characters(folder: Path, marker: Path) -> None:
+    with_header(folder, json.dumps({"x" * 5_000: entry(0, 16)}).encode(), b"\0" * 16)

@@ -74,3 +74,29 @@ def a_missing_part(folder: Path, marker: Path) -> None:
     (folder / "model.pt").unlink()
     for i in (0, 2):
         (folder / f"model.pt.part{i}").write_bytes(content[i * 1000 : (i + 1) * 1000])
+
+
+@attack
+def zip_members_that_overlap(folder: Path, marker: Path) -> None:
+    """5,000 names for one unaligned record: each would be a copy of its own."""
+    save_pt(folder, tensors())
+    path = folder / "model.pt"
+    size = 4_000_001
+    local = b"PK\x03\x04" + struct.pack("<5H3I2H", 20, 0, 0, 0, 0, 0, size, size, 1, 0) + b"x"
+    names = [b"model/data.pkl", *(f"model/data/{i}".encode() for i in range(5_000))]
+    directory = b"".join(
+        b"PK\x01\x02" + struct.pack("<6H3I5H2I", 20, 20, 0, 0, 0, 0, 0, size, size, len(n), 0, 0, 0, 0, 0, 0) + n
+        for n in names
+    )
+    end = b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, len(names), len(names), len(directory), len(local) + size, 0)
+    path.write_bytes(local + b"\0" * size + directory + end)
+
+
+@attack
+def zip_directory_of_a_terabyte(folder: Path, marker: Path) -> None:
+    """A sparse file: a few kilobytes on the disk."""
+    path, size = folder / "model.pt", 1 << 31
+    with path.open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.seek(size)
+        file.write(b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, 1, 1, size - 4, 4, 0))

@@ -7,6 +7,7 @@ in them were executed. ``tests/weights/test_attacks.py`` loads every one of them
 
     _pickles.py      programs that would execute something      _pickling.py: what writes them
     _exhausting.py   programs that hang, exhaust the memory or read outside their storages
+    _multiplying.py  small programs that ask for one thing thousands of times; numbers of any size
     _zips.py         archives that lie about their members
     _safetensors.py  headers that lie about their bytes
     _folders.py      shards, links, pipes; tensors that do not fit; configs that lie
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import _exhausting  # noqa: F401
 import _folders  # noqa: F401
+import _multiplying  # noqa: F401
 import _pickles  # noqa: F401
 import _safetensors  # noqa: F401
 import _zips  # noqa: F401

@@ -9,7 +9,6 @@ checkpoint costs no more memory than what is used of it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,9 +18,9 @@ import torch
 from torch import Tensor
 
 from nexvar.errors import NexVarError
+from nexvar.files import check_inside, read_json
 from nexvar.weights.checkpoint import pickles, safetensors, torchsave
 from nexvar.weights.checkpoint.mapped import Bytes
-from nexvar.weights.checkpoint.safetensors import no_duplicates
 
 WRAPPERS = ("module", "state_dict", "model_state_dict", "model")
 SINGLE = (
@@ -32,6 +31,8 @@ SINGLE = (
     "model.pt",
 )
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+MAX_NAME = 512  # characters; the longest of a released checkpoint has 75
+MAX_SHARING = 8
 PART = re.compile(r"(.+\.(?:pt|bin|ckpt))\.part(\d+)$")
 
 
@@ -50,11 +51,18 @@ def read(parts: Sequence[Path]) -> dict[str, Tensor]:
     if not isinstance(state, dict):
         raise NexVarError("it holds no table of tensors", where=file.where)
     tensors = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    tensors |= _fp8_scales(state, file.where)
-    return {k: v for k, v in tensors.items() if not k.endswith("_extra_state")}
+    tensors |= _fp8_scales(state, file.size, file.where)
+    tensors = {k: v for k, v in tensors.items() if not k.endswith("_extra_state")}
+    long = next((name for name in tensors if len(name) > MAX_NAME), None)
+    if long is not None:
+        raise NexVarError(f"a tensor's name has {len(long)} characters: {long[:80]}…", where=file.where)
+    claimed = sum(t.numel() * t.dtype.itemsize for t in tensors.values())
+    if claimed > MAX_SHARING * file.size:  # tied weights share their bytes; thousands that do would fill the memory
+        raise NexVarError(f"its tensors are {claimed} bytes, views of a file of {file.size}", where=file.where)
+    return tensors
 
 
-def _fp8_scales(state: dict[str, Any], where: object) -> dict[str, Tensor]:
+def _fp8_scales(state: dict[str, Any], size: int, where: object) -> dict[str, Tensor]:
     """``X._extra_state`` of TransformerEngine -> ``X.fp8_scale_fwd`` (3,) float32; of the projections alone.
 
     TransformerEngine 1.x stores an ``io.BytesIO`` with a torch.save'd dict, 2.x a uint8 tensor with a
@@ -64,12 +72,13 @@ def _fp8_scales(state: dict[str, Any], where: object) -> dict[str, Tensor]:
     for name, value in state.items():
         if not isinstance(name, str) or not name.endswith("projections._extra_state"):
             continue
-        if isinstance(value, pickles.ByteFile):
-            content = value.content
-        elif isinstance(value, Tensor) and value.dtype == torch.uint8:
-            content = value.contiguous().numpy().tobytes()
-        else:
+        is_tensor = isinstance(value, Tensor) and value.dtype == torch.uint8
+        if not is_tensor and not isinstance(value, pickles.ByteFile):
             continue
+        size -= value.numel() if is_tensor else len(value.content)
+        if size < 0:  # one state under many names
+            raise NexVarError("its _extra_states are longer than the file", where=where)
+        content = value.contiguous().numpy().tobytes() if is_tensor else value.content
         table = torchsave.read_bytes(content, f"{where}: {name}") if content else None
         scale = table.get("scale_fwd") if isinstance(table, dict) else None
         if isinstance(scale, Tensor):
@@ -170,7 +179,7 @@ def group_parts(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
 
 def shards(path: Path) -> list[str]:
     """The file names an index.json lists; NexVarError for one that would lead out of its folder."""
-    weight_map = read_json(path).get("weight_map")
+    weight_map = read_json(check_inside(path)).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         raise NexVarError("no weight_map of file names", where=path)
     names = sorted(set(weight_map.values()))
@@ -180,27 +189,6 @@ def shards(path: Path) -> list[str]:
     return names
 
 
-def check_inside(path: Path) -> None:
-    """Refuse a link that leads out of its folder; the hub's cache (snapshots/<revision> -> blobs) is one place."""
-    if not path.is_symlink():
-        return
-    folder, target = path.parent.resolve(), path.resolve()
-    home = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
-    if not target.is_relative_to(folder) and not target.is_relative_to(home):
-        raise NexVarError(f"a link out of its folder, to {target}", where=path, fix="put the file itself there")
-
-
 def is_plain_name(name: str) -> bool:
     """A bare file name: no folder, no drive, no way out."""
     return bool(name) and name not in (".", "..") and not re.search(r"[/\\:\x00]", name)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON table, or a NexVarError that names the place."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_duplicates)
-    except (OSError, ValueError, RecursionError) as error:
-        raise NexVarError(f"not readable as JSON ({error})", where=path) from None
-    if not isinstance(value, dict):
-        raise NexVarError("not a JSON table", where=path)
-    return value

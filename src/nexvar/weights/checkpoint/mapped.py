@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import io
+import math
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,23 @@ import torch
 from torch import Tensor
 
 from nexvar.errors import NexVarError
+from nexvar.files import open_regular
+
+MAX_READ = 1 << 28  # bytes that one read may copy; tensors are views
+MAX_DIMENSIONS = 8
+MAX_ELEMENTS = 1 << 48
+
+
+def is_sound_shape(shape: Sequence[Any], *numbers: Any) -> bool:
+    """Whether a tensor may have this shape, and these strides and offsets: few counts, no overflow in any product.
+
+    A zero among them does not excuse the others: libraries multiply in their own order.
+    """
+    if len(shape) > MAX_DIMENSIONS or len(numbers) > MAX_DIMENSIONS + 1:
+        return False
+    if any(type(n) is not int or not 0 <= n <= MAX_ELEMENTS for n in (*shape, *numbers)):
+        return False
+    return math.prod(max(n, 1) for n in shape) <= MAX_ELEMENTS
 
 
 class Bytes(io.RawIOBase):
@@ -40,6 +58,8 @@ class Bytes(io.RawIOBase):
         return self.place
 
     def readinto(self, buffer: Any) -> int:
+        if len(buffer) > MAX_READ:
+            raise NexVarError(f"a table of {len(buffer)} bytes where tensors should be", where=self.where)
         piece = self.at(self.place, min(len(buffer), max(0, self.size - self.place)))
         buffer[: len(piece)] = piece
         self.place += len(piece)
@@ -84,7 +104,7 @@ class Bytes(io.RawIOBase):
 def _map(path: Path) -> Any:
     """A private, writable map of a file: in-place training changes memory, never the file."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, empty_ok=True) as file:
             size = file.seek(0, io.SEEK_END)
             if size == 0:
                 return bytearray()
@@ -92,5 +112,5 @@ def _map(path: Path) -> Any:
                 return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
             flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
             return mmap.mmap(file.fileno(), size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-    except OSError as error:
-        raise NexVarError(f"cannot read it ({error.strerror})", where=path) from error
+    except (OSError, ValueError, OverflowError) as error:  # it shrank meanwhile; it claims more than can be addressed
+        raise NexVarError(f"cannot be mapped ({getattr(error, 'strerror', None) or error})", where=path) from error

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nexvar.errors import NexVarError
+from nexvar.weights.checkpoint.mapped import MAX_DIMENSIONS, is_sound_shape
 
 # Classes that hold settings beside the weights (hyper-parameters, quantisation recipes): never looked into.
 OPAQUE_MODULES = ("omegaconf", "transformer_engine", "pytorch_lightning", "lightning", "typing")
@@ -33,6 +34,14 @@ OPAQUE_NAMES |= {"numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.mul
 
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+
+# What one program may cost. The largest released checkpoint takes 3 % of any of these.
+MAX_STEPS = 4_000_000
+MAX_BYTES = 1 << 28  # of text and bytes in it
+MAX_NUMBER = 16  # bytes of an integer; LEGACY_MAGIC has ten
+MAX_NAME = 512  # characters of a module's and a class's name
+MAX_KEY = 1 << 31  # integers as keys: larger ones can be made to collide
+MAX_ARGUMENTS = 16
 
 
 @dataclass(frozen=True)
@@ -101,13 +110,19 @@ _TUPLES = {ord(")"): 0, 0x85: 1, 0x86: 2, 0x87: 3}
 
 
 class Machine:
-    """One pickle stream. ``run()`` returns its object and leaves ``position`` after its STOP."""
+    """One pickle stream. ``run()`` returns its object and leaves ``position`` after its STOP.
 
-    def __init__(self, data: bytes | memoryview, where: object, position: int = 0) -> None:
-        self.data, self.where, self.position = memoryview(data), where, position
+    Time and memory are linear in the stream, and bounded: whatever costs more than the bytes that ask for it (a text
+    encoded again, a remembered list walked again) is paid from ``budget``. embedded: one that lies in another.
+    """
+
+    def __init__(self, data: bytes | memoryview, where: object, position: int = 0, embedded: bool = False) -> None:
+        self.data, self.where, self.position, self.embedded = memoryview(data), where, position, embedded
+        self.budget = min(len(data), MAX_BYTES)
+        self.storages: dict[int, tuple[bytes, Storage]] = {}
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.encoded = 0
+        self.held = 0
 
     def refuse(self, what: str) -> NexVarError:
         return NexVarError(f"refused the pickle: {what}", where=self.where, fix="nothing in it was executed")
@@ -149,12 +164,18 @@ class Machine:
                 return items
         raise self.refuse("a mark is missing")
 
+    def pay(self, cost: int) -> None:
+        self.budget -= cost
+        if self.budget < 0:
+            raise self.refuse("it would cost more than its size allows")
+
     def run(self) -> Any:
-        while True:
+        for _ in range(MAX_STEPS):
             op = self.number("<B")
             if op == ord("."):
                 return self.pop()
             self.step(op)
+        raise self.refuse(f"more than {MAX_STEPS} steps")
 
     def step(self, op: int) -> None:
         stack, memo = self.stack, self.memo
@@ -164,7 +185,11 @@ class Machine:
             stack.append(self.number(_NUMBERS[op]))
         elif op in _LENGTHS:
             form, kind = _LENGTHS[op]
-            raw = bytes(self.take(self.number(form)))
+            length = self.number(form)
+            self.held += length
+            if self.held > MAX_BYTES or (kind == "int" and length > MAX_NUMBER):
+                raise self.refuse(f"{kind} of {length} bytes")
+            raw = bytes(self.take(length))
             if kind == "int":
                 stack.append(int.from_bytes(raw, "little", signed=True))
             elif kind == "bytes":
@@ -217,6 +242,10 @@ class Machine:
             stack.append(self.resolve(f"{self.line()}.{self.line()}"))
         elif op == 0x93:
             name, module = self.pop(), self.pop()
+            if not isinstance(name, str) or not isinstance(module, str):  # to print nested tuples can take for ever
+                raise self.refuse("a global whose name is no text")
+            if len(name) + len(module) > MAX_NAME:
+                raise self.refuse(f"a global whose name has {len(name) + len(module)} characters")
             stack.append(self.resolve(f"{module}.{name}"))
         elif op == ord("R") or op == 0x81:
             args, function = self.pop(), self.pop()
@@ -253,6 +282,8 @@ class Machine:
                 continue
             if not isinstance(key, (str, int)):  # hashing a nested tuple can take for ever
                 raise self.refuse(f"a {type(key).__name__} as a dict key")
+            if isinstance(key, int) and not -MAX_KEY <= key <= MAX_KEY:
+                raise self.refuse("a huge number as a dict key")
             if key in target and target[key] is not value:
                 raise self.refuse(f"the key {key!r} occurs twice")
             target[key] = value
@@ -267,6 +298,8 @@ class Machine:
     def call(self, function: Any, args: Any) -> Any:
         if not isinstance(function, Global) or not isinstance(args, tuple):
             raise self.refuse("a call of something that is not a known function")
+        if len(args) > MAX_ARGUMENTS:
+            raise self.refuse(f"a call with {len(args)} arguments")
         handler = _CALLS.get(function.name)
         if handler is None:
             return Opaque()
@@ -293,7 +326,13 @@ class Machine:
     def call_ordered_dict(self, *args: Any) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
         self.stack.append(result)
-        for pair in args[0] if args else ():
+        pairs = args[0] if args else []
+        if not isinstance(pairs, (list, tuple)):
+            raise TypeError
+        self.pay(len(pairs))
+        for pair in pairs:
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                raise TypeError
             self.set_items(list(pair))
         return self.stack.pop()
 
@@ -301,10 +340,9 @@ class Machine:
         dtype = storage.dtype
         if rest and isinstance(rest[-1], Global):  # _rebuild_tensor_v3: the dtype of an untyped storage
             dtype = _DTYPE_NAMES.get(rest[-1].name)
-        numbers = (offset, *shape, *stride)
-        if not isinstance(storage, Storage) or dtype is None or len(shape) != len(stride):
+        if not isinstance(storage, Storage) or not dtype or len(shape) != len(stride):
             raise TypeError
-        if any(type(n) is not int or n < 0 for n in numbers):
+        if not is_sound_shape(shape, *stride[: MAX_DIMENSIONS + 1], offset):
             raise ValueError
         return TensorRecord(storage, dtype, offset, tuple(shape), tuple(stride))
 
@@ -319,9 +357,9 @@ class Machine:
         return self.call(function, args)
 
     def call_encode(self, text: str, encoding: str = "latin1") -> bytes:
-        self.encoded += len(text)  # encoding one remembered text a million times would fill the memory
-        if encoding not in ("latin1", "latin-1") or self.encoded > len(self.data):
+        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
             raise ValueError
+        self.pay(len(text))  # encoding one remembered text a million times would fill the memory
         return text.encode("latin-1")
 
     def call_byte_file(self, content: bytes = b"") -> ByteFile:
@@ -335,21 +373,25 @@ class Machine:
     def call_load_from_bytes(self, content: bytes) -> Storage:
         if not isinstance(content, bytes):
             raise TypeError
-        parts, _ = legacy_parts(content, self.where)
-        if not isinstance(parts[3], Storage):
-            raise ValueError
-        return replace(parts[3], embedded=content)
+        if self.embedded:
+            raise self.refuse("a storage in a storage")
+        if id(content) not in self.storages:
+            parts, _ = legacy_parts(content, self.where, embedded=True)
+            if not isinstance(parts[3], Storage):
+                raise ValueError
+            self.storages[id(content)] = (content, replace(parts[3], embedded=content))
+        return self.storages[id(content)][1]
 
 
-def legacy_parts(data: bytes | memoryview, where: object) -> tuple[list[Any], int]:
+def legacy_parts(data: bytes | memoryview, where: object, embedded: bool = False) -> tuple[list[Any], int]:
     """[magic, version, system, object, storage keys] of a legacy torch.save stream, and where the storages begin."""
     parts: list[Any] = []
-    machine = Machine(data, where)
+    machine = Machine(data, where, embedded=embedded)
     for _ in range(5):
         parts.append(machine.run())
         if parts[0] != LEGACY_MAGIC:
             raise NexVarError("neither safetensors nor a torch.save file", where=where)
-        machine = Machine(data, where, machine.position)
+        machine = Machine(data, where, machine.position, embedded)
     return parts, machine.position
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +18,9 @@ import torch
 from torch import Tensor
 
 from nexvar.errors import NexVarError
-from nexvar.weights.checkpoint.mapped import Bytes
+from nexvar.files import MAX_JSON, parse_json, write_atomically
+from nexvar.weights.checkpoint.mapped import Bytes, is_sound_shape
 
-MAX_HEADER = 100_000_000  # bytes; the safetensors library's own limit
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -50,12 +49,9 @@ def header(file: Bytes) -> tuple[Header, dict[str, str]]:
     if file.size < 8:
         raise refuse(f"{file.size} bytes are too few for a header")
     length = struct.unpack("<Q", file.at(0, 8))[0]
-    if length > MAX_HEADER or 8 + length > file.size:
+    if length > MAX_JSON or 8 + length > file.size:
         raise refuse(f"the header claims {length} bytes of a file of {file.size}")
-    try:
-        table = json.loads(file.at(8, length).decode("utf-8"), object_pairs_hook=no_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise refuse(f"the header is not JSON ({error})") from None
+    table = parse_json(file.at(8, length), file.where)
     if not isinstance(table, dict):
         raise refuse("the header is not a table of tensors")
     metadata = table.pop("__metadata__", {})
@@ -67,8 +63,8 @@ def header(file: Bytes) -> tuple[Header, dict[str, str]]:
             begin, end = entry["data_offsets"]
         except (KeyError, TypeError, ValueError):
             raise refuse(f"{name[:80]}: dtype, shape or offsets are missing or of an unknown kind") from None
-        if any(type(n) is not int or n < 0 for n in (*shape, begin, end)):
-            raise refuse(f"{name[:80]}: shape {shape} or offsets ({begin}, {end}) are not counts")
+        if not is_sound_shape(shape, begin, end):
+            raise refuse(f"{name[:80]}: shape {shape} or offsets ({begin}, {end}) are not counts of this world")
         if end - begin != math.prod(shape) * dtype.itemsize or 8 + length + end > file.size:
             raise refuse(
                 f"{name[:80]}: {entry['dtype']} of shape {shape} does not fit bytes {begin} to {end} "
@@ -84,14 +80,6 @@ def header(file: Bytes) -> tuple[Header, dict[str, str]]:
     if 8 + length + place != file.size:
         raise refuse(f"{file.size - 8 - length - place} bytes follow the last tensor")
     return entries, metadata
-
-
-def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        twice = next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))
-        raise ValueError(f"the key {twice[:80]!r} occurs twice")
-    return result
 
 
 def read(file: Bytes) -> dict[str, Tensor]:
@@ -128,15 +116,8 @@ def write(
         place += size
     head = json.dumps(table, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(struct.pack("<Q", len(head)) + head)
-            for name in order:
-                tensor = state[name].detach().to("cpu").contiguous()
-                progress(file.write(tensor.reshape(-1).view(torch.uint8).numpy().data))
-        temporary.replace(path)
-    except OSError as error:
-        raise NexVarError(f"cannot write it ({error.strerror})", where=path) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        file.write(struct.pack("<Q", len(head)) + head)
+        for name in order:
+            tensor = state[name].detach().to("cpu").contiguous()
+            progress(file.write(tensor.reshape(-1).view(torch.uint8).numpy().data))

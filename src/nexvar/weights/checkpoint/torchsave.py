@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nexvar.errors import NexVarError
 from nexvar.weights.checkpoint import pickles
-from nexvar.weights.checkpoint.mapped import Bytes
+from nexvar.weights.checkpoint.mapped import Bytes, is_sound_shape
 
 DTYPES = {
     "Double": torch.float64,
@@ -65,7 +65,7 @@ def _read_zip(file: Bytes) -> Any:
 
     try:
         members = zipfile.ZipFile(file).infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, struct.error) as error:
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, RuntimeError, ArithmeticError, struct.error) as error:
         raise refuse(f"not a sound zip file ({error}); truncated?") from None
     records: dict[str, zipfile.ZipInfo] = {}
     for member in members:
@@ -74,6 +74,8 @@ def _read_zip(file: Bytes) -> Any:
         if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
             raise refuse(f"{member.filename[:80]!r} is compressed, which torch never does (zip bomb?)")
         records[member.filename] = member
+    if sum(member.file_size for member in members) > file.size:
+        raise refuse("its records overlap: together they are longer than the file")
     programs = [name for name in records if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(programs) != 1:
         raise refuse(f"{len(programs)} data.pkl records instead of 1")
@@ -138,10 +140,16 @@ def _storages(value: Any) -> Iterator[pickles.Storage]:
 
 
 class _Resolver:
-    """TensorRecords -> tensors. ``span(storage)`` says where a storage's bytes are."""
+    """TensorRecords -> tensors. ``span(storage)`` says where a storage's bytes are.
+
+    Each storage and each container is resolved once, however often it is named: what a file can make us hold is
+    bounded by its size.
+    """
 
     def __init__(self, file: Bytes, span: Any) -> None:
         self.file, self.span = file, span
+        self.storages: dict[Any, Tensor] = {}
+        self.containers: dict[int, Any] = {}
 
     def resolve(self, value: Any) -> Any:
         """Dicts are rebuilt two levels deep (wrapper, state dict); tensors below that are not weights."""
@@ -150,35 +158,51 @@ class _Resolver:
         return self.shallow(value)
 
     def shallow(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: self.tensor(v) if isinstance(v, pickles.TensorRecord) else v for k, v in value.items()}
-        return self.tensor(value) if isinstance(value, pickles.TensorRecord) else value
+        if isinstance(value, pickles.TensorRecord):
+            return self.tensor(value)
+        if not isinstance(value, dict):
+            return value
+        if id(value) not in self.containers:
+            self.containers[id(value)] = {
+                k: self.tensor(v) if isinstance(v, pickles.TensorRecord) else v for k, v in value.items()
+            }
+        return self.containers[id(value)]
 
     def tensor(self, record: pickles.TensorRecord) -> Tensor:
         dtype = DTYPES[record.dtype]
-        if record.storage.embedded is not None:
-            data = _embedded_storage(record.storage.embedded, dtype, self.file.where)
-        else:
-            start, size = self.span(record.storage)
-            data = self.file.tensor(start, size // dtype.itemsize, dtype)
-        last = record.offset + sum((n - 1) * s for n, s in zip(record.shape, record.stride, strict=True))
+
+        def refuse(what: str) -> NexVarError:
+            what = f"a tensor of shape {record.shape} at element {record.offset} {what}"
+            return NexVarError(what, where=self.file.where, fix="truncated? download it again")
+
+        if not is_sound_shape(record.shape, *record.stride, record.offset):
+            raise refuse("is not of this world")
         elements = math.prod(record.shape)
-        # more elements than the storage holds means overlapping strides: memory out of nothing
-        if elements and (last >= data.numel() or elements > data.numel()):
-            raise NexVarError(
-                f"a tensor of shape {record.shape} at element {record.offset} does not fit its storage of "
-                f"{data.numel()} elements",
-                where=self.file.where,
-                fix="truncated? download it again",
-            )
         if not elements:
             return torch.empty(record.shape, dtype=dtype)
+        data = self.storage(record.storage, dtype)
+        last = record.offset + sum((n - 1) * s for n, s in zip(record.shape, record.stride, strict=True))
+        # more elements than the storage holds means overlapping strides: memory out of nothing
+        if last >= data.numel() or elements > data.numel():
+            raise refuse(f"does not fit its storage of {data.numel()} elements")
         return data.as_strided(record.shape, record.stride, record.offset)
 
+    def storage(self, storage: pickles.Storage, dtype: torch.dtype) -> Tensor:
+        """All its elements, a view of the file; a copy, once, where it is not aligned or spans parts."""
+        key = storage.key if storage.embedded is None else id(storage.embedded)
+        if (key, dtype) not in self.storages:
+            file = self.file
+            if storage.embedded is None:
+                start, size = self.span(storage)
+            else:
+                file, start, size = _embedded_storage(storage, storage.embedded, self.file.where)
+            self.storages[key, dtype] = file.tensor(start, size // dtype.itemsize, dtype)
+        return self.storages[key, dtype]
 
-def _embedded_storage(content: bytes, dtype: torch.dtype, where: object) -> Tensor:
+
+def _embedded_storage(storage: pickles.Storage, content: bytes, where: object) -> tuple[Bytes, int, int]:
     """The single storage inside a ``torch.storage._load_from_bytes`` argument (a legacy file of its own)."""
-    _, place = pickles.legacy_parts(content, where)
+    _, place = pickles.legacy_parts(content, where, embedded=True)
     file = Bytes([content], where)
     count = struct.unpack("<q", file.at(place, 8))[0]
-    return file.tensor(place + 8, count, dtype)
+    return file, place + 8, count * (DTYPES[storage.dtype].itemsize if storage.dtype else 1)
