@@ -165,12 +165,13 @@ def test_every_layout(layout, serve, register, home):
     assert [p.stat().st_mtime_ns for p in converted] == stamps, "converted once"
 
 
-def test_cut_connections_are_resumed(serve, monkeypatch):
+def test_cut_connections_are_resumed(serve, monkeypatch, capfd):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)
     files = repository(GOLDEN / "sh2_a")
     fake = serve(files, cut_after=200_000, cuts=2)
     card = make_card(GOLDEN / "sh2_a", files)
     folder = hub.fetch(card)
+    assert "etry" not in capfd.readouterr().err, "what resumes is no news"
     assert (folder / "model.safetensors").read_bytes() == files["model.safetensors"]
     assert any(not asked.startswith("bytes=0-") for asked in fake.ranges), "what had arrived was not fetched again"
 
@@ -300,11 +301,48 @@ def test_a_card_without_a_list_of_files_finds_the_weights(serve, register):
     assert same_parameters(load("tiny", device="cpu").module, load(GOLDEN / "sh2_a", device="cpu").module)
 
 
-def test_no_server_is_one_line(serve):
+def test_no_server_is_one_line_at_once(serve, monkeypatch, capfd):
     files = repository(GOLDEN / "sh2_a")
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
     serve(files).__exit__()
-    with pytest.raises(NexVarError, match="cannot be reached.*nexvar fetch tiny"):
+    with pytest.raises(NexVarError, match="127.0.0.1:.*cannot be reached.*nexvar fetch tiny"):
         hub.fetch(make_card(GOLDEN / "sh2_a", files))
+    assert not waits and capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "says"),
+    [
+        ("HF_ENDPOINT", "https://hub.invalid", "hub.invalid cannot be reached"),
+        ("HTTPS_PROXY", "http://proxy.invalid:3128", "proxy.invalid:3128 cannot be reached"),
+        ("HTTPS_PROXY", "proxy.invalid:3128", "proxy.invalid:3128 cannot be reached"),
+        ("ALL_PROXY", "socks5://proxy.invalid", "proxy.invalid cannot be reached"),
+        ("HF_ENDPOINT", "nothing", "nothing cannot be reached"),
+        ("HF_ENDPOINT", "http://[::1", "HF_ENDPOINT"),
+        ("HF_ENDPOINT", "http://127.0.0.1:99999", "HF_ENDPOINT"),
+    ],
+)
+def test_a_server_that_cannot_be_resolved_is_one_line_and_nothing_else_is_printed(name, address, says, home):
+    kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("HF_")}
+    env = {**kept, "HF_HOME": str(home / "hf"), name: address}
+    code = "from nexvar.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "fetch", "hyenadna_tiny_1k"], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stdout == "" or says == "HF_ENDPOINT"  # the library prints that its own import failed
+    assert says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_branch_that_was_fetched_before_serves_without_a_server(serve):
+    files = repository(GOLDEN / "sh2_a")
+    card = make_card(GOLDEN / "sh2_a", files)
+    fake = serve(files)
+    folder = hub.fetch(card, revision="main")
+    fake.__exit__()
+    hub._reach.cache_clear()
+    assert hub.fetch(card, revision="main") == folder
 
 
 def test_fetch_on_the_command_line(serve, register, home):

@@ -10,11 +10,18 @@ says stays where it is and is named.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from torch import Tensor
 
@@ -122,7 +129,12 @@ def _first(card: Card, revision: str) -> Path:
 
 def _download(card: Card, name: str, revision: str, optional: bool = False) -> Any:
     """The path of one file of the hub's cache; None where an optional one does not exist."""
-    from huggingface_hub import _CACHED_NO_EXIST, errors, hf_hub_download, try_to_load_from_cache
+    try:
+        from huggingface_hub import _CACHED_NO_EXIST, errors, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    except ValueError as error:  # it reads the variable where it is imported
+        raise NexVarError(
+            f"no address of a hub ({error})", where="HF_ENDPOINT", fix="such as https://huggingface.co"
+        ) from error
 
     if re.fullmatch(COMMIT, revision):  # a commit never changes: no need to ask the server again
         cached = try_to_load_from_cache(str(card.repo), name, revision=revision)
@@ -132,8 +144,10 @@ def _download(card: Card, name: str, revision: str, optional: bool = False) -> A
             return None
     network = (getattr(errors, "HTTPError", OSError), getattr(errors, "XetDownloadError", OSError))
     where = f"{card.repo}@{revision}: {name}"
+    offline = _why_offline(hf_hub_url(str(card.repo), name))
     try:
-        path = Path(hf_hub_download(str(card.repo), name, revision=revision))
+        with _quiet():
+            path = Path(hf_hub_download(str(card.repo), name, revision=revision, local_files_only=offline is not None))
     except errors.GatedRepoError:
         what, fix = "the repository is gated", "accept its licence on the hub, then `hf auth login`"
     except errors.RevisionNotFoundError:
@@ -143,8 +157,7 @@ def _download(card: Card, name: str, revision: str, optional: bool = False) -> A
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
         if optional:
             return None
-        endpoint = os.environ.get("HF_ENDPOINT", "the hub")
-        what = "not in the cache, and offline" if os.environ.get("HF_HUB_OFFLINE") else f"{endpoint} cannot be reached"
+        what = f"not in the cache, and {offline or 'the server cannot be reached'}"
         fix = f"run `nexvar fetch {card.name}` with a connection, or load a folder"
     except errors.EntryNotFoundError:
         if optional:
@@ -155,6 +168,43 @@ def _download(card: Card, name: str, revision: str, optional: bool = False) -> A
     else:
         return path
     raise NexVarError(what, where=where, fix=fix)
+
+
+def _why_offline(url: str) -> str | None:
+    """Why no server can be asked, known at once; None where one can. What it is for: huggingface_hub tries a name that
+    cannot be resolved six times over 23 seconds."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "offline (HF_HUB_OFFLINE)"
+    server = urlsplit(url)
+    proxies = {} if proxy_bypass(server.hostname or "") else getproxies()
+    proxy = proxies.get(server.scheme) or proxies.get("all")
+    asked = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else server
+    try:
+        port = asked.port or {"https": 443, "http": 80}.get(asked.scheme, 1080)
+        _reach(asked.hostname or "", port, constants.HF_HUB_ETAG_TIMEOUT)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        return f"{asked.netloc or constants.ENDPOINT} cannot be reached ({reason or error or 'no answer'})"
+    return None
+
+
+@cache  # a failure is not kept
+def _reach(host: str, port: int, timeout: float) -> None:
+    socket.create_connection((host, port), timeout).close()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """huggingface_hub's own log lines are left out: what went wrong is told in one line of ours."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 # -- verify
