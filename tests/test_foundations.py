@@ -1,4 +1,4 @@
-"""What a newcomer meets first: quick start-up, commands and links that exist, tables that agree with the cards."""
+"""What every module rests on: quick start-up, public names, one version, arrows between modules, no network."""
 
 from __future__ import annotations
 
@@ -7,31 +7,21 @@ import graphlib
 import importlib
 import importlib.util
 import os
-import re
-import runpy
-import shutil
 import socket
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
 
 import nexvar
-from nexvar import cli
-from nexvar.evals import demo
 from places import ROOT
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 
 
 def python(code: str) -> str:
@@ -166,102 +156,3 @@ def test_scripts_that_no_test_runs_name_what_exists(script: Path) -> None:
 def attribute_or_module(module: str, name: str) -> object:
     home = importlib.import_module(module)
     return getattr(home, name) if hasattr(home, name) else importlib.import_module(f"{module}.{name}")
-
-
-# --- the pages ---
-
-
-def code_blocks(language: str) -> Iterator[tuple[Path, str]]:
-    for page in PAGES:
-        for match in re.finditer(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
-            yield page, match[1]
-
-
-def documented(start: str) -> list[str]:
-    """Lines of code blocks, and inline code, that begin with ``start``; comments dropped."""
-    lines = [line for _, block in code_blocks("(?:bash|sh)?") for line in block.splitlines()]
-    for page in PAGES:
-        lines += re.findall(r"`([^`\n]+)`", page.read_text())
-    return sorted({line.split("  #")[0].strip() for line in lines if line.startswith(start)})
-
-
-@pytest.mark.parametrize("line", documented("nexvar "))
-def test_documented_commands_exist_with_their_options(line: str) -> None:
-    command: Any = typer.main.get_command(cli.app)
-    words = line.split()[1:]
-    while words and hasattr(command, "commands") and words[0] in command.commands:
-        command = command.commands[words.pop(0)]
-    assert not hasattr(command, "commands") or words in ([], ["--help"]), f"{line}: no such verb"
-    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    for word in words:
-        if word.startswith("-") and word != "--help":
-            assert word in known, f"{line}: no option {word}"
-
-
-@pytest.mark.parametrize("line", documented("make "))
-def test_documented_make_targets_exist(line: str) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = [word for word in line.split()[1:] if "=" not in word and word.isalpha()]
-    assert set(named) <= targets and named
-
-
-@pytest.mark.parametrize("line", documented("python "))
-def test_documented_scripts_and_modules_exist(line: str) -> None:
-    words = line.split()
-    if words[1] == "-m":
-        assert importlib.util.find_spec(words[2]) is not None
-    elif "<" not in words[1]:  # a placeholder
-        assert (ROOT / words[1]).is_file()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_resolves(page: Path) -> None:
-    text = page.read_text()
-    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)):
-        if target.startswith(("https://", "http://", "mailto:")):
-            continue
-        path, _, anchor = target.partition("#")
-        linked = (page.parent / path).resolve() if path else page
-        assert linked.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, target
-
-
-def test_every_page_is_linked() -> None:
-    linked = "".join((ROOT / page).read_text() for page in ("README.md", "docs/index.md", "docs/models.md"))
-    for page in (ROOT / "docs").rglob("*.md"):
-        assert f"{page.name})" in linked or page.name == "index.md", page
-
-
-def test_every_benchmark_has_its_section() -> None:
-    performance = (ROOT / "docs" / "performance.md").read_text()
-    for script in (ROOT / "benchmarks").glob("[a-z]*.py"):
-        assert f"python benchmarks/{script.name}" in performance, script.name
-
-
-def test_the_model_tables_agree_with_the_cards() -> None:
-    script = runpy.run_path(str(ROOT / "docs" / "model_table.py"))
-    for page, text in script["pages"]().items():
-        assert page.read_text() == text, f"{page.name} differs from the cards: run `python docs/model_table.py`"
-
-
-EXAMPLES = [pytest.param(p, b, id=f"{p.name}-{i}") for i, (p, b) in enumerate(code_blocks("python"))]
-
-
-@pytest.mark.parametrize(("page", "block"), EXAMPLES)
-def test_python_examples_run_as_printed(
-    page: Path, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code = compile(block, str(page), "exec")
-    if page.name != "README.md" and "import " not in block:
-        return  # a fragment that shows a form; it parses
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    if "mito.vcf" in block:  # goes on from the example before it, on files of the user's
-        lines = demo.shipped("mtdna_labelled.vcf").read_text().splitlines(keepends=True)
-        head = [line for line in lines if line.startswith("#")]
-        Path("mito.vcf").write_text("".join([*head, *lines[len(head) : len(head) + 3]]))
-        shutil.copy(demo.shipped("chrM_rCRS.fa"), "chrM.fa")
-        names["model"] = nexvar.NexVar("nexvar_mito")
-    exec(code, names)

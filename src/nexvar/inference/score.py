@@ -1,7 +1,7 @@
 """Variants -> windows -> families -> log-likelihoods -> rows. Streams; nothing is dropped.
 
 A family is one reference window and the alternative windows of every allele that shares it: the reference is scored
-once, and what they share is computed once (``engine.py``).
+once, and what they share is computed once (``core/likelihood.py``).
 """
 
 from __future__ import annotations
