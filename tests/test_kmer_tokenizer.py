@@ -149,16 +149,18 @@ def test_letters_give_the_base_at_every_offset():
 @pytest.mark.parametrize(
     ("variant", "masked"),
     [
-        ("A>C", [1, 1]),  # one 6-mer
-        ("ACG>TTT", [1, 1]),  # inside one
-        ("A>ACG", [1, 1]),  # everything behind moves by two, but is only context
-        ("ACG>A", [1, 1]),
-        ("ACGTACGTAC>A", [2, 1]),
-        ("A>ACGTACGTAC", [1, 2]),
+        ("A>C", 1),  # one 6-mer
+        ("ACG>TTT", 1),  # inside one
+        ("ACGTACGTAC>TCGTACGTAG", 2),  # the first and the last base
+        ("ACGTACGTACGTACG>TCGTACGTACGTACC", 2),  # and the 6-mer between them is the same
+        ("A>ACG", 1),  # everything behind moves by two, but is only context
+        ("ACG>A", 1),
+        ("ACGTACGTAC>A", 2),
+        ("A>ACGTACGTAC", 2),
     ],
 )
 def test_what_a_masked_readout_masks_under_kmers(variant, masked):
-    """The 6-mers over the alleles, also for indels, which change every 6-mer up to the end of the window."""
+    """The 6-mers that differ; over as many bases of both windows for indels, which change every 6-mer behind them."""
     ref, alt = variant.split(">")
     left, right = "TTGCAT" * 5, "GGATCC" * 12
     alt_window = (left + alt + right)[: len(left + ref + right)]
@@ -166,15 +168,14 @@ def test_what_a_masked_readout_masks_under_kmers(variant, masked):
     sites = ((30, 30 + len(ref)), (30, 30 + len(alt)))
     windows = Windows(Status.OK, ref_seq=ref_window, alt_seq=alt_window, ref_site=sites[0], alt_site=sites[1])
     loaded = SimpleNamespace(tokenizer=KmerTokenizer(), card=SimpleNamespace(special_tokens=True))
-    counts = []
-    for (ids, start, end), window, site in zip(
-        tokens_to_mask(loaded, windows), (ref_window, alt_window), sites, strict=True
-    ):
-        counts.append(end - start)
-        spans = KmerTokenizer().encode(window).spans
-        assert spans[start][0] <= site[0] and site[1] <= spans[end - 1][1], "the allele is hidden"
-        assert ids == KmerTokenizer().tokenize(window)
-    assert counts == masked
+    *sides, _ = tokens_to_mask(loaded, windows)
+    for side, window in zip(sides, (ref_window, alt_window), strict=True):
+        assert len(side.changed) == masked
+        assert side.ids == KmerTokenizer().tokenize(window)
+    longer = windows.ref_seq[30 : 30 + len(ref)] if len(ref) > len(alt) else windows.alt_seq[30 : 30 + len(alt)]
+    side, window = (sides[0], ref_window) if len(ref) > len(alt) else (sides[1], alt_window)
+    spans = [KmerTokenizer().encode(window).spans[i] for i in side.changed]
+    assert all(any(a <= 30 + i < b for a, b in spans) for i in (0 if len(ref) == len(alt) else 1, len(longer) - 1))
 
 
 # -- what is refused

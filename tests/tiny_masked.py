@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from nexvar.models import Output
-from nexvar.tokenizers import KmerTokenizer, Ntv3Tokenizer
+from nexvar.tokenizers import BpeTokenizer, KmerTokenizer, Ntv3Tokenizer
 from nexvar.weights.load import Loaded
 from tiny import tiny_card
 
@@ -45,10 +46,13 @@ class TinyMasked(nn.Module):
         pass
 
 
+BPE = Path(__file__).parent / "golden" / "dnabert2_tiny" / "tokenizer.json"
+
+
 def tiny_masked(tokenizer: str = "base", **card: Any) -> Loaded:
-    """tokenizer: "base" (a token for each base) or "kmer" (6-mers behind <cls>)."""
-    kmers = tokenizer == "kmer"
-    chosen = KmerTokenizer() if kmers else Ntv3Tokenizer()
-    values = dict(name="tiny_masked", objective="masked", readout="masked_llr", special_tokens=kmers, **card)
+    """tokenizer: "base" (a token for each base), "kmer" (6-mers behind <cls>) or "bpe" (between [CLS] and [SEP])."""
+    chosen = {"base": Ntv3Tokenizer, "kmer": KmerTokenizer, "bpe": lambda: BpeTokenizer(BPE)}[tokenizer]()
+    special = tokenizer != "base"
+    values = dict(name="tiny_masked", objective="masked", readout="masked_llr", special_tokens=special, **card)
     module = TinyMasked(chosen.vocab_size)
     return Loaded(module, chosen, tiny_card(**{"context": 200_000, **values}), torch.device("cpu"), torch.float32)

@@ -35,9 +35,10 @@ class Encoding:
     def tokens_over(self, start: int, end: int) -> list[int]:
         """Indices of the tokens that share a base with ``start .. end``: what to mask to hide them.
 
-        An empty interval (an insertion) inside a token gives that token.
+        An empty interval (an insertion) inside a token gives that token. Special tokens cover no base, wherever they
+        stand.
         """
-        return [i for i, (first, last) in enumerate(self.spans) if first < end and start < last]
+        return [i for i, (first, last) in enumerate(self.spans) if first < last and first < end and start < last]
 
 
 class Tokenizer(Protocol):

@@ -69,9 +69,9 @@ def test_the_windows_are_cut_from_the_genome_and_the_edited_genome(genome, drawn
     assert w.ref_seq[slice(*w.ref_site)] == ref
     assert w.alt_seq[slice(*w.alt_site)] == alt
     assert w.start + w.ref_site[0] == w.alt_start + w.alt_site[0] == pos
-    # [p - window/2, p + window/2), shifted where the contig ends; and EDGE says so
-    wanted = pos - window // 2
-    inside = wanted >= 0 and wanted + window <= len(CONTIG) and w.alt_start == w.start and size == window
+    # [p - window/2, p + window/2), shifted where the contig ends; and EDGE says so, of either strand
+    wanted, deleted = pos - window // 2, max(0, len(ref) - len(alt))
+    inside = wanted - deleted >= 0 and wanted + window + deleted <= len(CONTIG) and size == window
     assert w.status is (Status.OK if inside else Status.EDGE)
     if size == window:
         assert w.start == min(max(wanted, 0), len(CONTIG) - window)
@@ -128,9 +128,72 @@ def test_the_other_strand(genome, drawn):
     w = allele_windows(genome, "chr1", pos, ref, alt, window)
     r = w.reverse()
     assert r.reverse() == w
+    if len(ref) == len(alt):
+        assert r.alt_seq == reverse_complement(w.alt_seq)
     if w.status.scored:
         assert r.ref_seq[slice(*r.ref_site)] == reverse_complement(ref)
         assert r.alt_seq[slice(*r.alt_site)] == reverse_complement(alt)
+
+
+@st.composite
+def placed(draw):
+    """(pos, ref, alt, window, left) of alleles that fit, on a contig of 200, which is longer than the window."""
+    window = draw(st.integers(8, 150))
+    pos = draw(st.integers(0, len(CONTIG) - 1))
+    ref = CONTIG[pos : pos + draw(st.integers(1, min(window // 2, 50)))]
+    alt = draw(bases(min(window // 2, 50)))
+    return pos, ref, alt, window, draw(st.integers(0, window - 1))
+
+
+@given(placed())
+@example((100, CONTIG[100], "TTTT", 8, 7))
+@example((0, CONTIG[:4], "T", 8, 4))
+@example((196, CONTIG[196:], "T", 8, 0))
+@example((30, CONTIG[30], "TTTT", 8, 0))
+@pytest.mark.parametrize("contig", ["chr1", "ring"])
+def test_the_windows_of_the_other_strand_are_those_of_the_reverse_complement(genome, path, contig, drawn):
+    """With the reference window in the same place, whatever edge moves for the alternative."""
+    pos, ref, alt, window, left = drawn
+    turned_path = path.with_name("turned.fa")
+    if not turned_path.exists():
+        turned_path.write_text(f">chr1\n{reverse_complement(CONTIG)}\n>ring\n{reverse_complement(CONTIG)}\n")
+    turned = Fasta(turned_path, circular=["ring"])
+    w = allele_windows(genome, contig, pos, ref, alt, window, left=left)
+    other = allele_windows(
+        turned, contig, len(CONTIG) - pos - len(ref), reverse_complement(ref), reverse_complement(alt), window,
+        left=max(0, window - left - len(ref)),
+    )  # fmt: skip
+    assert w.status.scored or ref == alt
+    assert w.status is other.status
+    for one, two in ((w.reverse(), other), (w, other.reverse())):
+        assert (one.ref_seq, one.ref_site) == (two.ref_seq, two.ref_site)
+        assert (one.alt_seq, one.alt_site) == (two.alt_seq, two.alt_site)
+
+
+@given(placed())
+@example((100, CONTIG[100], "TTTT", 8, 7))
+def test_a_circle_is_a_line_where_no_end_is_near(genome, path, drawn):
+    """Also where the alternative does not fit behind ``left`` bases: both shift, neither refuses."""
+    pos, ref, alt, window, left = drawn
+    long_path = path.with_name("long.fa")
+    if not long_path.exists():
+        long_path.write_text(f">chr1\n{CONTIG * 3}\n")
+    line = allele_windows(Fasta(long_path), "chr1", pos + 200, ref, alt, window, left=left)
+    circle = allele_windows(genome, "ring", pos, ref, alt, window, left=left)
+    assert line.status is circle.status
+    for one, two in ((line, circle), (line.reverse(), circle.reverse())):
+        assert (one.ref_seq, one.alt_seq, one.ref_site, one.alt_site) == (
+            two.ref_seq, two.alt_seq, two.ref_site, two.alt_site
+        )  # fmt: skip
+
+
+def test_the_far_edge_of_an_indel_moves_on_either_strand(genome):
+    """Both alleles are read behind the same bases."""
+    for alt in (CONTIG[100], CONTIG[100:104] + "GG"):
+        w = allele_windows(genome, "chr1", 100, CONTIG[100:104], alt, 32)
+        for strand in (w, w.reverse()):
+            before = strand.ref_site[0]
+            assert before == strand.alt_site[0] and strand.ref_seq[:before] == strand.alt_seq[:before]
 
 
 @pytest.mark.parametrize("end", [0, 199])

@@ -7,9 +7,10 @@ SNV, window 8, p = 0-based position of the first REF base:
     right end   [L-8 . . . . . p L-1]                shifted
     circular    [L-2 L-1 0 p . . . .]                wraps; always centred
 
-Indels: both windows have the same length. The left edges agree and the alternative's right edge moves along the
-genome (a deletion takes in more of it, an insertion less); where the contig ends on the right, the right edges
-agree and the left edge moves.
+Indels: both windows have the same length. The edges that are read first agree, and the alternative's other edge moves
+along the genome (a deletion takes in more of it, an insertion less): its right edge on the forward strand, its left
+edge on the reverse strand, so that both alleles are read behind the same bases on either strand. Where the contig ends
+there, the edges at the contig's end agree and the one that is read first moves.
 """
 
 from __future__ import annotations
@@ -51,6 +52,15 @@ class Status(str, Enum):
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """An alternative window: its sequence, the coordinate of its first base, [start, end) of the allele within it."""
+
+    start: int
+    seq: str
+    site: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Windows:
     """The two windows of one allele, upper-case, of equal length; empty unless ``status.scored``.
 
@@ -59,6 +69,7 @@ class Windows:
     alt_start: coordinate of ``alt_seq[0]``; differs from ``start`` only where the left edge moved.
     ref_site, alt_site: [start, end) of the allele within ``ref_seq`` / ``alt_seq``.
     detail: for people, e.g. what the genome has where REF does not fit.
+    opposite: the alternative window of the other strand, on this one; None: ``alt_seq``, as for all but indels.
     """
 
     status: Status
@@ -71,6 +82,7 @@ class Windows:
     ref_site: tuple[int, int] = (0, 0)
     alt_site: tuple[int, int] = (0, 0)
     detail: str = ""
+    opposite: Alternative | None = None
 
     @property
     def end(self) -> int:
@@ -84,12 +96,16 @@ class Windows:
         return 1 - known / len(self.ref_seq) if self.ref_seq else 0.0
 
     def reverse(self) -> Windows:
-        """The same windows read on the other strand; coordinates stay those of the forward strand."""
+        """The windows as they are read on the other strand; coordinates stay those of the forward strand."""
+        here = Alternative(self.alt_start, self.alt_seq, self.alt_site)
+        alt = self.opposite or here
         size = len(self.ref_seq)
-        (r0, r1), (a0, a1) = self.ref_site, self.alt_site
-        return Windows(self.status, self.contig, self.rule, self.start, self.alt_start,
-                       reverse_complement(self.ref_seq), reverse_complement(self.alt_seq),
-                       (size - r1, size - r0), (size - a1, size - a0), self.detail)  # fmt: skip
+        (r0, r1), (a0, a1), (h0, h1) = self.ref_site, alt.site, here.site
+        back = Alternative(here.start, reverse_complement(here.seq), (size - h1, size - h0))
+        return Windows(self.status, self.contig, self.rule, self.start, alt.start,
+                       reverse_complement(self.ref_seq), reverse_complement(alt.seq),
+                       (size - r1, size - r0), (size - a1, size - a0), self.detail,
+                       back if self.opposite else None)  # fmt: skip
 
 
 def make_windows(fasta: Fasta, variant: Variant, window: int = WINDOW, *, left: int | None = None) -> list[Windows]:
@@ -174,36 +190,43 @@ def _build(fasta: Fasta, contig: str, rule: str, pos: int, ref: str, alt: str, w
     circular = contig in fasta.circular
     delta = len(alt) - len(ref)
     size = min(window, high - low, high - low + delta)
-    if circular:
-        wanted = pos - left * size // window
-        start = alt_start = max(wanted, pos + len(ref) - size)
-    else:
-        wanted = pos - left
-        start = max(min(max(wanted, low), high - size), pos + len(ref) - size)
-        last = high + delta - size  # where the alternative window ends with the contig
-        alt_start = last if wanted > high - size else min(start, last)
-        alt_start = min(max(alt_start, pos + len(alt) - size), pos, last)
-    if start > pos or not pos + len(alt) - size <= alt_start <= pos or (alt_start < low and not circular):
-        return Windows(Status.TOO_LONG, contig, rule, detail=f"does not fit in {size:,} bases")
+    wanted = pos - left * size // window if circular else pos - left
 
-    after = size - (pos - alt_start) - len(alt)  # bases of the genome behind the alternative allele
-    first = min(start, alt_start)
-    genome = fasta.fetch(contig, first, max(start + size, pos + len(ref) + after))
-    site, behind = pos - first, pos - first + len(ref)
-    ref_seq = genome[start - first : start - first + size]
-    alt_seq = genome[alt_start - first : site] + alt + genome[behind : behind + after]
-    edge = not circular and (start != wanted or alt_start != start or size != window)
+    # where the windows begin on an endless contig: the reference's, the alternative's forward and reverse
+    at_least, alt_at_least = pos + len(ref) - size, pos + len(alt) - size  # they hold their alleles
+    start = max(wanted, at_least)
+    starts = endless = (start, max(start, alt_at_least), min(start + delta, pos))
+    if not circular:
+        start = max(min(max(wanted, low), high - size), at_least)
+        last = high + delta - size  # where the alternative window ends with the contig
+        forward = last if wanted > high - size else start
+        reverse = low if max(wanted + window, pos + len(ref)) < low + size else start + delta
+        forward, reverse = (min(max(alt_start, alt_at_least, low), pos, last) for alt_start in (forward, reverse))
+        starts = (start, forward, reverse)
+    if any(s > pos or s < alt_at_least or (s < low and not circular) for s in starts[1:]) or start > pos:
+        return Windows(Status.TOO_LONG, contig, rule, detail=f"does not fit in {size:,} bases")
+    edge = not circular and (starts != endless or size != window)
+
+    def alternative(alt_start: int) -> Alternative:
+        behind = pos + len(ref)
+        after = size - (pos - alt_start) - len(alt)  # bases of the genome behind the allele
+        before, rest = fasta.fetch(contig, alt_start, pos), fasta.fetch(contig, behind, behind + after)
+        site = (pos - alt_start, pos - alt_start + len(alt))
+        return Alternative(alt_start % turn if turn else alt_start, before + alt + rest, site)
+
     turn = high if circular else 0
+    forward_alt = alternative(starts[1])
     return Windows(
         Status.EDGE if edge else Status.OK,
         contig,
         rule,
         start % turn if turn else start,
-        alt_start % turn if turn else alt_start,
-        ref_seq,
-        alt_seq,
+        forward_alt.start,
+        fasta.fetch(contig, start, start + size),
+        forward_alt.seq,
         (pos - start, pos - start + len(ref)),
-        (pos - alt_start, pos - alt_start + len(alt)),
+        forward_alt.site,
+        opposite=None if starts[1] == starts[2] else alternative(starts[2]),
     )
 
 

@@ -309,14 +309,13 @@ def _score_part(
     """Scores of these windows, in order; both strands go through the model together."""
     scored = [w for w in windows if w.status.scored]
     both = options.strand == "both"
-    same = loaded.module.rc_equivariant and options.readout.pool != "last"  # the other strand's values are known, then
-    twice = both and not same
-    strands = scored + [w.reverse() for w in scored] if twice else scored
-    values = scorers.score_windows(loaded, strands, options.readout, tally, cache)
-    reverse = values[len(scored) :] if twice else values
+    same = loaded.module.rc_equivariant and options.readout.pool != "last"  # what is read alike on both strands
+    turned = {i: w.reverse() for i, w in enumerate(scored) if both and (not same or w.opposite is not None)}
+    values = scorers.score_windows(loaded, [*scored, *turned.values()], options.readout, tally, cache)
+    reverse = dict(zip(turned, values[len(scored) :], strict=True))
     pairs = iter(
-        {name: (f[name], r[name] if both else None) for name in options.readout.names}
-        for f, r in zip(values[: len(scored)], reverse, strict=True)
+        {name: (value[name], reverse.get(i, value)[name] if both else None) for name in options.readout.names}
+        for i, value in enumerate(values[: len(scored)])
     )
     return [AlleleScore(w, next(pairs) if w.status.scored else {}) for w in windows]
 

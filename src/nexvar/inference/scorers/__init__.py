@@ -2,11 +2,11 @@
 
     likelihood   llr, llr_sum               log-likelihood of the alternative window minus the reference's, mean | sum
                  llr_acgt, llr_acgt_sum     the same, softmax over the four nucleotides
-                 site                       log p(alternative allele | what precedes) - log p(reference allele | …), of
-                                            the allele alone or with a span of bases behind it
+                 site                       log p of the bases from the variant on, alternative minus reference, as many
+                                            of both (stretch.py), each given what precedes it
     masked       masked_llr                 the tokens that differ are masked: log p(alternative) - log p(reference)
                  unmasked_llr               the same, nothing masked: one pass of the window serves every site in it
-                 pll                        pseudo-log-likelihood of a span: its tokens masked one at a time
+                 pll                        pseudo-log-likelihood of such bases, their tokens masked one at a time
     embedding    cosine, l1, l2, dot        between the pooled hidden states of the two windows
 
 Every family of readouts is one pass over the model, whichever of its readouts are asked for.

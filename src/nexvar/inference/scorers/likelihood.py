@@ -11,48 +11,59 @@ from nexvar.genome.windows import Windows
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.core.likelihood import Likelihood, Member, log_likelihoods, next_tokens
 from nexvar.inference.scorers.settings import ReadoutSettings, Values, begin_tokens, tokens
+from nexvar.inference.scorers.stretch import Interval, stretch
 from nexvar.weights.load import Loaded
+
+Site = tuple[Interval, Interval]  # in the reference and in the alternative window
+Ends = tuple[int, ...]  # numbers of tokens of one window, see ``Member.ends``
 
 
 def likelihoods(
     loaded: Loaded, windows: Sequence[Windows], wanted: list[str], settings: ReadoutSettings, tally: Tally
 ) -> list[Values]:
+    sites = [stretch(w, behind=settings.span) for w in windows] if "site" in wanted else []
     if wanted != ["site"]:
-        return _of_whole_windows(loaded, windows, wanted, settings, tally)
-    bases = [(w.ref_site[1] - w.ref_site[0], w.alt_site[1] - w.alt_site[0]) for w in windows]
-    single = [lengths == (1, 1) and settings.span == 0 for lengths in bases]
-    direct = iter(_of_single_bases(loaded, [w for w, one in zip(windows, single, strict=True) if one], settings, tally))
-    longer = [_up_to_site(w, settings.span) for w, one in zip(windows, single, strict=True) if not one]
-    others = iter(_of_whole_windows(loaded, longer, wanted, settings, tally))
-    return [next(direct) if one else next(others) for one in single]
+        return _of_whole_windows(loaded, windows, sites, wanted, settings, tally)
+    single = [_is_one_token(w, site) for w, site in zip(windows, sites, strict=True)]
+    direct, longer = ([i for i, one in enumerate(single) if one is which] for which in (True, False))
+    of_direct = _of_single_bases(loaded, [windows[i] for i in direct], [sites[i] for i in direct], settings, tally)
+    cut = _up_to_sites([windows[i] for i in longer], [sites[i] for i in longer])
+    of_longer = _of_whole_windows(loaded, cut, [sites[i] for i in longer], wanted, settings, tally)
+    found = dict(zip([*direct, *longer], [*of_direct, *of_longer], strict=True))
+    return [found[i] for i in range(len(windows))]
 
 
-def _ends(w: Windows, span: int) -> tuple[int, int]:
-    """Where ``site`` ends in the two windows: behind the allele and the ``span`` bases, or as many as both have."""
-    behind = min(span, len(w.ref_seq) - w.ref_site[1], len(w.alt_seq) - w.alt_site[1])
-    return w.ref_site[1] + behind, w.alt_site[1] + behind
+def _is_one_token(w: Windows, site: Site) -> bool:
+    """Whether the two windows are compared at one base and are the same before it: one pass serves both."""
+    (ref_at, ref_end), (alt_at, _) = site
+    return ref_end == ref_at + 1 and ref_at == alt_at and w.ref_seq[:ref_at] == w.alt_seq[:alt_at]
 
 
-def _up_to_site(w: Windows, span: int) -> Windows:
-    """Without what does not matter to ``site``."""
-    ref_end, alt_end = _ends(w, span)
-    return replace(w, ref_seq=w.ref_seq[:ref_end], alt_seq=w.alt_seq[:alt_end])
+def _up_to_sites(windows: Sequence[Windows], sites: Sequence[Site]) -> list[Windows]:
+    """Without what does not matter to ``site``; alleles of one site keep one reference."""
+    ends: dict[tuple[str, int], int] = {}
+    for w, ((_, ref_end), _) in zip(windows, sites, strict=True):
+        key = w.ref_seq, w.ref_site[0]
+        ends[key] = max(ends.get(key, 0), ref_end)
+    return [
+        replace(w, ref_seq=w.ref_seq[: ends[w.ref_seq, w.ref_site[0]]], alt_seq=w.alt_seq[:alt_end])
+        for w, (_, (_, alt_end)) in zip(windows, sites, strict=True)
+    ]
 
 
 def _of_single_bases(
-    loaded: Loaded, windows: Sequence[Windows], settings: ReadoutSettings, tally: Tally
+    loaded: Loaded, windows: Sequence[Windows], sites: Sequence[Site], settings: ReadoutSettings, tally: Tally
 ) -> list[Values]:
-    """``site`` of SNVs: one pass of each reference window, read at every site in it."""
+    """``site`` of single bases: one pass of each reference window, read at every site in it."""
     begin = begin_tokens(loaded, settings)
     sequences: dict[str, int] = {}
     asked: list[dict[tuple[int, int], None]] = []
     questions = []
-    for w in windows:
+    for w, ((at, _), _) in zip(windows, sites, strict=True):
         index = sequences.setdefault(w.ref_seq, len(sequences))
         if index == len(asked):
             asked.append({})
-        at = w.ref_site[0]
-        alleles = w.ref_seq[at] + w.alt_seq[w.alt_site[0]]
+        alleles = w.ref_seq[at] + w.alt_seq[at]
         pairs = [(at + len(begin), i) for i in loaded.tokenizer.encode(alleles, special=False).ids]
         for pair in pairs:
             if pair not in asked[index]:
@@ -66,17 +77,24 @@ def _of_single_bases(
 
 
 def _of_whole_windows(
-    loaded: Loaded, windows: Sequence[Windows], wanted: list[str], settings: ReadoutSettings, tally: Tally
+    loaded: Loaded,
+    windows: Sequence[Windows],
+    sites: Sequence[Site],
+    wanted: list[str],
+    settings: ReadoutSettings,
+    tally: Tally,
 ) -> list[Values]:
-    begin, site = begin_tokens(loaded, settings), "site" in wanted
-    families: list[dict[str, set[int]]] = []  # of each reference window: sequences -> ends of the sites in them
+    """sites: of each pair of windows what ``site`` compares; empty where it is not wanted."""
+    begin = begin_tokens(loaded, settings)
+    asked: list[tuple[Ends, Ends]] = [_in_tokens(site, len(begin)) for site in sites] or [((), ())] * len(windows)
+    families: list[dict[str, set[int]]] = []  # of each reference window: sequences -> ends that are asked of them
     reference: dict[str, int] = {}
-    for w in windows:
+    for w, ends in zip(windows, asked, strict=True):
         index = reference.setdefault(w.ref_seq, len(families))
         if index == len(families):
             families.append({})
-        for sequence, end in zip((w.ref_seq, w.alt_seq), _ends(w, settings.span), strict=True):
-            families[index].setdefault(sequence, set()).update({end + len(begin)} if site else ())
+        for sequence, of_sequence in zip((w.ref_seq, w.alt_seq), ends, strict=True):
+            families[index].setdefault(sequence, set()).update(of_sequence)
     members = [
         [Member(np.array(tokens(loaded, s, begin)), tuple(sorted(ends))) for s, ends in f.items()] for f in families
     ]
@@ -90,7 +108,7 @@ def _of_whole_windows(
     )
     place = [{sequence: m for m, sequence in enumerate(family)} for family in families]
     values = []
-    for w in windows:
+    for w, (ref_ends, alt_ends) in zip(windows, asked, strict=True):
         index = reference[w.ref_seq]
         m = place[index][w.alt_seq]
         ref, alt = found[index][0], found[index][m]
@@ -100,13 +118,25 @@ def _of_whole_windows(
             "llr_acgt": alt.nucleotides / max(alt.predictions, 1) - ref.nucleotides / max(ref.predictions, 1),
             "llr_acgt_sum": alt.nucleotides - ref.nucleotides,
         }
-        if site:
-            ref_end, alt_end = _ends(w, settings.span)
-            until_alt = _until(members[index][m], alt, alt_end + len(begin))
-            every["site"] = until_alt - _until(members[index][0], ref, ref_end + len(begin))
+        if sites:
+            of_ref, of_alt = _until(members[index][0], ref, ref_ends), _until(members[index][m], alt, alt_ends)
+            before, until = (two - one for one, two in zip(of_ref, of_alt, strict=True))
+            every["site"] = until - before
         values.append({name: every[name] for name in wanted})
     return values
 
 
-def _until(member: Member, found: Likelihood, end: int) -> float:
-    return found.until[member.ends.index(end)]
+def _in_tokens(site: Site, begin: int) -> tuple[Ends, Ends]:
+    """How many tokens stand before and up to the end of what is compared, in each window.
+
+    The first token of a sequence is predicted by nothing: where one window begins with the site, that base counts in
+    neither.
+    """
+    (ref_at, ref_end), (alt_at, alt_end) = site
+    unpredicted = min(ref_at, alt_at) + begin == 0 and ref_end > ref_at
+    return (ref_at + begin + unpredicted, ref_end + begin), (alt_at + begin + unpredicted, alt_end + begin)
+
+
+def _until(member: Member, found: Likelihood, ends: Ends) -> list[float]:
+    """The sums up to each of the ends."""
+    return [found.until[member.ends.index(end)] for end in ends]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -10,33 +11,45 @@ from nexvar.errors import NexVarError
 from nexvar.genome.windows import Windows
 from nexvar.inference.core.batching import Tally, in_batches, padded
 from nexvar.inference.scorers.settings import ReadoutSettings, Values
+from nexvar.inference.scorers.stretch import Interval, stretch
+from nexvar.tokenizers import Encoding
 from nexvar.weights.load import Loaded
 
 
-def differing_tokens(ref: Sequence[int], alt: Sequence[int]) -> tuple[int, int, int]:
-    """(start, ref_end, alt_end): outside of [start, end) the two tokenisations are the same."""
-    shortest = min(len(ref), len(alt))
-    start = next((i for i in range(shortest) if ref[i] != alt[i]), shortest)
-    tail = next((i for i in range(shortest - start) if ref[-1 - i] != alt[-1 - i]), shortest - start)
-    return start, len(ref) - tail, len(alt) - tail
+@dataclass(frozen=True)
+class _Side:
+    """The tokens of one window, and the indices of those that are the variant's."""
+
+    ids: list[int]
+    changed: list[int]
 
 
-def tokens_to_mask(loaded: Loaded, w: Windows) -> list[tuple[list[int], int, int]]:
-    """(ids, start, end) of the reference and of the alternative window: tokens [start, end) are the variant's.
+def tokens_to_mask(loaded: Loaded, w: Windows) -> tuple[_Side, _Side, bool]:
+    """The variant's tokens in the reference and in the alternative window, and whether they cover the same bases there.
 
-    Alleles of one length: the tokens that differ, which under BPE may be more than those at the site. Otherwise the
-    tokens that cover the allele: behind an indel every base moves and every k-mer differs, up to the window's end,
-    but they are context there, not the variant.
+    Alleles of one length: each token that the other window does not have at the same bases, and no other. Under BPE
+    that may be more than those at the site. Alleles of two lengths: behind an indel every base moves and every k-mer
+    differs, up to the window's end, but they are context there; the variant's are the tokens over ``stretch``.
     """
-    encoded = [loaded.tokenizer.encode(s, special=loaded.card.special_tokens) for s in (w.ref_seq, w.alt_seq)]
-    if w.ref_site[1] - w.ref_site[0] == w.alt_site[1] - w.alt_site[0]:
-        start, *ends = differing_tokens(encoded[0].ids, encoded[1].ids)
-        return [(e.ids, start, end) for e, end in zip(encoded, ends, strict=True)]
-    found = []
-    for e, site in zip(encoded, (w.ref_site, w.alt_site), strict=True):
-        over = e.tokens_over(*site)  # none for an empty allele between two tokens: nothing to predict
-        found.append((e.ids, over[0], over[-1] + 1) if over else (e.ids, 0, 0))
-    return found
+    ref, alt = (loaded.tokenizer.encode(s, special=loaded.card.special_tokens) for s in (w.ref_seq, w.alt_seq))
+    if w.ref_site[1] - w.ref_site[0] != w.alt_site[1] - w.alt_site[0]:
+        sides = [_Side(e.ids, _over(e, site)) for e, site in zip((ref, alt), stretch(w), strict=True)]
+        return sides[0], sides[1], False
+    if ref.spans == alt.spans:
+        changed = [i for i, (one, two) in enumerate(zip(ref.ids, alt.ids, strict=True)) if one != two]
+        return _Side(ref.ids, changed), _Side(alt.ids, changed), True
+    in_ref, in_alt = (list(zip(e.spans, e.ids, strict=True)) for e in (ref, alt))
+    of_ref, of_alt = set(in_ref), set(in_alt)
+    return (
+        _Side(ref.ids, [i for i, token in enumerate(in_ref) if token not in of_alt]),
+        _Side(alt.ids, [i for i, token in enumerate(in_alt) if token not in of_ref]),
+        False,
+    )
+
+
+def _over(encoded: Encoding, interval: Interval) -> list[int]:
+    """Indices of the tokens that share a base with an interval; none with an empty one."""
+    return encoded.tokens_over(*interval) if interval[1] > interval[0] else []
 
 
 class _Passes:
@@ -60,8 +73,8 @@ def masked_ratios(
 ) -> list[Values]:
     """Each readout: sum log p(alternative tokens) - sum log p(reference tokens), over what it asks.
 
-    masked_llr: where both alleles have as many tokens the masked windows are one and the same, so that one pass
-    serves all alternatives of a site. Where a tokenizer (BPE, or an indel) splits them differently, each window is
+    masked_llr: where the variant's tokens are at the same bases the masked windows are one and the same, so that one
+    pass serves all alternatives of a site. Where a tokenizer (BPE, or an indel) splits them differently, each window is
     masked on its own. unmasked_llr: likewise with the reference window as it is.
     """
     mask = loaded.tokenizer.mask_id
@@ -106,28 +119,32 @@ _Sides = tuple[list[_Question], list[_Question]]  # of the reference, of the alt
 
 
 def _ask_masked(loaded: Loaded, w: Windows, mask: int, settings: ReadoutSettings, passes: _Passes) -> _Sides:
-    ref, alt = (
-        [passes.ask([*ids[:start], *[mask] * (end - start), *ids[end:]], list(enumerate(ids[start:end], start)))]
-        for ids, start, end in tokens_to_mask(loaded, w)
-    )
-    return ref, alt
+    ref, alt, _ = tokens_to_mask(loaded, w)
+    return _ask(passes, ref, _masked(ref, mask)), _ask(passes, alt, _masked(alt, mask))
 
 
 def _ask_unmasked(loaded: Loaded, w: Windows, mask: int, settings: ReadoutSettings, passes: _Passes) -> _Sides:
-    """Both alleles are read from the reference window; each from its own where they have not as many tokens."""
-    (ref, r0, r1), (alt, a0, a1) = tokens_to_mask(loaded, w)
-    own = ref if (r0, r1) == (a0, a1) else alt
-    return (
-        [passes.ask(ref, list(enumerate(ref[r0:r1], r0)))],
-        [passes.ask(own, list(enumerate(alt[a0:a1], a0)))],
-    )
+    """Both alleles are read from the reference window; each from its own where their tokens cover other bases."""
+    ref, alt, aligned = tokens_to_mask(loaded, w)
+    return _ask(passes, ref, ref.ids), _ask(passes, alt, ref.ids if aligned else alt.ids)
+
+
+def _masked(side: _Side, mask: int) -> list[int]:
+    ids = list(side.ids)
+    for i in side.changed:
+        ids[i] = mask
+    return ids
+
+
+def _ask(passes: _Passes, side: _Side, given: list[int]) -> list[_Question]:
+    """The probabilities of the variant's tokens of this side, when the model is given these ids; none: no pass."""
+    return [passes.ask(given, [(i, side.ids[i]) for i in side.changed])] if side.changed else []
 
 
 def _ask_one_by_one(loaded: Loaded, w: Windows, mask: int, settings: ReadoutSettings, passes: _Passes) -> _Sides:
     sides: list[list[_Question]] = []
-    for sequence, (start, end) in ((w.ref_seq, w.ref_site), (w.alt_seq, w.alt_site)):
+    for sequence, interval in zip((w.ref_seq, w.alt_seq), stretch(w, settings.span, settings.span), strict=True):
         encoded = loaded.tokenizer.encode(sequence, special=loaded.card.special_tokens)
-        ids = encoded.ids
-        span = encoded.tokens_over(max(start - settings.span, 0), min(end + settings.span, len(sequence)))
-        sides.append([passes.ask([*ids[:i], mask, *ids[i + 1 :]], [(i, ids[i])]) for i in span])
+        every = [_Side(encoded.ids, [i]) for i in _over(encoded, interval)]
+        sides.append([question for side in every for question in _ask(passes, side, _masked(side, mask))])
     return sides[0], sides[1]

@@ -21,11 +21,12 @@ DESCRIPTIONS = {
     "llr_sum": "log-likelihood of the alternative window minus that of the reference window, summed",
     "llr_acgt": "llr with the softmax over the four nucleotides",
     "llr_acgt_sum": "llr_sum with the softmax over the four nucleotides",
-    "site": "log p(alternative allele and the span behind it) - log p(the same with the reference allele), given the"
-    " bases before them",
+    "site": "log p of the bases from the variant on in the alternative window - log p of as many in the reference"
+    " window, given the bases before them",
     "masked_llr": "log p(alternative) - log p(reference) at the masked tokens that differ",
     "unmasked_llr": "log p(alternative) - log p(reference) at the tokens that differ, none of them masked",
-    "pll": "pseudo-log-likelihood of the alternative span minus that of the reference span, one token masked at a time",
+    "pll": "pseudo-log-likelihood of the bases from the variant on in the alternative window minus that of as many in"
+    " the reference window, one token masked at a time",
     "cosine": "1 - cosine of the pooled embeddings of the two windows",
     "l1": "L1 distance of the pooled embeddings of the two windows",
     "l2": "L2 distance of the pooled embeddings of the two windows",
@@ -41,8 +42,8 @@ class ReadoutSettings:
     """Which readouts, and what they share.
 
     layer: a tap for the embeddings (default: the last hidden state). pool: one of ``POOLS``; "flat" compares all
-    positions as one vector. begin: tokens before a sequence; None: the card's. span: bases that count beside the
-    allele's own: on each side of it for ``pll``, behind it for ``site``.
+    positions as one vector. begin: tokens before a sequence; None: the card's. span: bases that count beside those
+    of the alleles (stretch.py): on each side of them for ``pll``, behind them for ``site``.
     """
 
     names: tuple[str, ...]
