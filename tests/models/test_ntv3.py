@@ -1,9 +1,8 @@
-"""NTv3, pre- and post-trained: parity with both official codes, padding, species, tracks; the U-Net's fast paths."""
+"""NTv3, pre- and post-trained: parity with both official codes, padding, species, tracks, bad input."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import hypothesis.strategies as st
 import pytest
@@ -13,36 +12,15 @@ from hypothesis import given
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nexvar import NexVar, cards, models
+from nexvar import NexVar
 from nexvar.errors import NexVarError
 from nexvar.inference.core.readout import coarser
 from nexvar.inference.embed import embed
-from nexvar.models.ntv3 import Config, Model, central, convert, matches
+from nexvar.models.ntv3 import Model, central
 from nexvar.models.nucleotide_transformer import jax_attention_map
-from nexvar.ops import unet
-from nexvar.ops.conv1d import conv1d, conv1d_naive, upsample_conv1d_naive, upsample_kernel
-from nexvar.weights.load import build, compare_config, make_config
 from nexvar.weights.load import load as load_any
 from places import GOLDEN
-
-TINY = Config(
-    num_downsamples=2, attention_heads=2, key_size=4, token_embed_dim=3, conv_init_embed_dim=6, embed_dim=8,
-    ffn_embed_dim=10, num_layers=2,
-)  # fmt: skip
-
-
-def official(folder: str) -> dict:
-    return json.loads((GOLDEN / folder / "config.json").read_text())
-
-
-def load(folder: str) -> tuple[Model, dict[str, Tensor]]:
-    config = Config.from_official(official(folder))
-    with torch.device("meta"):
-        model = Model(config)
-    state = load_file(GOLDEN / folder / "weights.safetensors")
-    model.load_state_dict(convert(state, config), strict=True, assign=True)
-    model.reset_buffers()
-    return model.eval(), load_file(GOLDEN / folder / "io.safetensors")
+from tiny_ntv3 import TINY, close, load, random_model
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +31,6 @@ def pre() -> tuple[Model, dict[str, Tensor]]:
 @pytest.fixture(scope="module")
 def post() -> tuple[Model, dict[str, Tensor]]:
     return load("ntv3_post_tiny")
-
-
-def random_model(config: Config, seed: int = 0) -> Model:
-    """Every parameter random: modulation layers too, which a fresh network might leave at zero."""
-    torch.manual_seed(seed)
-    model = Model(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0, 0.2)
-    return model.eval()
-
-
-def close(ours: Tensor, theirs: Tensor, atol: float = 1e-4) -> None:
-    torch.testing.assert_close(ours, theirs, atol=atol, rtol=0)
 
 
 def compare_all(model: Model, io: dict[str, Tensor], prefix: str, out) -> int:
@@ -152,119 +116,6 @@ def test_as_a_user_loads_it(folder):
         close(taps["embeddings_1"], io["full.jax.embeddings_1"])
     ids = torch.tensor([model.tokenizer.tokenize("ACGTNACGTACG")])
     assert torch.isfinite(model.model(ids, heads=False).logits).all()
-
-
-# -- other options: both kinds of upsampling, several conditions, no skips
-
-
-def reference_forward(model: Model, ids_BL: Tensor, conditions: list[Tensor], masks: list[Tensor | None]) -> Tensor:
-    """The docstring's picture, plainly: channels first, no pieces, no shared work."""
-    config, core = model.config, model.core
-
-    def norm(x_BLC, layer):
-        x = F.layer_norm(x_BLC, x_BLC.shape[-1:], layer.weight, layer.bias, layer.eps)
-        scale, shift = torch.ones(()), torch.zeros(())
-        for vector, mask, modulation in zip(conditions, masks, layer.modulation_layers or (), strict=False):
-            t, s = modulation(vector)[:, None].chunk(2, -1)
-            keep = torch.ones(len(vector), 1, 1) if mask is None else mask[:, None, None].float()
-            scale, shift = scale * (1 + s * keep), shift + t * keep
-        return x * scale + shift
-
-    def gate(layers):
-        total = torch.ones(())
-        for vector, mask, modulation in zip(conditions, masks, layers or (), strict=False):
-            keep = torch.ones(len(vector), 1, 1) if mask is None else mask[:, None, None].float()
-            total = total * (1 + modulation(vector)[:, None] * keep)
-        return total
-
-    def gelu(x):
-        return F.gelu(x, approximate="tanh")
-
-    def conv(x_BLC, layer, transposed=False):
-        weight = layer.weight.transpose(0, 1) if transposed else layer.weight
-        return F.conv1d(x_BLC.mT, weight, layer.bias, padding=weight.shape[-1] // 2).mT
-
-    def residual(x, block, transposed):
-        branch = gelu(conv(norm(x, block.conv_block.layer_norm), block.conv_block.conv, transposed))
-        return x + gate(block.modulation_layers) * branch
-
-    x = gelu(conv(core.embed_layer(ids_BL), core.stem.conv))
-    skips = []
-    for block in core.conv_tower_blocks:
-        skips.append(x)
-        x = residual(gelu(conv(norm(x, block.conv.layer_norm), block.conv.conv)), block.res_conv, False)
-        x = F.avg_pool1d(x.mT, 2).mT
-    for block in core.transformer_blocks:
-        a, h = block.sa_layer, norm(x, block.self_attention_layer_norm)
-        q, k, v = (
-            p.linear(h).unflatten(-1, (a.heads, -1)).transpose(1, 2) for p in (a.query_head, a.key_head, a.value_head)
-        )
-        angles = torch.outer(
-            torch.arange(x.shape[1]).float(), 10_000.0 ** -(torch.arange(0, q.shape[-1], 2) / q.shape[-1])
-        )
-        turn = torch.polar(torch.ones_like(angles), angles)
-        q, k = (torch.complex(*t.chunk(2, -1)) * turn for t in (q, k))
-        q, k = (torch.cat([t.real, t.imag], -1) for t in (q, k))
-        x = x + a.mha_output((torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1) @ v).transpose(1, 2).flatten(2))
-        g, value = block.fc1(norm(x, block.final_layer_norm)).chunk(2, -1)
-        x = x + gate(block.modulation_layers) * block.fc2(F.silu(g) * value)
-    for block in core.deconv_tower_blocks:
-        h = norm(x, block.conv.layer_norm)
-        if config.deconv_upsample_type == "repeat+conv":
-            y = conv(h.repeat_interleave(2, 1), block.conv.conv)
-        else:
-            first = 1 if config.deconv_phase == "odd" else 0
-            up = h.new_zeros(len(h), 2 * h.shape[1], h.shape[2])
-            up[:, first::2] = h
-            y = conv(up, block.conv.conv, transposed=True)
-        x = residual(gelu(y), block.res_conv, True)
-        if config.use_skip_connection:
-            x = x + skips.pop()
-    h = gelu(x)
-    for layer in core.lm_head.hidden_layers:
-        h = gelu(layer(h))
-    return core.lm_head.head(h)
-
-
-OPTIONS = {
-    "repeat": {},
-    "zeros, odd": {"deconv_upsample_type": "conv_transpose"},
-    "zeros, even": {"deconv_upsample_type": "conv_transpose", "deconv_phase": "even"},
-    "no skips, head layers": {"use_skip_connection": False, "num_hidden_layers_head": 2},
-    "other sizes": {"num_downsamples": 3, "conv_init_embed_dim": 5, "embed_dim": 12, "attention_heads": 3},
-    "two conditions": {"conditions_vocab_size": (7, 4)},
-    "two conditions, zeros": {"conditions_vocab_size": (7, 4), "deconv_upsample_type": "conv_transpose"},
-}
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", OPTIONS)
-def test_options_against_the_plain_picture(name):
-    config = dataclasses.replace(TINY, **OPTIONS[name])
-    model = random_model(config)
-    ids = torch.randint(0, 11, (3, 48))
-    given_ids = [torch.randint(0, size, (3,)) for size in config.conditions_vocab_size]
-    masks: list[Tensor | None] = [None, torch.tensor([True, False, True])][: len(given_ids)]
-    conditions = [table(i) for table, i in zip(getattr(model.core, "cond_tables", ()), given_ids, strict=True)]
-    out = model(ids, condition_ids=given_ids or None, condition_masks=masks or None, heads=True)
-    close(out.logits, reference_forward(model, ids, conditions, masks), atol=2e-5)
-    assert set(out.extras) == {f"condition_{i}_logits" for i in range(len(given_ids))}
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", OPTIONS)
-def test_pieces_give_what_one_piece_gives(monkeypatch, name):
-    """However small the pieces that the towers run over, and with gradients (one piece)."""
-    config = dataclasses.replace(TINY, **OPTIONS[name])
-    model, ids = random_model(config), torch.randint(0, 11, (2, 200))
-    kwargs = {"condition_ids": [torch.tensor([1, 2])] * len(config.conditions_vocab_size) or None}
-    with torch.enable_grad():
-        whole = model(ids, taps=model.tap_names, **kwargs)
-    monkeypatch.setattr(unet, "PIECE_ELEMENTS", {"cpu": 1, "cuda": 1})
-    pieces = model(ids, taps=model.tap_names, **kwargs)
-    close(pieces.logits, whole.logits, atol=2e-5)
-    for tap in model.tap_names:
-        close(pieces.taps[tap], whole.taps[tap], atol=2e-5)
 
 
 # -- lengths and padding
@@ -366,98 +217,6 @@ def test_central_part(length, fraction):
         assert central(length, 0.375, "hf") == central(length, 0.375, "jax")
 
 
-# -- checkpoints
-
-
-def test_which_configs_are_ours():
-    for folder in ("ntv3_pre_tiny", "ntv3_post_tiny"):
-        assert matches(official(folder)) and models.infer(official(folder)) == "ntv3"
-    assert not matches({"model_type": "ntv3_tracks"}), "a later release, of another format"
-    config = Config.from_official({"model_type": "ntv3"})
-    assert config == Config(), "what config.json does not say is the hub class's default"
-    named = {"hidden_size": 24, "num_attention_heads": 3, "vocab_size": 11, "num_hidden_layers": 5}
-    config = Config.from_official(named | {"deconv_upsample_type": "DeConvUpsampleType.REPEAT_CONV"})
-    assert (config.embed_dim, config.key_size, config.num_layers) == (24, 8, 5)
-    assert config.deconv_upsample_type == "repeat+conv"
-
-
-def test_buffers_of_a_checkpoint_saved_after_a_forward(pre):
-    model, _ = pre
-    state = load_file(GOLDEN / "ntv3_pre_tiny" / "weights.safetensors")
-    state["core.transformer_blocks.0.sa_layer.rotary_embedding.cos_cached"] = torch.zeros(1, 8, 1, 4)
-    assert set(convert(state, model.config)) == set(model.state_dict())
-
-
-def test_channels_between_the_towers():
-    config = dataclasses.replace(TINY, conv_init_embed_dim=5, embed_dim=12, attention_heads=3, num_downsamples=3)
-    import numpy as np
-
-    assert config.channels == np.linspace(5, 12, 4).astype(int).tolist() == [5, 7, 9, 12]
-
-
-SIZES = {  # published: layers, width, heads, MLP width, downsamples
-    "8m": (2, 256, 8, 1024, 7),
-    "100m": (6, 768, 12, 3072, 7),
-    "650m": (12, 1536, 24, 6144, 7),
-    "5downsample": (12, 1536, 24, 6144, 5),
-}
-NAMES = [
-    *(f"NTv3_{size}_pre{context}" for size in ("8M", "100M", "650M", "5downsample") for context in ("", "_8kb")),
-    *(f"NTv3_{size}_post{context}" for size in ("100M", "650M", "5downsample") for context in ("", "_131kb")),
-]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_full_size(name):
-    """Every released model on the meta device."""
-    card = cards.get(f"InstaDeepAI/{name}")
-    assert card is cards.get(name) and card.architecture == "ntv3" and card.config_file
-    config = make_config("ntv3", card.config, name)
-    shape = (config.num_layers, config.embed_dim, config.attention_heads, config.ffn_embed_dim, config.num_downsamples)
-    assert shape == SIZES[name.split("_")[1].lower()]
-    assert sum(p.numel() for p in build("ntv3", config).parameters()) == card.parameters
-    assert card.context == {"8kb": 8192, "131kb": 131_072}.get(name.rsplit("_", 1)[1], 1_048_576)
-
-
-def test_published_totals():
-    """model_parameter_count of two hub READMEs. The second with the paper's heads: 15,889 tracks of 9 species and 21
-    elements, for 24 species; how the tracks are shared out over species does not change the total."""
-    assert sum(p.numel() for p in build("ntv3", Config()).parameters()) == 7_692_475
-    body = make_config("ntv3", cards.get("NTv3_5downsample_post_131kb").config, "card")
-    tracks = {f"species {i}": [f"{i}.{j}" for j in range(1766 if i < 4 else 1765)] for i in range(9)}
-    config = dataclasses.replace(
-        body,
-        bigwigs_per_species=tracks,
-        species_to_token_id={name: 6 + i for i, name in enumerate(tracks)} | {"human": 15},
-        bed_elements_names=tuple(f"element {i}" for i in range(21)),
-    )
-    assert sum(map(len, tracks.values())) == 15_889
-    assert sum(p.numel() for p in build("ntv3", config).parameters()) == 622_605_044
-
-
-def test_config_json_completes_the_card(tmp_path):
-    """Track names come from config.json; what the card says itself must agree."""
-    card = cards.get("NTv3_100M_post")
-    ours = make_config("ntv3", card.config, card.name)
-    values = {k: v for k, v in dataclasses.asdict(ours).items() if k != "default_species"} | {
-        "model_type": "ntv3_posttrained",
-        "bigwigs_per_species": {"human": ["a", "b"]},
-        "species_to_token_id": {"human": 6},
-        "deconv_upsample_type": "conv_transpose",
-    }
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(values))
-    config = compare_config(card, ours, path)
-    assert config.bigwigs_per_species == {"human": ["a", "b"]}
-    assert config.deconv_upsample_type == "conv_transpose"
-    path.write_text(json.dumps(values | {"num_layers": 7}))
-    with pytest.raises(NexVarError, match="num_layers is 7, the card says 6"):
-        compare_config(card, ours, path)
-    path.unlink()
-    with pytest.raises(NexVarError, match="needs it"):
-        compare_config(card, ours, path)
-
-
 # -- bad input
 
 
@@ -495,34 +254,3 @@ def test_errors_say_what_to_do(pre, post):
     ):
         with pytest.raises(NexVarError):
             dataclasses.replace(TINY, **wrong)
-
-
-# -- the convolutions
-
-
-@given(
-    seed=st.integers(0, 2**16),
-    shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 4), st.integers(1, 4)),
-    width=st.sampled_from([1, 3, 5, 15]),
-)
-def test_convolution_equals_its_definition(seed, shape, width):
-    g = torch.Generator().manual_seed(seed)
-    batch, length, inputs, outputs = shape
-    x, weight = torch.randn(batch, length, inputs, generator=g), torch.randn(outputs, inputs, width, generator=g)
-    bias = torch.randn(outputs, generator=g)
-    expected = F.conv1d(x.mT, weight, bias, padding=width // 2).mT
-    close(conv1d(x, weight, bias), expected, atol=2e-5)
-    close(conv1d_naive(x, weight, bias), expected, atol=2e-5)
-
-
-@given(
-    seed=st.integers(0, 2**16),
-    length=st.integers(1, 9),
-    kind=st.sampled_from(["repeat", "zeros"]),
-    phase=st.sampled_from(["odd", "even"]),
-)
-def test_doubling_convolution_equals_its_definition(seed, length, kind, phase):
-    g = torch.Generator().manual_seed(seed)
-    x, weight, bias = torch.randn(2, length, 3, generator=g), torch.randn(4, 3, 5, generator=g), torch.randn(4)
-    ours = conv1d(x, *upsample_kernel(weight, bias, kind=kind, phase=phase)).reshape(2, 2 * length, 4)
-    close(ours, upsample_conv1d_naive(x, weight, bias, kind=kind, phase=phase), atol=2e-5)
