@@ -115,6 +115,19 @@ def test_bad_calls_say_what_to_do(model, call, says):
     assert says in str(error.value)
 
 
+def test_generation_gives_as_many_bases_as_were_asked_for(model):
+    made = model.generate(["ACGT", "GGA"], n_tokens=40, top_k=0, seed=1)
+    assert all(len(text) == 40 and set(text) <= set("ACGT") for text in made.sequences)
+    streamed = "".join(token.text for token in model.generate_stream(["ACGT"], 40, top_k=0, seed=1))
+    assert streamed == made.sequences[0]
+
+
+def test_generation_of_every_token_says_what_does_not_show(model):
+    with pytest.warns(UserWarning, match="new tokens are no letters and do not show.*token_ids"):
+        made = model.generate(["ACGT"], n_tokens=80, top_k=0, seed=1, alphabet=None)
+    assert len(made.sequences[0]) + made.left_out[0] == len(made.token_ids[0]) == 80
+
+
 @pytest.mark.parametrize("source", ["nexvar_8b", "no/such/repo", "./no/such/folder", ""])
 def test_unknown_sources(source):
     with pytest.raises(NexVarError):

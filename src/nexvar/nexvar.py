@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,7 +191,7 @@ class NexVar:
         top_p: float = 1.0,
         seed: int | None = None,
         *,
-        alphabet: str | None = None,
+        alphabet: str | None = "auto",
         stop: str | int | Sequence[str | int] = (),
         guide: generation.Guide | None = None,
         beam: int = 2,
@@ -204,11 +205,13 @@ class NexVar:
 
         top_k: 1 is greedy, 0 keeps every token; top_p: 1.0 keeps every token. seed: equal seeds give equal tokens,
         whatever else is in the batch; copies of one prompt get seed, seed + 1, …
-        alphabet: "ACGT" draws these letters only. stop: strings or token ids that end a sequence, as its last part.
+        alphabet: "auto" draws A, C, G and T only (where the tokenizer has them), another string its letters, None every
+        token; those that are no text are then counted in ``left_out``, with a warning.
+        stop: strings or token ids that end a sequence, as its last part.
         guide: ``guide(prompt, candidates) -> scores`` (higher is better); every ``chunk`` tokens each of ``beam``
         sequences has ``branches`` continuations, and the best ``beam`` by the guide go on.
         """
-        return generation.generate(
+        made = generation.generate(
             self.loaded,
             prompt_seqs,
             n_tokens=n_tokens,
@@ -226,6 +229,9 @@ class NexVar:
             return_logits=return_logits,
             progress=progress,
         )
+        if lost := generation.left_out_line(made, "alphabet=None"):
+            warnings.warn(lost, stacklevel=2)
+        return made
 
     def generate_stream(
         self,
@@ -236,7 +242,7 @@ class NexVar:
         top_p: float = 1.0,
         seed: int | None = None,
         *,
-        alphabet: str | None = None,
+        alphabet: str | None = "auto",
         stop: str | int | Sequence[str | int] = (),
     ) -> Iterator[generation.Token]:
         """The tokens of ``generate``, each as soon as it is drawn; ``prompt`` of each is the index of its prompt."""

@@ -272,10 +272,11 @@ def generation_identity(loaded: Loaded, sequences: Sequence[str], n_tokens: int 
     """
     starts = [2 * (len(sequence) // 4) for sequence in sequences]
     beginnings = [sequence[:start] for sequence, start in zip(sequences, starts, strict=True)]
-    found = generate(loaded, beginnings, n_tokens=n_tokens, top_k=1).sequences
+    made = generate(loaded, beginnings, n_tokens=n_tokens, top_k=1).token_ids
+    texts = [[loaded.tokenizer.detokenize([id_]) for id_ in ids] for ids in made]  # one that is no text keeps its place
     return [
-        100 * sum(a == b for a, b in zip(made, sequence[start : start + n_tokens], strict=False)) / n_tokens
-        for made, sequence, start in zip(found, sequences, starts, strict=True)
+        100 * sum(a == b for a, b in zip(text, sequence[start : start + n_tokens], strict=False)) / n_tokens
+        for text, sequence, start in zip(texts, sequences, starts, strict=True)
     ]
 
 

@@ -149,6 +149,28 @@ def test_an_alphabet_restricts_what_is_drawn_and_keeps_its_proportions(texts, se
             assert ids == allowed[logits[:, allowed].argmax(-1)].tolist()
 
 
+def test_a_stop_token_may_be_drawn_whatever_the_alphabet():
+    """End of document is no letter: without it in the draw such a sequence would never stop."""
+    loaded = tiny_loaded()
+    torch.nn.init.zeros_(loaded.module.head.weight)
+    with torch.no_grad():
+        loaded.module.head.bias[0] = 3.0
+    for alphabet in ("ACGT", "auto"):
+        made = generate(loaded, ["ACG"] * 4, n_tokens=60, seed=1, top_k=0, alphabet=alphabet, stop=[0])
+        assert made.stopped == [0] * 4
+        assert all(set(text) <= set("ACGT") and len(text) < 60 for text in made.sequences)
+        assert made.left_out == [0] * 4  # what ends a sequence is not lost
+
+
+@pytest.mark.parametrize("options", [{}, {"guide": lambda p, c: [len(t) for t in c], "chunk": 5}])
+def test_tokens_that_are_no_text_are_counted(options):
+    made = generate(LOADED, ["ACG", "TT"], n_tokens=40, seed=1, top_k=0, **options)
+    assert sum(made.left_out) > 0
+    for text, ids, lost in zip(made.sequences, made.token_ids, made.left_out, strict=True):
+        assert len(text) + lost == len(ids) == 40
+    assert generate(LOADED, ["ACG"], n_tokens=40, seed=1, alphabet="auto", **options).left_out == [0]
+
+
 def test_a_stream_gives_the_tokens_of_generate_as_they_come():
     texts, options = ["ACG", "TTA", "C"], dict(temperature=0.8, top_k=0, alphabet="ACGT", stop="GA")
     whole = generate(LOADED, texts, n_tokens=12, seed=9, **options)
@@ -258,6 +280,8 @@ def test_guided_prompts_do_not_depend_on_each_other():
         ({"prompts": ["|D__BACTÉRIA|ACG"]}, "position 9"),
         ({"prompts": [5]}, "prompt_seqs[0]"),
         ({"stop": ""}, "stop"),
+        ({"stop": [512]}, "512 is no token"),
+        ({"stop": -1}, "-1 is no token"),
         ({"alphabet": ""}, "alphabet"),
         ({"alphabet": "ACGÜ"}, "holds"),
         ({"seed": -1}, "seed"),

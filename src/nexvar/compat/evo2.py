@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nexvar.errors import NexVarError
-from nexvar.inference.generate import Generation
+from nexvar.inference.generate import Generation, generate
 from nexvar.nexvar import NexVar
 
 
@@ -42,9 +42,25 @@ class Evo2(NexVar):
         *,
         seed: int | None = None,
     ) -> Generation:
-        """As the original's. batched, verbose and force_prompt_threshold change no result here and are ignored."""
-        if isinstance(prompt_seqs, str):
-            raise NexVarError("prompt_seqs is one string", where="prompt_seqs", fix="give a list of strings")
-        return super().generate(
-            list(prompt_seqs), n_tokens, temperature, top_k, top_p, seed, cached_generation=cached_generation
+        """As the original's: every token may be drawn, and each is one character of the text (``original_text``).
+
+        batched, verbose and force_prompt_threshold change no result here and are ignored.
+        """
+        made = generate(
+            self.loaded,
+            prompt_seqs,
+            n_tokens=n_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            cached=cached_generation,
         )
+        return original_text(made)
+
+
+def original_text(made: Generation) -> Generation:
+    """The sequences as the original's tokenizer writes them: token i is the character max(i, 32), so that as many
+    characters come back as were asked for; what is no letter (end of document, control characters) is a space."""
+    texts = ["".join(chr(max(id_, 32)) for id_ in ids) for ids in made.token_ids]
+    return replace(made, sequences=texts, left_out=[0] * len(texts))

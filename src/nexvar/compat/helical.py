@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from nexvar.compat.evo2 import original_text
 from nexvar.errors import NexVarError
-from nexvar.inference.generate import Generation
+from nexvar.inference.generate import Generation, generate
 from nexvar.nexvar import NexVar
 
 
@@ -122,11 +123,19 @@ class Evo2(_Model):
         *,
         seed: int | None = None,
     ) -> Generation:
-        """New bases after each sequence of the dataset (or list); ``.sequences``. The other options as in evo2."""
-        prompts = dataset["input_ids"] if isinstance(dataset, Dataset) else list(dataset)
-        return self.nexvar.generate(
-            prompts, n_tokens, temperature, top_k, top_p, seed, cached_generation=cached_generation
+        """New text after each sequence of the dataset (or list); ``.sequences``. The other options, and the text, as in
+        evo2."""
+        made = generate(
+            self.nexvar.loaded,
+            dataset["input_ids"] if isinstance(dataset, Dataset) else dataset,
+            n_tokens=n_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            cached=cached_generation,
         )
+        return original_text(made)
 
     def score_sequences(self, seqs: Sequence[str], **options: Any) -> list[float]:
         """As ``NexVar.score_sequences``."""

@@ -34,8 +34,9 @@ Guide = Callable[[str, list[str]], Sequence[float]]
 class Generation:
     """sequences: the new text alone. logprobs_mean: mean natural-log probability of the new tokens under the model
     itself (before alphabet, top-k, temperature, top-p); logprobs: of each token, (n,) float32. logits: per prompt (n,
-    V) float32, if asked for. stopped: what ended each (a string, a token id), None: ``n_tokens``. guide_scores, beams:
-    of guided generation, the best beam's score and all (text, score), best first."""
+    V) float32, if asked for. left_out: tokens of each that are no text (end of document, control characters) and do not
+    show in its sequence, but for one that ended it. stopped: what ended each (a string, a token id), None:
+    ``n_tokens``. guide_scores, beams: of guided generation, the best beam's score and all (text, score), best first."""
 
     sequences: list[str]
     logprobs_mean: list[float]
@@ -43,6 +44,7 @@ class Generation:
     token_ids: list[list[int]] = field(default_factory=list)
     logprobs: list[Tensor] = field(default_factory=list)
     stopped: list[str | int | None] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
     guide_scores: list[float] | None = None
     beams: list[list[tuple[str, float]]] | None = None
 
@@ -114,6 +116,18 @@ def generate(
         token_ids=[[token.token_id for token in tokens] for tokens in new],
         logprobs=logprobs,
         stopped=[tokens[-1].stopped for tokens in new],
+        left_out=[sum(not t.text and not isinstance(t.stopped, int) for t in tokens) for tokens in new],
+    )
+
+
+def left_out_line(made: Generation, every: str) -> str | None:
+    """What a user must be told of tokens that are no text; None if there is nothing. every: how all were asked for."""
+    if not any(made.left_out):
+        return None
+    tokens = sum(map(len, made.token_ids))
+    return (
+        f"{sum(made.left_out):,} of {tokens:,} new tokens are no letters and do not show in the sequences "
+        f"(their ids are in token_ids; {every} draws every token, 'ACGT' bases only)"
     )
 
 
@@ -244,6 +258,7 @@ def _guided_all(
         token_ids=[b.ids for b in best],
         logprobs=[torch.tensor(b.log_probs) for b in best],
         stopped=[None] * len(best),
+        left_out=[sum(not loaded.tokenizer.detokenize([id_]) for id_ in b.ids) for b in best],
         guide_scores=[b.score for b in best],
         beams=[[(b.text, b.score) for b in beams] for beams in every],
     )

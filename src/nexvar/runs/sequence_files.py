@@ -14,7 +14,7 @@ from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
 from nexvar.inference.core.tags import Taxonomy
 from nexvar.inference.fill import fill
-from nexvar.inference.generate import generate
+from nexvar.inference.generate import generate, left_out_line
 from nexvar.runs.embedding_table import atomic
 from nexvar.runs.table import check_output
 from nexvar.weights.load import Loaded
@@ -94,7 +94,9 @@ def generate_file(
         )
     )
     write_fasta(output, records)
-    return [f"{len(names):,} sequences after {len(prompts):,} prompts, seed {first}"]
+    lines = [f"{len(names):,} sequences after {len(prompts):,} prompts, seed {first}"]
+    lost = left_out_line(result, "--alphabet ''")
+    return lines if lost is None else [*lines, lost]
 
 
 def fill_file(

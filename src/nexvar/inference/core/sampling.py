@@ -17,13 +17,15 @@ from nexvar.inference.core.readout import next_token_log_probs
 from nexvar.threads import largest_matrix, threads_for
 from nexvar.weights.load import Loaded
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are drawn. top_k: 1 is greedy, 0 keeps every token; top_p: 1.0 keeps every token.
 
-    alphabet: letters such as "ACGT", the only ones that are drawn (None: every token). stop: strings and token ids
-    that end a sequence; they are its last part.
+    alphabet: letters such as "ACGT": only they, and the token ids of ``stop``, are drawn. None: every token. "auto":
+    A, C, G and T where the tokenizer has them. stop: strings and token ids that end a sequence; they are its last part.
     """
 
     n_tokens: int
@@ -51,16 +53,25 @@ class Sampling:
         return (self.stop,) if isinstance(self.stop, (str, int)) else tuple(self.stop)
 
     def allowed(self, loaded: Loaded) -> Tensor | None:
-        """The token ids of ``alphabet``; None for all."""
-        if self.alphabet is None:
+        """The token ids that may be drawn; None for all."""
+        ends = [stop for stop in self.stops if isinstance(stop, int)]
+        for id_ in ends:
+            if not 0 <= id_ < loaded.tokenizer.vocab_size:
+                fix = f"ids are below {loaded.tokenizer.vocab_size}"
+                raise NexVarError(f"{id_} is no token of {loaded.card.name}", where="stop", fix=fix)
+        letters = self.alphabet
+        if letters == AUTO:
+            bases = loaded.tokenizer.base_ids() or {}
+            letters = "ACGT" if set("ACGT") <= set(bases) else None
+        if letters is None:
             return None
         found = []
-        for letter in dict.fromkeys(self.alphabet):
+        for letter in dict.fromkeys(letters):
             ids = loaded.tokenizer.encode(letter, special=False).ids
             if len(ids) != 1 or loaded.tokenizer.detokenize(ids) != letter:
                 raise NexVarError(f"{letter!r} is no token of {loaded.card.name}", where="alphabet", fix="'ACGT'")
             found += ids
-        return torch.tensor(found, device=loaded.device)
+        return torch.tensor(list(dict.fromkeys([*found, *ends])), device=loaded.device)
 
 
 class Walk:
