@@ -6,6 +6,8 @@ a page, goes through ``printable``: it cannot move a cursor, set a title, or tur
 
 from __future__ import annotations
 
+import sys
+
 EXIT_BAD_INPUT = 2
 MAX_MESSAGE = 499  # characters of one message
 
@@ -31,6 +33,11 @@ def shortened(text: str, limit: int) -> str:
         return text
     tail = (limit - 1) * 2 // 5
     return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def note(text: str) -> None:
+    """One line on standard error about something that stops nothing."""
+    print(f"nexvar: note: {printable(' '.join(text.split()), MAX_MESSAGE)}", file=sys.stderr)
 
 
 def _escape(code: int) -> str:

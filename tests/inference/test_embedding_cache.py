@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -114,3 +116,104 @@ def test_what_goes_wrong_is_one_line(tmp_path):
         with pytest.raises(NexVarError, match=says) as failed:
             EmbeddingCache(folder, "m", max_bytes=size)
         assert "\n" not in str(failed.value)
+
+
+# ------------------------------------------------------------------------------------------ a cache that was touched
+
+
+def change(folder, sql: str, *values: object) -> None:
+    with sqlite3.connect(folder / FILE) as database:
+        database.execute(sql, values)
+    database.close()
+
+
+CUT = "UPDATE vectors SET vector = substr(vector, 1, 8)"
+CHANGES = {
+    "cut": (CUT,),
+    "cut, and says so": (CUT + ", shape = '2'",),
+    "zeros": ("UPDATE vectors SET vector = zeroblob(length(vector))",),
+    "another row's vector": ("UPDATE vectors SET vector = (SELECT vector FROM vectors ORDER BY key LIMIT 1)",),
+    "another row": (
+        "UPDATE vectors SET (shape, dtype, digest, vector) ="
+        " (SELECT shape, dtype, digest, vector FROM vectors ORDER BY key LIMIT 1)",
+    ),
+    "another shape": ("UPDATE vectors SET shape = '2,4'",),
+    "shape of words": ("UPDATE vectors SET shape = 'eight'",),
+    "negative shape": ("UPDATE vectors SET shape = '-2,-4'",),
+    "huge shape": ("UPDATE vectors SET shape = '0,99999999999999999999'",),
+    "shape of another script": ("UPDATE vectors SET shape = ?", "\u0668"),
+    "another dtype": ("UPDATE vectors SET dtype = '<f8'",),
+    "vector of words": ("UPDATE vectors SET vector = 'none'",),
+    "vector a number": ("UPDATE vectors SET vector = 7, digest = 7",),
+    "nothing": ("UPDATE vectors SET vector = NULL, shape = NULL, dtype = NULL, digest = NULL",),
+    "text that is none": ("UPDATE vectors SET shape = CAST(x'ff00fe' AS TEXT), dtype = CAST(x'c3' AS TEXT)",),
+    "a byte more": ("UPDATE vectors SET vector = vector || x'00'",),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_row_that_is_not_as_it_was_put_is_a_miss_and_said_once(tmp_path, capfd, name):
+    vectors = [torch.arange(8.0), torch.arange(8.0) + 1, torch.ones(2, 4)]
+    EmbeddingCache(tmp_path, "m").put(keys("x", "y", "z"), vectors)
+    change(tmp_path, *CHANGES[name])
+    cache = EmbeddingCache(tmp_path, "m")
+    for found, put in zip(cache.get(keys("x", "y", "z")), vectors, strict=True):
+        assert found is None or (found.shape == put.shape and torch.equal(found, put))
+    told = capfd.readouterr().err
+    assert told.count("a damaged row") == 1 and len(told.splitlines()) == 1
+    cache.put(keys("x", "y", "z"), vectors)
+    assert all(torch.equal(a, b) for a, b in zip(cache.get(keys("x", "y", "z")), vectors, strict=True))
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_not_finite_is_not_kept(tmp_path):
+    cache = EmbeddingCache(tmp_path, "m")
+    cache.put(keys("x", "y"), [torch.tensor([1.0, float("nan")]), torch.tensor([1.0, float("inf")])])
+    assert cache.get(keys("x", "y")) == [None, None] and len(cache) == 0
+
+
+@pytest.mark.parametrize("value", ["NULL", "'many'", "-1e300", "x'00'"])
+def test_a_size_that_lies_neither_stops_nor_empties_it_for_ever(tmp_path, value):
+    cache = EmbeddingCache(tmp_path, "m", max_bytes=5_000)
+    cache.put(keys("x"), [torch.ones(8)])
+    change(tmp_path, f"UPDATE total SET bytes = {value}")
+    change(tmp_path, f"UPDATE vectors SET bytes = {value}, used = {value}")
+    cache.put(keys("y"), [torch.zeros(8)])
+    assert torch.equal(cache.get(keys("y"))[0], torch.zeros(8))
+
+
+def test_bytes_turned_anywhere_in_the_file_never_give_another_vector(tmp_path):
+    vectors = [torch.full((64,), float(i)) for i in range(20)]
+    names = keys(*map(str, range(20)))
+    EmbeddingCache(tmp_path / "sound", "m").put(names, vectors)
+    sound = (tmp_path / "sound" / FILE).read_bytes()
+    dice = random.Random(0)
+    for trial in range(60):
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        content = bytearray(sound)
+        for _ in range(dice.choice([1, 20])):
+            content[dice.randrange(len(content))] = dice.randrange(256)
+        (folder / FILE).write_bytes(content[: dice.randrange(len(content))] if trial % 5 == 0 else content)
+        try:
+            found = EmbeddingCache(folder, "m").get(names)
+        except NexVarError:
+            continue
+        assert all(f is None or torch.equal(f, v) for f, v in zip(found, vectors, strict=True))
+
+
+def test_an_older_cache_is_left_alone_and_named(tmp_path, capfd):
+    with sqlite3.connect(tmp_path / "embeddings.sqlite") as database:
+        database.execute("CREATE TABLE vectors (key BLOB, used INTEGER, bytes INTEGER, rows INTEGER, vector BLOB)")
+    before = (tmp_path / "embeddings.sqlite").read_bytes()
+    cache = EmbeddingCache(tmp_path, "m")
+    cache.put(keys("x"), [torch.ones(8)])
+    assert capfd.readouterr().err.count("older version") == 1
+    EmbeddingCache(tmp_path, "m")
+    assert capfd.readouterr().err == "" and (tmp_path / "embeddings.sqlite").read_bytes() == before
+
+
+def test_a_pipe_in_its_place_is_refused(tmp_path):
+    os.mkfifo(tmp_path / FILE)
+    with pytest.raises(NexVarError, match="not a regular file"):
+        EmbeddingCache(tmp_path, "m")

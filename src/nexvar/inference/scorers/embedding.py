@@ -71,7 +71,8 @@ def pooled_sites(
     key = (settings.layer or loaded.module.last_hidden, settings.pool, repr(begin_tokens(loaded, settings)))
     keys = [("readout", *key, repr(list(s)), text) for s, text in zip(sites, sequences, strict=True)]
     found = cache.get(keys)
-    new = [i for i, vectors in enumerate(found) if vectors is None]
+    rows = [max(len(s), 1) for s in sites]
+    new = [i for i, vectors in enumerate(found) if vectors is None or vectors.shape[:-1] != (rows[i],)]
     if new:
         chosen = [sequences[i] for i in new], [sites[i] for i in new]
         computed = _compute_pooled(loaded, *chosen, settings, tally)
