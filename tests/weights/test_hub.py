@@ -229,6 +229,61 @@ def test_a_file_is_hashed_once(serve, monkeypatch):
     assert calls == ["model.safetensors"] * 2
 
 
+def other_content(path: Path, keep: str) -> None:
+    """Other bytes of the same size, and the old time of the last change: in the same file, or in a new one."""
+    info, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    if keep == "name":
+        path.with_name("new").write_bytes(content)
+        path.with_name("new").replace(path)
+    else:
+        path.write_bytes(content)
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
+@pytest.mark.parametrize("keep", ["inode", "name"])
+def test_a_file_that_was_changed_and_backdated_is_hashed_again(serve, keep):
+    files = repository(GOLDEN / "sh2_a")
+    serve(files)
+    card = make_card(GOLDEN / "sh2_a", files)
+    folder = hub.fetch(card)
+    other_content((folder / "model.safetensors").resolve(), keep)
+    with pytest.raises(NexVarError, match="the card says"):
+        hub.fetch(card)
+
+
+@pytest.mark.parametrize("keep", ["inode", "name"])
+def test_converted_weights_that_were_changed_and_backdated_are_converted_again(serve, register, home, keep):
+    folder = GOLDEN / "sh2_a"
+    files = repository(folder, "pt")
+    serve(files)
+    register(make_card(folder, files))
+    sound = load("tiny", device="cpu")
+    (converted,) = (home / "nexvar").glob("converted/*.safetensors")
+    other_content(converted, keep)
+    assert same_parameters(load("tiny", device="cpu").module, sound.module)
+
+
+@pytest.mark.parametrize("damage", ["a folder", "a pipe", "bytes", "a link to itself", "huge"])
+def test_a_broken_stamp_costs_hashing_again_and_no_word(serve, home, damage):
+    files = repository(GOLDEN / "sh2_a")
+    serve(files)
+    card = make_card(GOLDEN / "sh2_a", files)
+    hub.fetch(card)
+    (stamp,) = (home / "nexvar" / "verified").iterdir()
+    sound = stamp.read_bytes()
+    stamp.unlink()
+    {
+        "a folder": stamp.mkdir,
+        "a pipe": lambda: os.mkfifo(stamp),
+        "bytes": lambda: stamp.write_bytes(b"\xff\x00\x1b"),
+        "a link to itself": lambda: stamp.symlink_to(stamp),
+        "huge": lambda: (stamp.touch(), os.truncate(stamp, 1 << 40)),
+    }[damage]()
+    hub.fetch(card)
+    assert damage == "a folder" or stamp.read_bytes() == sound
+
+
 def test_a_server_with_another_revision(serve):
     files = repository(GOLDEN / "sh2_a")
     serve(files, commit="d00d" * 10)

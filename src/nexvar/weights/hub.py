@@ -16,7 +16,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from nexvar.cards import Card, File
 from nexvar.errors import NexVarError
+from nexvar.files import open_regular, read_bytes, write_bytes
 from nexvar.weights import checkpoint
 from nexvar.weights.checkpoint import safetensors
 
@@ -87,7 +88,8 @@ def read_weights(card: Card, folder: Path) -> dict[str, Tensor]:
     if all(parts[0].suffix == ".safetensors" for parts in files):
         return checkpoint.read_files(files)
     converted = cache_dir() / "converted" / f"{card.name}-{folder.name}.safetensors"
-    if converted.is_file():
+    stamp = converted.with_suffix(".stamp")
+    if converted.is_file() and _is_stamped(stamp, converted):
         return checkpoint.read([converted])
     state = checkpoint.read_files(files)
     size = sum(t.numel() * t.dtype.itemsize for t in state.values())
@@ -100,6 +102,7 @@ def read_weights(card: Card, folder: Path) -> dict[str, Tensor]:
         return state
     with _progress("converting to safetensors", size) as bar:
         safetensors.write(state, converted, {"format": "pt"}, progress=bar.update)
+    _write_stamp(stamp, _identity(converted))
     return checkpoint.read([converted])
 
 
@@ -220,27 +223,43 @@ def verify(file: File, path: Path) -> None:
     if file.sha256 is None:
         return
     stamp = cache_dir() / "verified" / file.sha256
-    seen = f"{path.resolve()} {size} {path.stat().st_mtime_ns}"
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == seen:
+    if _is_stamped(stamp, path):
         return
-    found = sha256(path)
-    if found != file.sha256:
+    before = _identity(path)
+    digest = sha256(path)
+    if digest != file.sha256:
         raise NexVarError(
-            f"sha256 is {found}, the card says {file.sha256}",
+            f"sha256 is {digest}, the card says {file.sha256}",
             where=path,
             fix="delete it and fetch again, or give revision=",
         )
+    _write_stamp(stamp, before)
+
+
+def _identity(path: Path) -> str:
+    """What changes whenever the file does: its size and times, of which nobody can set ctime, and its inode."""
+    info = path.stat()
+    return f"{path.resolve()} {info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_dev} {info.st_ino}"
+
+
+def _is_stamped(stamp: Path, path: Path) -> bool:
+    """Whether ``path`` is as it was when it was stamped; a stamp that cannot be read only costs the work again."""
     try:
+        return read_bytes(stamp, limit=10_000) == os.fsencode(_identity(path))
+    except (NexVarError, OSError):
+        return False
+
+
+def _write_stamp(stamp: Path, identity: str) -> None:
+    with suppress(NexVarError, OSError):  # a read-only cache only costs the work again
         stamp.parent.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(seen, encoding="utf-8")
-    except OSError:  # a read-only cache only costs hashing again
-        pass
+        write_bytes(stamp, os.fsencode(identity))
 
 
 def sha256(path: Path) -> str:
     """The file's checksum, 64 hex digits."""
     digest = hashlib.sha256()
-    with path.open("rb") as file, _progress(f"checking {path.name}", path.stat().st_size) as bar:
+    with open_regular(path, empty_ok=True) as file, _progress(f"checking {path.name}", path.stat().st_size) as bar:
         while block := file.read(1 << 22):
             digest.update(block)
             bar.update(len(block))
