@@ -162,17 +162,17 @@ def test_helical_embeddings_are_those_of_each_sequence_alone(folder):
     native = NexVar(folder, device="cpu")
     for batch_size in (1, 3):
         model = HelicalEvo2(Evo2Config(str(folder), batch_size=batch_size, device="cpu"))
-        found = model.get_embeddings(model.process_data(sequences))
-        assert found["original_lengths"].tolist() == [10, 7, 13]
-        assert np.stack(found["embeddings"]).shape == (3, 13, 16)
+        embedded = model.get_embeddings(model.process_data(sequences))
+        assert embedded["original_lengths"].tolist() == [10, 7, 13]
+        assert np.stack(embedded["embeddings"]).shape == (3, 13, 16)
         for i, sequence in enumerate(sequences):
             ids = torch.tensor([native.tokenizer.tokenize(sequence)])
             tap = native(ids, return_embeddings=True, layer_names=[layer])[1][layer][0].numpy()
-            rows = found["embeddings"][i]
+            rows = embedded["embeddings"][i]
             np.testing.assert_allclose(rows[: len(sequence)], tap, atol=1e-5)
             assert not rows[len(sequence) :].any()
     other = model.get_embeddings(model.process_data(sequences), embedding_layer="blocks.3")
-    assert not np.allclose(other["embeddings"][0], found["embeddings"][0])
+    assert not np.allclose(other["embeddings"][0], embedded["embeddings"][0])
 
 
 def test_helical_hyenadna():

@@ -184,12 +184,12 @@ def test_recorded_evo2_scores_give_the_known_numbers(subset: str, brca1: dict[st
     labels = (brca1["func_class"] == "LOF")[chosen]
     evo2 = -brca1["evo2_1b_delta"].astype(float)[chosen]  # a lower likelihood is worse
     phylop = brca1["phyloP"].astype(float)[chosen]
-    found = (
+    measured = (
         int(chosen.sum()),
         int(labels.sum()),
         *(round(metric(labels, x), 3) for x in (evo2, phylop) for metric in (metrics.auroc, metrics.auprc)),
     )
-    assert found == BRCA1[subset]
+    assert measured == BRCA1[subset]
 
 
 def test_the_known_interval_on_brca1(brca1: dict[str, np.ndarray]) -> None:

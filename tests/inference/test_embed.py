@@ -50,13 +50,13 @@ def test_every_layer_pools_the_tokens_of_each_sequence_alone(model):
     """Unequal lengths in one batch: all layers, all pools, against one module call per sequence."""
     texts = [BASES[:97], BASES[100:123], BASES[5:102]]
     layers = every_layer(model)
-    found = {pool: model.embed(texts, layers, pool) for pool in ("mean", "max", "last", "none")}
+    pooled = {pool: model.embed(texts, layers, pool) for pool in ("mean", "max", "last", "none")}
     for i, text in enumerate(texts):
         for layer, rows in rows_by_hand(model, text, layers).items():
             expected = {"mean": rows.mean(0), "max": rows.amax(0), "last": rows[-1], "none": rows}
             for pool, value in expected.items():
-                assert found[pool][layer][i].dtype == torch.float32
-                torch.testing.assert_close(found[pool][layer][i], value, atol=2e-4, rtol=1e-4)
+                assert pooled[pool][layer][i].dtype == torch.float32
+                torch.testing.assert_close(pooled[pool][layer][i], value, atol=2e-4, rtol=1e-4)
 
 
 @settings(max_examples=4)
@@ -135,13 +135,13 @@ def test_the_jax_packages_embeddings_and_attention_maps(folder):
     io = load_file(GOLDEN / folder / "io.safetensors")
     texts = [sentence(model, ids) for ids in io["input_ids"].tolist()]
     names = [f"embeddings_{k}" for k in range(1, model.model.config.num_hidden_layers + 1)]
-    found = model.embed(texts, names, "none")
+    by_token = model.embed(texts, names, "none")
     cls = model.embed(texts, names, "cls")
     for row, ids in enumerate(io["input_ids"].tolist()):
         bases = torch.tensor([i not in model.tokenizer.special_ids for i in ids])
         for name in names:
             theirs = io[f"jax.{name}"][row]
-            torch.testing.assert_close(found[name][row], theirs[bases], atol=2e-4, rtol=1e-4)
+            torch.testing.assert_close(by_token[name][row], theirs[bases], atol=2e-4, rtol=1e-4)
             torch.testing.assert_close(cls[name][row], theirs[0], atol=2e-4, rtol=1e-4)
             torch.testing.assert_close(model.embed([texts[row]], name)[0], theirs[bases].mean(0), atol=2e-4, rtol=1e-4)
     keys = [tuple(map(int, name.split("_")[3::2])) for name in io if name.startswith("jax.attention_map")]

@@ -48,12 +48,12 @@ def test_shared_prefix_is_exact(prefix_length, rests, batch_tokens):
 
 
 def test_shared_prefix_is_computed_once():
-    prefix = [65, 67, 71, 84] * 256
-    family = [prefix + [base] * 1024 for base in (65, 67, 71, 84)]
+    prefix, rest = [65, 67, 71, 84] * 256, 1024
+    family = [prefix + [base] * rest for base in (65, 67, 71, 84)]
     tally = Tally()
     totals([family], batch_tokens=10_000, tally=tally)
-    assert tally.naive == 4 * 2048
-    assert tally.computed == 1024 + 4 * 1024
+    assert tally.naive == len(family) * (len(prefix) + rest)
+    assert tally.computed == len(prefix) + len(family) * rest
 
 
 def test_long_sequences_run_in_pieces(monkeypatch):

@@ -110,14 +110,14 @@ def hidden(loaded, sequence):
 
 def distances(loaded, size, left, pooled):
     """{name: [forward, reverse]}; pooled: (hidden states, site) -> a vector."""
-    found = {"cosine": [], "l1": [], "l2": [], "dot": []}
+    distances = {"cosine": [], "l1": [], "l2": [], "dot": []}
     for ref, alt, site in windows(size, left):
         a, b = pooled(hidden(loaded, ref), site), pooled(hidden(loaded, alt), site)
-        found["cosine"].append(float(1 - (a @ b) / (a.norm() * b.norm())))
-        found["l1"].append(float((a - b).abs().sum()))
-        found["l2"].append(float((a - b).norm()))
-        found["dot"].append(float(a @ b))
-    return found
+        distances["cosine"].append(float(1 - (a @ b) / (a.norm() * b.norm())))
+        distances["l1"].append(float((a - b).abs().sum()))
+        distances["l2"].append(float((a - b).norm()))
+        distances["dot"].append(float(a @ b))
+    return distances
 
 
 def mean_over_all(h, site):
@@ -166,14 +166,14 @@ def test_a_preset_is_its_definition(name, fasta, expected):
     loaded, columns, both = expected[name]
     row = row_of(loaded, fasta, protocol=name)
     assert str(row.status) == "OK"
-    found = {"LLR": (row.llr, row.llr_fwd, row.llr_rev)} if row.llr is not None else {}
+    columns_of_row = {"LLR": (row.llr, row.llr_fwd, row.llr_rev)} if row.llr is not None else {}
     for column in row.extra:
         if not column.endswith(("_FWD", "_REV")):
-            found[column] = tuple(row.extra[f"{column}{end}"] for end in ("", "_FWD", "_REV"))
-    assert set(found) == set(columns)
+            columns_of_row[column] = tuple(row.extra[f"{column}{end}"] for end in ("", "_FWD", "_REV"))
+    assert set(columns_of_row) == set(columns)
     for column, (forward, reverse) in columns.items():
         scale = max(abs(forward), 1e-3)
-        mean, fwd, rev = found[column]
+        mean, fwd, rev = columns_of_row[column]
         assert fwd == pytest.approx(forward, abs=2e-4 * scale)
         assert mean == pytest.approx((forward + reverse) / 2 if both else forward, abs=2e-4 * scale)
         assert rev == (pytest.approx(reverse, abs=2e-4 * max(abs(reverse), 1e-3)) if both else None)

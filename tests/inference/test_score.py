@@ -19,11 +19,10 @@ from nexvar.runs import jobs
 from nexvar.runs.rows import score_variants
 from nexvar.runs.table import read_rows
 from tiny import tiny_loaded
-from toy_genome import random_bases, write_fasta
+from toy_genome import other_bases, random_bases, write_fasta, write_vcf
 
 LOADED = tiny_loaded(window=256)
 GENOME = random_bases(3000, seed=1)
-HEADER = "##fileformat=VCFv4.2\n##contig=<ID=chr1,length=3000>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 
 
 @pytest.fixture
@@ -39,8 +38,7 @@ def mean_log_likelihood(sequence: str) -> float:
 
 
 def snv(pos: int, alts: str | None = None) -> Variant:
-    ref = GENOME[pos]
-    return Variant("chr1", pos, ref, tuple(alts or "ACGT".replace(ref, "")))
+    return Variant("chr1", pos, GENOME[pos], tuple(alts or other_bases(GENOME[pos])))
 
 
 def score_all(variants, fasta, **options):
@@ -77,14 +75,13 @@ def test_a_reference_window_is_computed_once(fasta):
     tally = Tally()
     items = [(None, snv(1500)), (None, snv(1500))]
     list(score.score_alleles(LOADED, items, Fasta(fasta), Options(strand="forward").resolve(LOADED), tally))
-    # one reference and three alternatives share 128 tokens; equal alternatives of two records are one
-    assert tally.naive == 4 * 256
-    assert tally.computed == 128 + 4 * 128
-
-
-def write_vcf(path, lines):
-    path.write_text(HEADER.replace("##contig=<ID=chr1,length=3000>\n", "") + "".join(lines))
-    return path
+    window, sequences = (
+        LOADED.card.window,
+        4,
+    )  # a reference, three alternatives; those of the second record are the same
+    before_the_site = window // 2
+    assert tally.naive == sequences * window
+    assert tally.computed == before_the_site + sequences * (window - before_the_site)
 
 
 def line(chrom, pos1, ref, alt, info="."):
@@ -96,7 +93,7 @@ def mixed_vcf(tmp_path):
     """Every kind of allele; 11 alleles in 9 records."""
     wrong = "A" if GENOME[499] != "A" else "C"
     lines = [
-        line("chr1", 3, GENOME[2], ",".join("ACGT".replace(GENOME[2], "")), "DP=3"),
+        line("chr1", 3, GENOME[2], ",".join(other_bases(GENOME[2])), "DP=3"),
         line("chr1", 500, wrong, "G"),
         line("chr1", 600, GENOME[599], "<DEL>"),
         line("chr1", 700, GENOME[699], "*"),

@@ -18,7 +18,7 @@ from nexvar.genome.windows import tile_left
 from nexvar.inference import score, scorers
 from nexvar.inference.core import batching
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.core.likelihood import Member, count_tokens, log_likelihoods
+from nexvar.inference.core.likelihood import SHORTEST_SHARED_PREFIX, Member, count_tokens, log_likelihoods
 from nexvar.inference.score import Options
 from nexvar.runs import jobs
 from nexvar.runs.rows import score_variants
@@ -44,8 +44,8 @@ def snv(pos):
 def counted(loaded, variants, fasta, **options):
     """(rows, tokens computed, tokens of one pass per window)."""
     resolved, tally = Options(**options).resolve(loaded), Tally()
-    found = score.score_alleles(loaded, [(v, v) for v in variants], fasta, resolved, tally)
-    values = [s.mean(name) for _, scores in found for s in scores for name in resolved.readout.names]
+    scored = score.score_alleles(loaded, [(v, v) for v in variants], fasta, resolved, tally)
+    values = [s.mean(name) for _, scores in scored for s in scores for name in resolved.readout.names]
     return values, tally.computed, tally.naive
 
 
@@ -84,8 +84,11 @@ def test_an_unmasked_pass_serves_every_site_of_a_tile(fasta):
 
 
 def test_embeddings_compute_the_reference_once(fasta):
-    _, computed, naive = counted(MASKED, [snv(1000)], fasta, window=50, strand="forward", readouts=("cosine", "l2"))
-    assert (computed, naive) == (4 * 50, 6 * 50)
+    window, alternatives = 50, 3
+    options = dict(window=window, strand="forward", readouts=("cosine", "l2"))
+    _, computed, naive = counted(MASKED, [snv(1000)], fasta, **options)
+    assert computed == (1 + alternatives) * window
+    assert naive == 2 * alternatives * window  # a pair of windows for each
 
 
 def test_a_window_pooled_at_many_sites_runs_once(fasta):
@@ -127,8 +130,10 @@ def test_every_readout_has_a_column_whatever_their_order(readouts, fasta):
 
 
 def test_nothing_behind_the_span_is_computed(fasta):
-    _, computed, _ = counted(CAUSAL, [snv(1000)], fasta, window=400, strand="forward", readouts=("site",), span=30)
-    assert computed == 200 + 4 * 31
+    window, span, alleles = 400, 30, 4
+    _, computed, _ = counted(CAUSAL, [snv(1000)], fasta, window=window, strand="forward", readouts=("site",), span=span)
+    before_the_site = window // 2
+    assert computed == before_the_site + alleles * (1 + span)
 
 
 # -- tiles ----------------------------------------------------------------------------------------------------------
@@ -161,32 +166,35 @@ def test_a_tiled_score_is_that_of_the_window_of_its_tile(tmp_path_factory, posit
 
 
 def test_a_tile_branches_from_one_trunk(fasta):
-    at = [snv(p) for p in range(1000, 1200)]  # one tile of 400: 1000 is a multiple of its step
-    tiled = dict(window=400, strand="forward", windowing="tiled", batch_tokens=65_536)
-    _, computed, naive = counted(CAUSAL, at, fasta, **tiled)
-    assert naive == 400 * 601
-    # the trunk once; each alternative from a branch point at most 63 bases before it
-    exact = 400 + 3 * sum(400 - (100 + i) for i in range(200))
-    assert exact <= computed <= exact + 600 * 63
+    window, tile, before = 400, 200, 100  # bases: of a window, of the tile in its middle, in front of the tile
+    at = [snv(p) for p in range(1000, 1000 + tile)]  # one tile: 1000 is a multiple of its step
+    options = dict(window=window, strand="forward", windowing="tiled", batch_tokens=65_536)
+    _, computed, naive = counted(CAUSAL, at, fasta, **options)
+    alternatives = 3 * tile
+    assert naive == window * (1 + alternatives)
+    # the trunk once; each alternative from a branch point less than SHORTEST_SHARED_PREFIX bases before it
+    exact = window + 3 * sum(window - (before + i) for i in range(tile))
+    assert exact <= computed <= exact + alternatives * (SHORTEST_SHARED_PREFIX - 1)
     assert computed < 0.6 * naive
 
 
 @pytest.mark.parametrize("strand", ["forward", "both"])
 def test_the_site_ratio_of_a_region_is_one_pass_for_each_tile_and_strand(fasta, tmp_path, strand):
-    """2,000 bases are 10 tiles of window 400; a pass ends with the last base that is asked for."""
+    """2,000 bases are 10 tiles of 200; a pass ends with the last base that is asked for."""
+    window, tiles = 400, 10
     out = tmp_path / "out.parquet"
     summary = jobs.score_file(
         None, fasta.path, out, model=tiny_loaded(), saturate="chr1:1,001-3,000", progress=False,
-        options=Options(window=400, windowing="tiled", readouts=("site",), strand=strand),
+        options=Options(window=window, windowing="tiled", readouts=("site",), strand=strand),
     )  # fmt: skip
     strands = 1 if strand == "forward" else 2
     assert summary.scored == 6000
-    assert summary.tally.computed <= strands * 10 * 400
+    assert summary.tally.computed <= strands * tiles * window
     rows = list(read_rows(out))
     assert all(row.llr is None and row.extra["SITE_TILED"] is not None for row in rows)
     (alone,) = list(score_variants(
         CAUSAL, [Variant("chr1", rows[1234].pos - 1, rows[1234].ref, (rows[1234].alt,))], fasta,
-        Options(window=400, windowing="tiled", readouts=("site",), strand=strand, share=False, batch_tokens=1),
+        Options(window=window, windowing="tiled", readouts=("site",), strand=strand, share=False, batch_tokens=1),
     ))  # fmt: skip
     assert rows[1234].extra["SITE_TILED"] == pytest.approx(alone.extra["SITE_TILED"], abs=1e-6)
 
@@ -214,11 +222,11 @@ def test_members_that_leave_the_first_anywhere_get_their_own_value(seed, leaves,
         ids = [*base[:at], *[78] * more, *base[at + 1 :]]
         family.append(Member(ids, (at + more, len(ids))))
     tally = Tally()
-    found = log_likelihoods(CAUSAL, [family], batch_tokens=batch, tally=tally)[0]
+    values = log_likelihoods(CAUSAL, [family], batch_tokens=batch, tally=tally)[0]
     planned = count_tokens([family])
     assert planned.naive == tally.naive
     assert planned.computed <= tally.computed <= planned.computed + 29 * len(family)  # lengths differ by up to 29
-    for member, value in zip(family, found, strict=True):
+    for member, value in zip(family, values, strict=True):
         of = likelihood(bytes(member.ids).decode())
         assert value.total == pytest.approx(sum(of), rel=1e-5)
         assert value.until == pytest.approx([sum(of[: end - 1]) for end in member.ends], rel=1e-5, abs=1e-4)
@@ -230,10 +238,12 @@ def test_indels_of_one_site_share_what_stands_before_them_on_both_strands(readou
     ref = GENOME[1000:1004]
     other = next(base for base in "ACGT" if base not in (GENOME[1001], GENOME[1004], GENOME[1000]))
     indels = Variant("chr1", 1000, ref, (ref[0] + other + ref[1:], ref[0]))
-    options = dict(window=300, readouts=(readout,), **({"span": 20} if readout == "site" else {}))
+    window, span, strands, sequences = 300, 20, 2, 3  # the reference and two alternatives
+    options = dict(window=window, readouts=(readout,), **({"span": span} if readout == "site" else {}))
     _, computed, naive = counted(CAUSAL, [indels], fasta, **options)
-    beginnings, rest = 300 - 4, (6 * 30 if readout == "site" else 3 * 304)
-    assert beginnings < computed <= beginnings + rest < naive
+    beginnings = window - len(ref)  # what stands before the site, on both strands together
+    at_most = {"site": strands * sequences * (len(ref) + span + 6), "llr": sequences * (window + len(ref))}
+    assert beginnings < computed <= beginnings + at_most[readout] < naive
 
 
 @pytest.mark.parametrize("pool", ["mean", "max", "last", "site", "site+3", "flat"])

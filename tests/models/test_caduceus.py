@@ -216,9 +216,9 @@ def test_tied_tensors_under_any_name(stored: tuple[dict[str, Tensor], Config]) -
     bare = {k.removeprefix("caduceus."): v for k, v in state.items() if not k.startswith("lm_head.")}
     no_maps = {k: v for k, v in state.items() if not k.endswith("complement_map")}
     for layout in (everywhere, kept_under_the_other, bare, no_maps):
-        found = convert(caduceus, layout, config, None)
-        assert found.keys() == expected.keys()
-        assert all(torch.equal(found[key], expected[key]) for key in expected)
+        converted = convert(caduceus, layout, config, None)
+        assert converted.keys() == expected.keys()
+        assert all(torch.equal(converted[key], expected[key]) for key in expected)
 
 
 def test_an_untied_copy_is_refused(stored: tuple[dict[str, Tensor], Config]) -> None:
@@ -243,8 +243,8 @@ def test_complement_map_in_any_key_order() -> None:
 def test_the_checkpoints_complement_map_wins(stored: tuple[dict[str, Tensor], Config]) -> None:
     state, config = stored
     wrong = Config(**{**config.__dict__, "complement_map": tuple(range(16))})
-    found = convert(caduceus, dict(state), wrong, None)
-    assert found["lm_head.complement_map"].tolist() == list(HUMAN)
+    converted = convert(caduceus, dict(state), wrong, None)
+    assert converted["lm_head.complement_map"].tolist() == list(HUMAN)
     for key in state:
         if key.endswith("complement_map"):
             state[key] = torch.tensor([0, 1, 7, 11, 12, 13, 14, 15, 2, 3, 4, 5, 6, 10, 9, 8])

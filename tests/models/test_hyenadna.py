@@ -271,9 +271,9 @@ def test_other_layouts_of_the_same_weights() -> None:
             aliases |= {key.replace(".1.freq", f".{i}.freq"): value.clone() for i in (3, 5)}
     bare = {key.removeprefix("hyena."): value for key, value in stored.items() if key != "lm_head.weight"}
     for layout in (lightning, aliases, bare):
-        found = convert(hyenadna, layout, config, None)
-        assert found.keys() == expected.keys()
-        assert all(torch.equal(found[key], expected[key]) for key in expected)
+        converted = convert(hyenadna, layout, config, None)
+        assert converted.keys() == expected.keys()
+        assert all(torch.equal(converted[key], expected[key]) for key in expected)
 
     aliases["hyena.backbone.layers.0.mixer.filter_fn.implicit_filter.3.freq"] += 1
     with pytest.raises(NexVarError, match="one freq for both"):

@@ -307,7 +307,7 @@ def test_official_names(alias, name):
 def test_recorded_vectors_fit_their_models():
     """The oracles of real checkpoints: tokens as our tokenizer makes them, vectors as wide as the model."""
     folder = Path(cards.__file__).parent
-    found = 0
+    compared = 0
     for name in TABLE:
         card = cards.get(name)
         if not card.oracles:
@@ -316,8 +316,8 @@ def test_recorded_vectors_fit_their_models():
         for recorded in oracle["cases"]:
             assert tokenizers.make(card.tokenizer).tokenize(recorded["text"]) == recorded["input_ids"]
             assert len(recorded["mean"]) == card.config["hidden_size"]
-            found += 1
-    assert found == 7
+            compared += 1
+    assert compared == 7
 
 
 # -- bad input

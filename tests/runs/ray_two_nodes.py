@@ -24,15 +24,15 @@ NODE = {"num_cpus": 2, "object_store_memory": 80 << 20, "include_dashboard": Fal
 
 def actors() -> list[int]:
     """Process ids of the pool's actors."""
-    found = []
+    actors = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes()
         except OSError:
             continue
         if command.startswith(b"ray::") and b"_Actor" in command:
-            found.append(int(path.parent.name))
-    return found
+            actors.append(int(path.parent.name))
+    return actors
 
 
 def main() -> None:

@@ -56,12 +56,12 @@ def test_regions_of_a_bed_keep_names_places_and_order(tmp_path, fasta):
     bed = tmp_path / "regions.bed"
     bed.write_text("#comment\nread9\t10\t30\tpromoter\nread2\t0\t34\nread9\t10\t30\tagain\t0\t-\n")
     run(tmp_path / "out.npz", fasta, bed=bed)
-    found = np.load(tmp_path / "out.npz")
-    assert found["name"].tolist() == ["promoter", "read2:0-34", "again"]
-    assert found["chrom"].tolist() == ["read9", "read2", "read9"]
-    assert found["start"].tolist() == [10, 0, 10]
+    table = np.load(tmp_path / "out.npz")
+    assert table["name"].tolist() == ["promoter", "read2:0-34", "again"]
+    assert table["chrom"].tolist() == ["read9", "read2", "read9"]
+    assert table["start"].tolist() == [10, 0, 10]
     expected = embed(LOADED, [RECORDS["read9"][10:30], RECORDS["read2"]])
-    np.testing.assert_allclose(found["gru"], expected[[0, 1, 0]].numpy(), atol=1e-6)
+    np.testing.assert_allclose(table["gru"], expected[[0, 1, 0]].numpy(), atol=1e-6)
 
 
 def test_a_row_for_each_token_says_where_it_is(tmp_path, fasta):

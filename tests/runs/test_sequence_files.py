@@ -28,13 +28,13 @@ def prompts(tmp_path) -> Path:
 
 
 def test_n_sequences_of_every_prompt_that_seeds_make_again(model, prompts, tmp_path):
-    found = read_prompts(["TTT"], prompts)
-    assert found == {"prompt1": "TTT", "one": "ACGTAC", "two": "GG"}
+    named_prompts = read_prompts(["TTT"], prompts)
+    assert named_prompts == {"prompt1": "TTT", "one": "ACGTAC", "two": "GG"}
     out = tmp_path / "out.fa"
-    lines = generate_file(model.loaded, found, out, n=3, n_tokens=90, seed=7, progress=False)
+    lines = generate_file(model.loaded, named_prompts, out, n=3, n_tokens=90, seed=7, progress=False)
     assert lines == ["9 sequences after 3 prompts, seed 7"]
     made = Fasta(out)
-    assert list(made.contigs) == [f"{name}_{i}" for name in found for i in (1, 2, 3)]
+    assert list(made.contigs) == [f"{name}_{i}" for name in named_prompts for i in (1, 2, 3)]
     assert set(made.contigs.values()) == {90}
     again = model.generate(["ACGTAC"], 90, seed=8, alphabet="ACGT").sequences[0]
     assert made.fetch("one_2", 0, 90) == again
