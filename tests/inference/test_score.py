@@ -75,10 +75,8 @@ def test_a_reference_window_is_computed_once(fasta):
     tally = Tally()
     items = [(None, snv(1500)), (None, snv(1500))]
     list(score.score_alleles(LOADED, items, Fasta(fasta), Options(strand="forward").resolve(LOADED), tally))
-    window, sequences = (
-        LOADED.card.window,
-        4,
-    )  # a reference, three alternatives; those of the second record are the same
+    window = LOADED.card.window
+    sequences = 1 + 3  # a reference and its alternatives: those of the second record are the same
     before_the_site = window // 2
     assert tally.naive == sequences * window
     assert tally.computed == before_the_site + sequences * (window - before_the_site)

@@ -313,7 +313,7 @@ def test_recorded_vectors_fit_their_models():
         if not card.oracles:
             continue
         oracle = json.loads((folder / card.oracles["file"]).read_text())
-        for recorded in oracle["cases"]:
+        for recorded in (case for case in oracle["cases"] if "mean" in case):
             assert tokenizers.make(card.tokenizer).tokenize(recorded["text"]) == recorded["input_ids"]
             assert len(recorded["mean"]) == card.config["hidden_size"]
             compared += 1
