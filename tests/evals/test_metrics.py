@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,27 @@ def test_f1_and_mcc_at_youdens_threshold_match_scikit_learn(seed: int, ties: boo
     assert called[labels].mean() - called[~labels].mean() == pytest.approx((tpr - fpr).max())
     assert metrics.f1_of(counts) == pytest.approx(sklearn.metrics.f1_score(labels, called))
     assert metrics.mcc_of(counts) == pytest.approx(sklearn.metrics.matthews_corrcoef(labels, called))
+
+
+@given(st.integers(10, 60), st.integers(10, 60), st.integers(1, 9), st.integers(0, 10**6))
+def test_of_thresholds_with_equal_youden_the_highest_is_taken(ones: int, zeros: int, distinct: int, seed: int) -> None:
+    """In whole numbers, where nothing is rounded."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([True, False], [ones, zeros])
+    scores = rng.integers(0, distinct, len(labels)) / 10
+    index = {
+        float(t): Fraction(int((scores[labels] >= t).sum()), ones) - Fraction(int((scores[~labels] >= t).sum()), zeros)
+        for t in sorted(set(scores), reverse=True)
+    }
+    assert metrics.youden_threshold(labels, scores) == max(index, key=lambda t: index[t])  # the first of equals
+
+
+def test_rounding_chooses_no_threshold() -> None:
+    """1/10 - 0/10 and 4/10 - 3/10 are equal; as floats the second is larger."""
+    assert 4 / 10 - 3 / 10 > 1 / 10
+    labels = np.repeat([True, False], 10)
+    scores = np.array([3.0] + [2.0] * 3 + [0.0] * 6 + [2.0] * 3 + [0.0] * 7)
+    assert metrics.youden_threshold(labels, scores) == 3.0
 
 
 @given(st.integers(0, 10**6))

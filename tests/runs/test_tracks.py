@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from nexvar.errors import NexVarError
+from nexvar.inference import scorers
 from nexvar.inference.score import Options
 from nexvar.runs import jobs, tracks
 from nexvar.runs.table import read_rows
@@ -48,6 +51,52 @@ def test_a_bigwig_is_the_largest_effect_at_each_base(fasta, tmp_path):
     reader = pybigtools.open(str(tmp_path / "out.bw"))
     assert reader.chroms() == {"chr1": 3000}
     assert reader.info()["summary"]["basesCovered"] == 120
+
+
+CAUSAL = [name for name in scorers.READOUTS if name not in scorers.MASKED]
+MASKED = [name for name in scorers.READOUTS if name not in scorers.LIKELIHOOD]
+PAIRS = [
+    *((tiny_loaded, one, two) for one, two in itertools.permutations(CAUSAL, 2)),
+    *((tiny_masked, one, two) for one, two in itertools.permutations(MASKED, 2) if {one, two} & set(scorers.MASKED)),
+]
+
+
+@pytest.mark.parametrize(
+    ("windowing", "model", "first", "second"),
+    [
+        *(("centred", *pair) for pair in PAIRS),
+        ("tiled", tiny_loaded, "site", "llr"),
+        ("tiled", tiny_loaded, "cosine", "site"),
+        ("tiled", tiny_masked, "l2", "cosine"),
+    ],
+)
+def test_a_track_shows_one_readout_by_its_own_rule(tmp_path, model, first, second, windowing):
+    """Whichever is named first, and as a run with it alone shows it; on a contig shorter than the window, too."""
+    ratios = [name for name in (first, second) if name not in scorers.EMBEDDING]
+    shown = "llr" if "llr" in ratios else (ratios or [first])[0]
+    genome = write_fasta(tmp_path / "short.fa", chr1=GENOME[:40])
+    paths = [tmp_path / f"out.{base}.bw" for base in "ACGT"]
+    given = dict(region="chr1:11-16", loaded=model(), windowing=windowing)
+    saturate(genome, [tmp_path / "both.tsv", tmp_path / "out.bw", *paths], readouts=(first, second), **given)
+    saturate(genome, tmp_path / "alone.parquet", readouts=(shown,), **given)
+    rows = list(read_rows(tmp_path / "alone.parquet"))
+    columns = [shown.upper(), f"{shown.upper()}_TILED"]
+    scores = [row.llr if row.llr is not None else next(row.extra[c] for c in columns if c in row.extra) for row in rows]
+    alts = np.array(scores).reshape(-1, 3)
+    assert rows[0].window_end - rows[0].window_start == 40
+    where = np.array(["ACGT".index(row.alt) for row in rows]).reshape(-1, 3)
+    of_bases, is_ref = np.zeros((6, 4)), np.ones((6, 4), dtype=bool)
+    np.put_along_axis(of_bases, where, alts, 1)
+    np.put_along_axis(is_ref, where, False, 1)
+    if shown in scorers.EMBEDDING:
+        heights = np.where(is_ref, alts.mean(1, keepdims=True), 0.0)
+    else:
+        p = np.exp(of_bases * (40 if shown in ("llr", "llr_acgt") else 1))
+        p /= p.sum(1, keepdims=True)
+        heights = p * (2 + (p * np.log2(p)).sum(1, keepdims=True))
+    found = np.stack([values(path, 10, 16) for path in paths], 1)
+    np.testing.assert_allclose(found, heights, rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(values(tmp_path / "out.bw", 10, 16), np.abs(alts).max(1), rtol=2e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(("readout", "factor"), [("site", 1), ("llr", 64)])

@@ -71,10 +71,13 @@ def auprc_of(counts: Counts) -> float:
 
 
 def confusion_at_youden(counts: Counts) -> tuple[int, float, float, float, float]:
-    """(index, TP, FP, FN, TN) where sensitivity + specificity is largest; of equals the highest."""
+    """(index, TP, FP, FN, TN) where sensitivity + specificity is largest; of equals the highest threshold.
+
+    Compared as TP × N − FP × P, which is exact in whole numbers: of two quotients that are equal, rounding picks one.
+    """
     pos_U, neg_U = counts
     tp_U, fp_U = np.cumsum(pos_U), np.cumsum(neg_U)
-    best = int(np.argmax(tp_U / tp_U[-1] - fp_U / fp_U[-1]))
+    best = int(np.argmax(tp_U * fp_U[-1] - fp_U * tp_U[-1]))
     tp, fp = float(tp_U[best]), float(fp_U[best])
     return best, tp, fp, float(tp_U[-1]) - tp, float(fp_U[-1]) - fp
 

@@ -123,13 +123,18 @@ def rows(index: int, record: Record, scores: Sequence[AlleleScore], options: Sco
     return found
 
 
+def score_readout(names: Sequence[str]) -> str:
+    """Which of the readouts is the score: llr, or else the first log-ratio, or else the first distance."""
+    ratios = [name for name in names if name not in scorers.EMBEDDING]
+    return "llr" if "llr" in ratios else (ratios or list(names))[0]
+
+
 def columns_of(readout: str, settings: ScoreSettings) -> tuple[str, str, str]:
     """Column names of a readout, its forward and its reverse value: LLR is llr or else the first log-ratio, others
     have their own name.
 
     Tiled scores are never called LLR.
     """
-    ratios = [name for name in settings.readout.names if name not in scorers.EMBEDDING]
-    is_llr = readout == "llr" or ("llr" not in ratios and ratios[:1] == [readout])
+    is_llr = readout == score_readout(settings.readout.names) and readout not in scorers.EMBEDDING
     name = f"{readout.upper()}_TILED" if settings.windowing == "tiled" else "LLR" if is_llr else readout.upper()
     return name, f"{name}_FWD", f"{name}_REV"

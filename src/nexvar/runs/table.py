@@ -25,7 +25,7 @@ from nexvar.genome.variants import VariantSource
 from nexvar.genome.vcf import Record
 from nexvar.genome.windows import Status
 from nexvar.runs import tracks
-from nexvar.runs.rows import ScoredAllele
+from nexvar.runs.rows import ScoredAllele, score_readout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,8 +112,8 @@ def open_writer(path: str | Path, reader: VariantSource, provenance: Provenance)
         writer: VcfWriter | TsvWriter | ParquetWriter | tracks.TrackWriter
         with _disk(path):
             if path.suffix in tracks.ENDINGS:
-                lengths, readout = tracks.contig_lengths(reader.header), provenance.readout.split(", ")[0]
-                writer = tracks.TrackWriter(temporary, path, lengths, readout, provenance.window)
+                lengths, readout = tracks.contig_lengths(reader.header), score_readout(provenance.readout.split(", "))
+                writer = tracks.TrackWriter(temporary, path, lengths, readout)
             elif path.name.endswith(".parquet"):
                 writer = ParquetWriter(temporary, provenance)
             elif ".tsv" in path.suffixes:

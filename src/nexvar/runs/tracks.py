@@ -4,9 +4,10 @@
     out.A.bw    (also C, G, T) the height of that base in the logo, as TraitGym writes them
     out.png     the logo, and each score beneath it
 
-Heights: log-ratios against the reference become probabilities by a softmax over the four bases (the reference's ratio
-is 0), and a base is p × (2 − entropy) bits high. Distances have no probabilities: the reference base stands as high
-as the mean distance.
+They show one readout, the score (``rows.score_readout``). Heights: log-ratios against the reference become
+probabilities by a softmax over the four bases (the reference's ratio is 0), and a base is p × (2 − entropy) bits high;
+a mean over the window counts times its bases. Distances have no probabilities: the reference base stands as
+high as the mean distance.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from nexvar.errors import NexVarError
+from nexvar.inference.scorers import EMBEDDING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +34,6 @@ COLOURS = {"A": "#2e8b57", "C": "#2f5d8a", "G": "#d9902f", "T": "#c0392b"}
 ROW = 100  # bases in one line of a logo
 MAX_LOGO = 2000
 PER_BASE = ("llr", "llr_acgt")  # readouts that are means over the window: times its length they are log-ratios
-DISTANCES = ("cosine", "l1", "l2", "dot")
 
 
 class Allele(Protocol):
@@ -42,6 +44,8 @@ class Allele(Protocol):
     ref: str
     alt: str
     llr: float | None
+    window_start: int | None
+    window_end: int | None
     extra: dict[str, float | None]
 
 
@@ -55,43 +59,80 @@ def check_track(path: Path, positions: int | None = None) -> None:
         raise NexVarError(f"a logo of {positions:,} positions cannot be read", where=path, fix=fix)
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """Of N positions of a contig. positions_N: 0-based. of_alts_N4: of A, C, G, T against the reference base, NaN for
+    that base itself and where none is known. is_ref_N4: which base it is. windows_N: bases of the window."""
+
+    positions_N: np.ndarray
+    of_alts_N4: np.ndarray
+    is_ref_N4: np.ndarray
+    windows_N: np.ndarray
+
+    def part(self, start: int, end: int) -> _Scores:
+        """Of the positions [start, end)."""
+        return _Scores(*(values[start:end] for values in vars(self).values()))
+
+
+@dataclass
+class _Columns:
+    """Scores as they come, compactly: there may be millions."""
+
+    positions: array[int] = field(default_factory=lambda: array("q"))
+    of_alts: array[float] = field(default_factory=lambda: array("d"))  # four of each position
+    references: array[int] = field(default_factory=lambda: array("b"))  # indices of their bases
+    windows: array[int] = field(default_factory=lambda: array("q"))
+
+    def add(self, pos: int, ref: str, alt: str, value: float, window: int) -> None:
+        if not self.positions or self.positions[-1] != pos:
+            self.positions.append(pos)
+            self.of_alts.extend([float("nan")] * 4)
+            self.references.append(BASES.index(ref))
+            self.windows.append(window)
+        self.of_alts[len(self.of_alts) - 4 + BASES.index(alt)] = value
+
+    def scores(self) -> _Scores:
+        is_ref_N4 = np.array(self.references)[:, None] == np.arange(4)
+        of_alts_N4 = np.array(self.of_alts).reshape(-1, 4)
+        return _Scores(np.array(self.positions), of_alts_N4, is_ref_N4, np.array(self.windows))
+
+
 class TrackWriter:
     """Collects the SNVs, one vector of four scores for each position, and writes the file at the end.
 
-    target: where to write; name: the file the user asked for, whose ending says what. lengths: of contigs.
+    target: where to write; name: the file the user asked for, whose ending says what. lengths: of contigs. readout:
+    which one it shows.
     """
 
-    def __init__(self, target: Path, name: Path, lengths: dict[str, int], readout: str, window: int) -> None:
-        self.target, self.name, self.lengths = target, name, lengths
-        self.readout, self.window = readout, window
-        self.contigs: dict[str, tuple[array[int], array[float]]] = {}  # 0-based positions; four scores each
+    def __init__(self, target: Path, name: Path, lengths: dict[str, int], readout: str) -> None:
+        self.target, self.name, self.lengths, self.readout = target, name, lengths, readout
+        self.contigs: dict[str, _Columns] = {}
 
     def write(self, record: object, rows: Sequence[Allele]) -> None:
         """Add the SNVs among these alleles; others have no place on a track."""
         for row in rows:
             if len(row.ref) == len(row.alt) == 1 and row.ref in BASES and row.alt in BASES:
-                value = row.llr if row.llr is not None else next(iter(row.extra.values()), None)
+                value = self._value(row)
                 if value is not None:
-                    self._add(_chromosome(row.chrom), row.pos - 1, row.ref, row.alt, value)
+                    columns = self.contigs.setdefault(_chromosome(row.chrom), _Columns())
+                    columns.add(row.pos - 1, row.ref, row.alt, value, (row.window_end or 0) - (row.window_start or 0))
 
-    def _add(self, chrom: str, pos: int, ref: str, alt: str, value: float) -> None:
-        positions, scores = self.contigs.setdefault(chrom, (array("q"), array("d")))
-        if not positions or positions[-1] != pos:
-            positions.append(pos)
-            scores.extend([float("nan")] * 4)
-            scores[len(scores) - 4 + BASES.index(ref)] = 0.0
-        scores[len(scores) - 4 + BASES.index(alt)] = value
+    def _value(self, row: Allele) -> float | None:
+        """Of the readout: it is the LLR, or has a column of its own."""
+        name = self.readout.upper()
+        values = (row.llr, row.extra.get(name), row.extra.get(f"{name}_TILED"))
+        return next((value for value in values if value is not None), None)
 
-    def scores(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """contig -> positions (N,), scores of A, C, G, T against the reference base (N, 4), NaN where none is known."""
-        return {c: (np.array(p), np.array(s).reshape(-1, 4)) for c, (p, s) in self.contigs.items()}
+    def scores(self) -> dict[str, _Scores]:
+        """Those of each contig."""
+        return {contig: columns.scores() for contig, columns in self.contigs.items()}
 
-    def heights(self, scores_N4: np.ndarray) -> np.ndarray:
+    def heights(self, scores: _Scores) -> np.ndarray:
         """(N, 4): of each base in the logo."""
-        known = np.nan_to_num(scores_N4)
-        if self.readout in DISTANCES:
-            return np.where(known == 0, known.sum(1, keepdims=True) / 3, 0.0)
-        ratios = known * (self.window if self.readout in PER_BASE else 1)
+        known = np.nan_to_num(scores.of_alts_N4)
+        if self.readout in EMBEDDING:
+            return np.where(scores.is_ref_N4, known.sum(1, keepdims=True) / 3, 0.0)
+        ratios = known * (scores.windows_N[:, None] if self.readout in PER_BASE else 1)
         p = np.exp(ratios - ratios.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
         entropy = -(p * np.log2(np.where(p > 0, p, 1.0))).sum(1, keepdims=True)
@@ -112,13 +153,13 @@ class TrackWriter:
         base = self.name.suffixes[-2][1:] if len(self.name.suffixes) > 1 else ""
         lengths: dict[str, int] = {}
         values: list[tuple[str, int, int, float]] = []
-        for chrom, (positions, scores) in self.scores().items():
-            lengths[chrom] = max(self.lengths.get(chrom, 0), int(positions[-1]) + 1)
+        for chrom, scores in self.scores().items():
+            lengths[chrom] = max(self.lengths.get(chrom, 0), int(scores.positions_N[-1]) + 1)
             if base in tuple(BASES):
                 track = self.heights(scores)[:, BASES.index(base)]
             else:
-                track = np.nanmax(np.abs(scores), axis=1)
-            values += [(chrom, p, p + 1, v) for p, v in zip(positions.tolist(), track.tolist(), strict=True)]
+                track = np.nanmax(np.abs(scores.of_alts_N4), axis=1)
+            values += [(chrom, p, p + 1, v) for p, v in zip(scores.positions_N.tolist(), track.tolist(), strict=True)]
         pybigtools.open(str(self.target), "w").write(lengths, iter(values))
         try:  # NOTE: the library prints its errors instead of raising them
             covered = pybigtools.open(str(self.target)).info()["summary"]["basesCovered"]
@@ -132,23 +173,25 @@ class TrackWriter:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        lines = []
-        for chrom, (positions, scores) in self.scores().items():
-            cuts = [*range(0, len(positions), ROW), len(positions)]
-            lines += [(chrom, positions[a:b], scores[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
-        check_track(self.name, sum(len(positions) for _, positions, _ in lines))
-        columns = max(len(positions) for _, positions, _ in lines)
+        lines = [
+            (chrom, scores.part(at, at + ROW))
+            for chrom, scores in self.scores().items()
+            for at in range(0, len(scores.positions_N), ROW)
+        ]
+        check_track(self.name, sum(len(scores.positions_N) for _, scores in lines))
+        columns = max(len(scores.positions_N) for _, scores in lines)
         size = (max(1.5 + 12.5 * columns / ROW, 4.0), 1.9 * len(lines) + 0.6)
         figure = Figure(figsize=size, facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(2 * len(lines), 1, height_ratios=[3, 1.4] * len(lines), squeeze=False)[:, 0]
-        top = max(float(self.heights(scores).sum(1).max()) for *_, scores in lines) or 1.0
-        limit = max(float(np.nanmax(np.abs(scores))) for *_, scores in lines) or 1.0
-        for i, (chrom, positions, scores) in enumerate(lines):
+        top = max(float(self.heights(scores).sum(1).max()) for _, scores in lines) or 1.0
+        limit = max(float(np.nanmax(np.abs(scores.of_alts_N4))) for _, scores in lines) or 1.0
+        for i, (chrom, scores) in enumerate(lines):
+            first, last = scores.positions_N[0] + 1, scores.positions_N[-1] + 1
             letters(panels[2 * i], self.heights(scores), top, columns)
-            panels[2 * i].set_title(f"{chrom}:{positions[0] + 1:,}–{positions[-1] + 1:,}", loc="left", fontsize=9)
-            panels[2 * i].set_ylabel("distance" if self.readout in DISTANCES else "bits", fontsize=8)
-            image = _heat(panels[2 * i + 1], positions, scores, limit, columns)
+            panels[2 * i].set_title(f"{chrom}:{first:,}–{last:,}", loc="left", fontsize=9)
+            panels[2 * i].set_ylabel("distance" if self.readout in EMBEDDING else "bits", fontsize=8)
+            image = _heat(panels[2 * i + 1], scores.positions_N, scores.of_alts_N4, limit, columns)
         figure.colorbar(image, ax=list(panels), label=self.readout, fraction=0.16 / size[0], pad=0.01)
         figure.savefig(self.target, dpi=120, format="png")
 
@@ -194,7 +237,7 @@ def letters(ax: Axes, heights_N4: np.ndarray, top: float, columns: int) -> None:
 
 def _heat(ax: Axes, positions: np.ndarray, scores_N4: np.ndarray, limit: float, columns: int) -> Any:
     """Each score as a colour, red below 0; the reference base is blank."""
-    shown = np.where(scores_N4 == 0, np.nan, scores_N4).T
+    shown = scores_N4.T
     extent = (0.0, float(len(positions)), 4.0, 0.0)
     image = ax.imshow(shown, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit, extent=extent, interpolation="none")
     ax.set_xlim(0, columns)
