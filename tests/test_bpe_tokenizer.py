@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 
 from nexvar.errors import NexVarError
-from nexvar.inference.scorers.masked import differing_tokens
-from nexvar.tokenizers import BpeTokenizer, Encoding, OneHotTokenizer, make
+from nexvar.tokenizers import BpeTokenizer, OneHotTokenizer, make
 from places import GOLDEN
 
 BPE = GOLDEN / "dnabert2_tiny" / "tokenizer.json"
@@ -105,43 +104,6 @@ def test_a_long_sequence_is_quick_enough() -> None:
     assert bpe.detokenize(encoding.ids) == text
 
 
-def differing(ref: Encoding, alt: Encoding) -> tuple[range, range]:
-    """The tokens that a masked readout masks, in each of the two."""
-    start, ref_end, alt_end = differing_tokens(ref.ids, alt.ids)
-    return range(start, ref_end), range(start, alt_end)
-
-
-@given(dna.filter(bool), st.data())
-def test_differing_tokens_hold_the_variant_and_nothing_else_differs(text: str, data: st.DataObject) -> None:
-    position = data.draw(st.integers(0, len(text) - 1))
-    alt_base = data.draw(st.sampled_from([b for b in "ACGT" if b != text[position]]))
-    ref, alt = bpe.encode(text), bpe.encode(text[:position] + alt_base + text[position + 1 :])
-    in_ref, in_alt = differing(ref, alt)
-    assert ref.base_to_token(len(text))[position] in in_ref
-    assert alt.base_to_token(len(text))[position] in in_alt
-    assert ref.ids[: in_ref.start] == alt.ids[: in_alt.start]
-    assert ref.ids[in_ref.stop :] == alt.ids[in_alt.stop :]
-    # the same stretch of sequence is masked in both
-    assert ref.spans[in_ref.start][0] == alt.spans[in_alt.start][0]
-    assert ref.spans[in_ref.stop - 1][1] == alt.spans[in_alt.stop - 1][1]
-
-
-@given(dna, dna)
-def test_differing_tokens_of_any_two_texts_never_overlap_their_common_ends(a: str, b: str) -> None:
-    ref, alt = bpe.encode(a), bpe.encode(b)
-    in_ref, in_alt = differing(ref, alt)
-    assert ref.ids[: in_ref.start] + ref.ids[in_ref.stop :] == alt.ids[: in_alt.start] + alt.ids[in_alt.stop :]
-    assert len(ref.ids) - len(in_ref) == len(alt.ids) - len(in_alt)
-    if a == b:
-        assert not in_ref and not in_alt
-
-
-def test_one_base_can_change_several_tokens() -> None:
-    ref, alt = bpe.encode("TTTTTTTTTTTTTTTTTTTT"), bpe.encode("TTTTTTTTTGTTTTTTTTTT")
-    in_ref, in_alt = differing(ref, alt)
-    assert len(in_ref) > 1 or len(in_alt) > 1
-
-
 def test_bad_tokenizer_files_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(NexVarError, match=r"tokenizer\.json.*no such file"):
         make("bpe", tmp_path)
@@ -150,7 +112,10 @@ def test_bad_tokenizer_files_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(NexVarError, match="not a tokenizer file"):
         make("bpe", tmp_path)
-    with pytest.raises(NexVarError, match="no one-hot tokenizer"):
+    with pytest.raises(NexVarError, match="not a tokenizer file"):
+        make("onehot", tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"A": 0, "C": 1}}}))
+    with pytest.raises(NexVarError, match="no one-hot tokenizer .*no G, T"):
         make("onehot", tmp_path)
     other = {"version": "1.0", "model": {"type": "BPE", "vocab": {"A": 0}, "merges": []}}
     (tmp_path / "tokenizer.json").write_text(json.dumps(other))
@@ -199,3 +164,84 @@ def test_a_file_without_n_refuses_n(tmp_path: Path) -> None:
     tokenizer = OneHotTokenizer(tmp_path / "tokenizer.json")
     with pytest.raises(NexVarError, match="position 2"):
         tokenizer.encode("ANA")
+
+
+# ------------------------------------------------------------------------------------- files that are not what they say
+
+
+def hostile_file(folder: Path, **changes: object) -> Path:
+    """The sound tokenizer.json with parts of it, or of its model ("model__vocab"), replaced."""
+    values = json.loads(BPE.read_text())
+    for name, value in changes.items():
+        place, _, inner = name.partition("__")
+        if inner:
+            values[place][inner] = value
+        else:
+            values[place] = value
+    (folder / "tokenizer.json").write_text(json.dumps(values))
+    return folder
+
+
+IGNORED = {
+    "a regex that never ends": {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(A+)+$"}}},
+    "a normaliser that grows": {"normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": "A" * 1000}},
+    "templates of unknown tokens": {"post_processor": {"type": "TemplateProcessing", "single": []}},
+    "padding to the moon": {"padding": {"strategy": {"Fixed": 1 << 40}, "pad_id": 3}},
+    "truncation": {"truncation": {"max_length": 1}},
+    "a prefix longer than every token": {"model__continuing_subword_prefix": "é" * 1000},
+    "dropout": {"model__dropout": 0.99},
+    "an unknown token that is none": {"model__unk_token": "nothing"},
+    "a decoder": {"decoder": {"type": "Nonsense"}},
+}
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_what_no_released_checkpoint_needs_of_a_tokenizer_file_is_not_looked_at(tmp_path: Path, name: str) -> None:
+    tokenizer = make("bpe", hostile_file(tmp_path, **IGNORED[name]))
+    text = "ACGTTGCANNACGTACGT" * 20
+    assert tokenizer.tokenize(text) == bpe.tokenize(text)
+
+
+VOCAB = MODEL["vocab"]
+REFUSED = {
+    "an id twice": {"model__vocab": {**VOCAB, "A": 6}},
+    "an id far away": {"model__vocab": {**VOCAB, "A": 1 << 31}},
+    "an id below zero": {"model__vocab": {**VOCAB, "A": -1}},
+    "an id of words": {"model__vocab": {**VOCAB, "A": "5"}},
+    "a hole": {"model__vocab": {t: i for t, i in VOCAB.items() if i != 4000}},
+    "a token of a megabyte": {"model__vocab": {**VOCAB, "A" * 1_000_000: 4096}},
+    "an empty token": {"model__vocab": {**VOCAB, "": 4096}},
+    "no vocabulary": {"model__vocab": None},
+    "merges of nothing known": {"model__merges": [["X", "Y"]]},
+    "a merge whose result is unknown": {"model__merges": [["[MASK]", "[MASK]"]]},
+    "a merge of three": {"model__merges": ["A A A"]},
+    "a merge of numbers": {"model__merges": [[1, 2]]},
+    "merges of words": {"model__merges": "A A"},
+    "another kind of model": {"model__type": "WordPiece"},
+    "a type of lists": {"model__type": [[[]]]},
+    "added tokens that contradict": {"added_tokens": [{"id": 5, "content": "[MASK]"}]},
+    "added tokens of words": {"added_tokens": ["[MASK]"]},
+    "added tokens far away": {"added_tokens": [{"id": 1 << 40, "content": "far"}]},
+    "a model of words": {"model": "BPE"},
+}
+
+
+@pytest.mark.parametrize("kind", ["bpe", "onehot"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_vocabularies_and_merges_that_contradict_themselves_are_one_line(tmp_path: Path, name: str, kind: str) -> None:
+    folder = hostile_file(tmp_path, **REFUSED[name])
+    if kind == "onehot" and ("merge" in name or name in ("a hole", "another kind of model", "a type of lists")):
+        make(kind, folder)  # it reads the vocabulary alone
+        return
+    with pytest.raises(NexVarError, match=r"tokenizer\.json: not a tokenizer file"):
+        make(kind, folder)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "onehot"])
+def test_a_tokenizer_file_is_a_file_of_its_folder(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "model").mkdir()
+    link = tmp_path / "model" / "tokenizer.json"
+    (tmp_path / "outside.json").write_text(BPE.read_text())
+    link.symlink_to("../outside.json")
+    with pytest.raises(NexVarError, match="a link out of its folder"):
+        make(kind, tmp_path / "model")

@@ -6,7 +6,6 @@ One small class per kind; ``make(name, folder)`` builds the one a card names.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from nexvar import vocabularies
 from nexvar.errors import NexVarError
 
 
@@ -260,7 +260,7 @@ class Ntv3Tokenizer:
 
 
 class BpeTokenizer:
-    """Byte-pair encoding through the ``tokenizers`` library and the checkpoint's own tokenizer.json: DNABERT-2.
+    """Byte-pair encoding with the vocabulary and the merges of the checkpoint's own tokenizer.json: DNABERT-2.
 
     [CLS] and [SEP] around the text; no token reaches across white space, which vanishes.
     unknown: what happens to letters that are not in the vocabulary (which has A, C, G, T alone)
@@ -271,35 +271,29 @@ class BpeTokenizer:
     """
 
     def __init__(self, path: str | Path, unknown: str = "error") -> None:
-        from tokenizers import Tokenizer as Library  # not this module: ours is nexvar.tokenizers
-
         if unknown not in ("error", "hf"):
             raise NexVarError(f"no BPE tokenizer with unknown={unknown!r}", where="tokenizer", fix="'error' or 'hf'")
         self.path, self.unknown = Path(path), unknown
         path = self.path
         if not path.is_file():
             raise NexVarError("no such file", where=path, fix="copy tokenizer.json from the model's hub repository")
-        try:
-            self._library = Library.from_file(str(path))
-        except Exception as error:  # NOTE: the library raises no narrower class for a bad file
-            raise NexVarError(f"not a tokenizer file ({error})", where=path) from error
+        ids, merges = vocabularies.read_bpe(path)
         names = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
-        found = {name: self._library.token_to_id(name) for name in names}
-        ids = {name: id_ for name, id_ in found.items() if id_ is not None}
-        if len(ids) < len(names):
-            missing = ", ".join(name for name in names if name not in ids)
-            raise NexVarError(f"the vocabulary has no {missing}", where=path, fix="is it DNABERT-2's?")
+        if missing := [name for name in names if name not in ids]:
+            raise NexVarError(f"the vocabulary has no {', '.join(missing)}", where=path, fix="is it DNABERT-2's?")
+        self._library = vocabularies.bpe(ids, merges, names, ("[CLS]", "[SEP]"))
         self.unk_id, self.cls_id, self.sep_id, self.pad_id = (ids[name] for name in names[:4])
         self.mask_id: int | None = ids["[MASK]"]
         self.special_ids = frozenset(ids[name] for name in names[1:])
-        self.vocab_size = self._library.get_vocab_size()
+        self.vocab_size = len(ids)
 
     def encode(self, text: str, *, special: bool = True) -> Encoding:
         if self.unknown == "error":
             if not text.isascii():
                 raise _not_a_base(*next((c, i) for i, c in enumerate(text) if not c.isascii()))
             text = text.upper()
-        encoded = self._library.encode(text, add_special_tokens=special)
+        with vocabularies.panics_are_errors("sequence"):
+            encoded = self._library.encode(text, add_special_tokens=special)
         ids, spans = encoded.ids, encoded.offsets
         if special:
             spans[-1] = (len(text), len(text))  # the library says (0, 0) of [SEP]
@@ -457,16 +451,10 @@ class CharacterTokenizer:
 
 def _read_vocabulary(path: Path) -> tuple[dict[str, int], set[int], int, int]:
     """From a tokenizer.json: the bases' ids, all other ids, the padding's and the vocabulary's size."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        vocabulary = values["model"]["vocab"]
-        if isinstance(vocabulary, list):  # unigram models: [token, score] in the order of their ids
-            vocabulary = {token: id_ for id_, (token, _) in enumerate(vocabulary)}
-        ids = {str(t): int(i) for t, i in vocabulary.items()}
-        ids |= {str(added["content"]): int(added["id"]) for added in values.get("added_tokens", ())}
-        bases = {base: ids[base] for base in "ACGTN" if base in ids or base != "N"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NexVarError(f"no one-hot tokenizer ({type(error).__name__}: {error})", where=path) from error
+    ids = vocabularies.read_tokens(path)
+    bases = {base: ids[base] for base in "ACGTN" if base in ids}
+    if missing := [base for base in "ACGT" if base not in bases]:
+        raise NexVarError(f"no one-hot tokenizer (the vocabulary has no {', '.join(missing)})", where=path)
     pad = next((ids[name] for name in ("[PAD]", "<PAD>", "<pad>") if name in ids), 0)
     return bases, set(ids.values()) - set(bases.values()), pad, max(ids.values()) + 1
 
