@@ -22,8 +22,18 @@ def largest_matrix(module: nn.Module) -> int:
 @contextmanager
 def threads_for(multiply_adds: int, dtype: torch.dtype) -> Iterator[None]:
     """One CPU thread inside, if no product in ``dtype`` is larger than ``ONE_THREAD``."""
+    if multiply_adds > ONE_THREAD or dtype != torch.float32:
+        yield
+        return
+    with one_thread():
+        yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One CPU thread inside."""
     before = torch.get_num_threads()
-    if multiply_adds > ONE_THREAD or dtype != torch.float32 or before == 1:
+    if before == 1:
         yield
         return
     torch.set_num_threads(1)

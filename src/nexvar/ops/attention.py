@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nexvar.ops.arithmetic import FEW_ROWS, is_raised
+
 # The largest bias or mask held at once, over all heads and rows of the batch: 64 MB of float32 where memory is
 # shared with everything else, 16 times that where launches cost more than memory.
 BIAS_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 28}
@@ -68,8 +70,13 @@ def attention(
     mask_BM: True where a key is a real token. bias_HLM: added to the scores, broadcastable to (H, L, M).
     alibi_H: slopes; adds -slope * |distance| (see ``alibi_bias``), built for one block of queries at a time.
     """
+    L, M = q_BLHd.shape[1], k_BMKd.shape[1]
+    if L > FEW_ROWS and is_raised(q_BLHd):
+        q, k, v = (x.float() for x in (q_BLHd, k_BMKd, v_BMKd))
+        bias_HLM = None if bias_HLM is None else bias_HLM.float()
+        out = attention(q, k, v, causal=causal, mask_BM=mask_BM, bias_HLM=bias_HLM, alibi_H=alibi_H)
+        return out.to(q_BLHd.dtype)
     q, k, v = (x.transpose(1, 2) for x in (q_BLHd, k_BMKd, v_BMKd))
-    L, M = q.shape[2], k.shape[2]
     causal = causal and L > 1
     grouped = q.shape[1] != k.shape[1]
     if bias_HLM is None and alibi_H is None and (not causal or (L == M and mask_BM is None)):

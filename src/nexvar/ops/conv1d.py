@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nexvar.ops.arithmetic import is_raised
+
 
 def conv1d_naive(x_BLI: Tensor, weight_OIk: Tensor, bias_O: Tensor | None = None) -> Tensor:
     """The definition, k odd: out[t] = sum_j weight[:, :, j] x[t + j - k // 2] + bias; zeros beyond the ends."""
@@ -23,6 +25,9 @@ def conv1d(x_BLI: Tensor, weight_OIk: Tensor, bias_O: Tensor | None = None) -> T
     """x (B, L, I), weight (O, I, k), k odd -> (B, L, O): ``conv1d_naive``."""
     if x_BLI.is_cuda and x_BLI.dtype == torch.float32:
         return conv1d_naive(x_BLI, weight_OIk, bias_O)  # NOTE: cuDNN would use TF32, three digits, by default
+    if is_raised(x_BLI):
+        bias = None if bias_O is None else bias_O.float()
+        return conv1d(x_BLI.float(), weight_OIk.float(), bias).to(x_BLI.dtype)
     image_BI1L = x_BLI.transpose(1, 2).unsqueeze(2)
     weight_OI1k = weight_OIk.unsqueeze(2).contiguous(memory_format=torch.channels_last)
     out_BO1L = F.conv2d(image_BI1L, weight_OI1k, bias_O, padding=(0, weight_OIk.shape[-1] // 2))

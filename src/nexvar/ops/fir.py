@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nexvar.ops.arithmetic import is_raised
 from nexvar.ops.precision import no_autocast
 
 BLOCK = 64  # C: 128 taps cost 3 * 64 multiplications an output; 128 would cost 256, 32 would run at a lower rate
@@ -84,9 +85,10 @@ class _Fir(torch.autograd.Function):
 
 def _depthwise(x_BLD: Tensor, taps_DK: Tensor, padding: int) -> Tensor:
     # A (B, L, D) tensor is an image of height 1 in the channels-last format: no copy.
-    image = x_BLD.transpose(1, 2).unsqueeze(2)
-    y = F.conv2d(image, taps_DK.to(x_BLD.dtype)[:, None, None], padding=(0, padding), groups=len(taps_DK))
-    return y.squeeze(2).transpose(1, 2)
+    x = x_BLD.float() if is_raised(x_BLD) else x_BLD
+    image = x.transpose(1, 2).unsqueeze(2)
+    y = F.conv2d(image, taps_DK.to(x.dtype)[:, None, None], padding=(0, padding), groups=len(taps_DK))
+    return y.squeeze(2).transpose(1, 2).to(x_BLD.dtype)
 
 
 def _taps_gradient(x_BLD: Tensor, dy_BLD: Tensor, padding: int, K: int, rows: int = 256) -> Tensor:
@@ -134,7 +136,8 @@ def block_fir_naive(u_BLD: Tensor, filter: BlockFilter, past_BPD: Tensor | None 
 
 
 def block_fir(u_BLD: Tensor, filter: BlockFilter, past_BPD: Tensor | None = None) -> Tensor:
-    """``block_fir_naive`` through matrix products in u's dtype (products of bf16 are summed in float32 inside)."""
+    """``block_fir_naive`` through matrix products in u's dtype (products of bf16 are summed in float32 inside), or in
+    float32 where that is faster."""
     B, L, D = u_BLD.shape
     N, G, C, _ = filter.blocks_NGCC.shape
     K = filter.taps_GK.shape[1]
@@ -145,6 +148,7 @@ def block_fir(u_BLD: Tensor, filter: BlockFilter, past_BPD: Tensor | None = None
     count = -(-L // C)
     front = (N - 1) * C
     x = u_BLD if past_BPD is None else torch.cat([past_BPD, u_BLD], dim=1)
+    x = x.float() if is_raised(x) else x
     x = F.pad(x, (0, 0, front - (x.shape[1] - L), count * C - L))
     # Groups first, then blocks, so that blocks n … n + count of all channels are one matrix per group.
     x = x.view(B, N - 1 + count, C, G, D // G).permute(3, 1, 0, 4, 2).reshape(G, -1, C)
@@ -154,7 +158,7 @@ def block_fir(u_BLD: Tensor, filter: BlockFilter, past_BPD: Tensor | None = None
     for n in range(1, N):
         start = (N - 1 - n) * rows
         y = torch.baddbmm(y, x[:, start : start + count * rows], blocks_NGCC[n])
-    return y.view(G, count, B, D // G, C).permute(2, 1, 4, 0, 3).reshape(B, count * C, D)[:, :L]
+    return y.view(G, count, B, D // G, C).permute(2, 1, 4, 0, 3).reshape(B, count * C, D)[:, :L].to(u_BLD.dtype)
 
 
 def _with_past(x_BLD: Tensor, past_BPD: Tensor | None, count: int) -> Tensor:

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from nexvar.errors import NexVarError
+from nexvar.ops import compiled
 
 BLOCK = 32  # steps between two states that the forward keeps for the backward
 WIDTH, MAX_STATE = 16, 256  # the largest W, and MAX_STATE, of ssm_scan.c
 SOURCE = Path(__file__).with_name("ssm_scan.c")
-FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared")
-FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())  # compilers know one or the other, or neither
 
 
 def available() -> bool:
@@ -114,21 +106,8 @@ def _channel_ranges(rows: int, channels: int) -> list[tuple[int, int]]:
 
 
 def _run(job: Callable[[int, int, int, int], None], rows: int, ranges: list[tuple[int, int]]) -> None:
-    """``job(row, part, start, stop)`` for every row and range, in torch's number of threads (ctypes frees the GIL)."""
-    jobs = [(row, part, *bounds) for row in range(rows) for part, bounds in enumerate(ranges)]
-    threads = min(torch.get_num_threads(), len(jobs))
-    if threads <= 1:
-        for arguments in jobs:
-            job(*arguments)
-    else:
-        for done in [_pool(threads, os.getpid()).submit(job, *arguments) for arguments in jobs]:
-            done.result()
-
-
-@functools.cache
-def _pool(threads: int, pid: int) -> ThreadPoolExecutor:
-    """NOTE: keyed by process, since threads do not survive a fork and submitting to dead ones would hang."""
-    return ThreadPoolExecutor(threads, thread_name_prefix=f"nexvar-scan-{pid}")
+    """``job(row, part, start, stop)`` for every row and range."""
+    compiled.in_threads(job, [(row, part, *bounds) for row in range(rows) for part, bounds in enumerate(ranges)])
 
 
 def _library_or_raise() -> ctypes.CDLL:
@@ -141,52 +120,11 @@ def _library_or_raise() -> ctypes.CDLL:
 @functools.cache
 def _library() -> ctypes.CDLL | str:
     """The compiled library, or why there is none."""
-    if platform.system() == "Windows":
-        return "not built on Windows"
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))), None)
-    if compiler is None:
-        return "no C compiler (set CC, or install gcc or clang)"
-    try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60).stdout
-        key = hashlib.sha256("\0".join((SOURCE.read_text(), version, *FLAGS, _processor())).encode()).hexdigest()
-        path = _cache_folder() / f"ssm_scan-{key[:16]}.so"
-        if not path.exists():
-            _compile(compiler, path)
-        library = ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"{compiler} failed: {error}"
+    library = compiled.library(SOURCE)
+    if isinstance(library, str):
+        return library
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.scan_forward.argtypes = [pointer] * 9 + [ctypes.c_int64] + [number] * 6
     library.scan_backward.argtypes = [pointer] * 7 + [ctypes.c_int64] + [pointer] * 8 + [number] * 6 + [pointer]
     library.scan_forward.restype = library.scan_backward.restype = None
     return library
-
-
-def _compile(compiler: str, path: Path) -> None:
-    """Build the library; renamed into place, so that processes that build at once do not meet half a file."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        built = Path(folder) / path.name
-        complaint = ""
-        for flags in FOR_THIS_MACHINE:
-            command = [compiler, *FLAGS, *flags, "-o", str(built), str(SOURCE)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-            if done.returncode == 0:
-                built.replace(path)
-                return
-            complaint = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[0]
-    raise OSError(complaint)
-
-
-def _cache_folder() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nexvar"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _processor() -> str:
-    """What ``-march=native`` depends on: a cache folder may be shared by machines of different kinds."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    return " ".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
