@@ -69,10 +69,13 @@ def test_documented_scripts_and_modules_exist(line: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_path_and_module_named_in_code_exists(page: Path) -> None:
-    """`tests/…`, `src/…` and so on are files or folders (placeholders may match any); `nexvar.a.b` can be imported."""
+    """`tests/…`, `src/…`, genome/vcf.py and so on are there (a placeholder: one that fits); `nexvar.a.b` is importable."""
     text = page.read_text()
     for path in re.findall(r"`((?:attacks|benchmarks|docs|recipes|src|test|tests)/[^`\s]*)`", text):
         assert list(ROOT.glob(re.sub("<[^>]+>", "*", path))), path
+    rooms = "|".join(path.name for path in PACKAGE.iterdir() if path.is_dir())
+    for path in re.findall(rf"(?<![\w/])(?:nexvar/)?((?:{rooms})/[\w/<>]+\.(?:py|toml))", text):
+        assert list(PACKAGE.glob(re.sub("<[^>]+>", "*", path))), path
     for name in re.findall(r"(?:`|^|\bfrom |\bimport )(nexvar(?:\.[A-Za-z_]\w*)+)", text, re.MULTILINE):
         assert pydoc.locate(name) is not None, name
 
