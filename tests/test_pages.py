@@ -69,7 +69,7 @@ def test_documented_scripts_and_modules_exist(line: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_path_and_module_named_in_code_exists(page: Path) -> None:
-    """`tests/…`, `src/…`, genome/vcf.py and so on are there (a placeholder: one that fits); `nexvar.a.b` is importable."""
+    """`tests/…`, `src/…`, genome/vcf.py and so on are there (a placeholder: any that fits), as is `nexvar.a.b`."""
     text = page.read_text()
     for path in re.findall(r"`((?:attacks|benchmarks|docs|recipes|src|test|tests)/[^`\s]*)`", text):
         assert list(ROOT.glob(re.sub("<[^>]+>", "*", path))), path
