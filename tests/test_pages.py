@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer.main
 
 import nexvar
 from nexvar import cli
 from nexvar.evals import demo
+from nexvar.inference.core.likelihood import Member, count_tokens
+from nexvar.ops.fir import block_filter
 from places import ROOT
 
 PACKAGE = ROOT / "src" / "nexvar"
@@ -102,6 +105,22 @@ def test_the_map_names_every_folder_and_no_file_that_is_gone() -> None:
     assert folders <= set(re.findall(r"\b(\w+)/", drawn[1])), "a folder that the map does not name"
     files = {path.name for path in PACKAGE.rglob("*.py")}
     assert set(re.findall(r"\w+\.py", drawn[1])) <= files, "a file that the map names is not there: moved?"
+
+
+def test_the_prefix_tree_of_the_map_has_the_token_counts_that_are_computed() -> None:
+    length, leaves = 1000, (200, 500, 800)
+    alternatives = [Member([0] * at + [1] + [0] * (length - at - 1)) for at in leaves]
+    tally = count_tokens([[Member([0] * length), *alternatives]])
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert f"{tally.computed:,}    instead of 4 x {length:,}" in text and tally.naive == 4 * length
+    for at in leaves:
+        assert re.search(rf" {length - at} +from the cache at {at}\n", text)
+
+
+def test_the_block_filter_of_the_map_has_the_blocks_that_are_drawn() -> None:
+    blocks = block_filter(torch.ones(1, 128)).blocks_NGCC[:, 0]
+    whole = torch.ones(64, 64)
+    assert torch.equal(blocks, torch.stack([whole.triu(), whole, whole.tril(-1)])), "◥ i ≥ j, █ all, ◣ i < j"
 
 
 def test_every_page_is_linked() -> None:
