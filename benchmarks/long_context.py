@@ -20,7 +20,7 @@ from _measure import peak_above, run_once, table
 from hyenadna import random_model
 from nexvar.cards import Card
 from nexvar.genome.reference import Fasta
-from nexvar.inference.core.likelihood import CHUNK
+from nexvar.inference.core.pieces import piece_tokens
 from nexvar.inference.embed import embed
 from nexvar.inference.score import score_sequences
 from nexvar.models import caduceus, striped_hyena2
@@ -82,8 +82,7 @@ def jobs(loaded: Loaded, text: str) -> dict[str, Callable[[], Any]]:
 
     def prefill() -> None:
         cache = module.new_cache(1, len(text) + 64)
-        pieces = (ids,) if getattr(module, "bounded_forward", False) else ids.split(CHUNK, 1)
-        for piece in pieces:
+        for piece in ids.split(piece_tokens(module, ids.shape[1]), dim=1):
             module(piece, cache=cache, logits=last)
 
     found: dict[str, Callable[[], Any]] = {"forward": forward}

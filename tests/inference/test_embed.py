@@ -14,7 +14,7 @@ from nexvar import NexVar
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import reverse_complement
 from nexvar.inference import embed
-from nexvar.inference.core import likelihood
+from nexvar.inference.core import pieces
 from nexvar.models.nucleotide_transformer import JAX_LAYER_NORM_EPS
 from places import CHECKPOINTS, GOLDEN
 from tiny import tiny_loaded
@@ -114,8 +114,7 @@ def test_long_sequences_in_pieces_are_the_whole(model, pool, monkeypatch):
         pytest.skip("a masked model has no cache")
     texts = [BASES[:120], BASES[:91], BASES[50:61]]
     whole = model.embed(texts, pool=pool)
-    monkeypatch.setattr(embed, "CHUNK", 29)
-    assert likelihood.CHUNK > 120
+    monkeypatch.setattr(pieces, "PIECE_TOKENS", 29)
     torch.testing.assert_close(model.embed(texts, pool=pool), whole, atol=5e-4, rtol=1e-4)
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from nexvar import threads
 from nexvar.errors import NexVarError
-from nexvar.inference.core import likelihood
 from nexvar.inference.core.sampling import Sampling, choose
 from nexvar.inference.generate import generate, stream
 from nexvar.weights.load import load
@@ -39,8 +38,7 @@ def test_the_cache_changes_nothing(texts, seed):
 
 def test_long_prompts_enter_in_pieces(monkeypatch):
     whole = generate(LOADED, ["ACGGT" * 20], n_tokens=4, seed=1)
-    monkeypatch.setattr("nexvar.inference.core.sampling.CHUNK", 7)
-    assert likelihood.CHUNK > 7
+    monkeypatch.setattr("nexvar.inference.core.pieces.PIECE_TOKENS", 7)
     assert generate(LOADED, ["ACGGT" * 20], n_tokens=4, seed=1).token_ids == whole.token_ids
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexvar.inference.core import batching, likelihood
+from nexvar.inference.core import batching, pieces
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.core.likelihood import Member, log_likelihoods
 from tiny import tiny_loaded
@@ -59,7 +59,7 @@ def test_shared_prefix_is_computed_once():
 def test_long_sequences_run_in_pieces(monkeypatch):
     ids = [65, 67, 71, 84, 71] * 40
     whole = totals([[ids]], batch_tokens=1000)
-    monkeypatch.setattr(likelihood, "CHUNK", 33)
+    monkeypatch.setattr(pieces, "PIECE_TOKENS", 33)
     assert totals([[ids]], batch_tokens=1000)[0] == pytest.approx(whole[0], rel=1e-6)
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from nexvar import NexVar
-from nexvar.inference import embed
-from nexvar.inference.core import likelihood, sampling
+from nexvar.inference.core import pieces
 from nexvar.models import caduceus, hyenadna, striped_hyena2
 from places import CHECKPOINTS
 from toy_genome import random_bases
@@ -67,8 +66,7 @@ def test_scores_prefill_and_embeddings_in_chunks_are_those_of_the_whole(model, m
     texts = [BASES[:240], BASES[100:211]]
     scores, made = model.score_sequences(texts), model.generate(texts, 6, seed=1, return_logits=True)
     vectors = model.embed(texts)
-    for module in (likelihood, sampling, embed):
-        monkeypatch.setattr(module, "CHUNK", 37)
+    monkeypatch.setattr(pieces, "PIECE_TOKENS", 37)
     assert model.score_sequences(texts) == pytest.approx(scores, abs=1e-4)
     torch.testing.assert_close(model.embed(texts), vectors, atol=5e-4, rtol=1e-4)
     again = model.generate(texts, 6, seed=1, return_logits=True)

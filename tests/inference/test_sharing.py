@@ -136,6 +136,19 @@ def test_nothing_behind_the_span_is_computed(fasta):
     assert computed == before_the_site + alleles * (1 + span)
 
 
+# -- a trunk and its branches ---------------------------------------------------------------------------------------
+
+
+def test_the_worked_example_of_four_windows_and_three_branches_costs_what_it_says():
+    first = [65] * 1000
+    alternatives = [[*first[:at], 67, *first[at + 1 :]] for at in (200, 500, 800)]
+    family = [Member(ids) for ids in (first, *alternatives)]
+    tally = Tally()
+    log_likelihoods(CAUSAL, [family], batch_tokens=10_000, tally=tally)
+    for counted_ in (tally, count_tokens([family])):
+        assert (counted_.computed, counted_.naive) == (800 + 800 + 500 + 2 * 200, 4 * 1000)
+
+
 # -- tiles ----------------------------------------------------------------------------------------------------------
 
 

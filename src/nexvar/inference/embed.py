@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nexvar.errors import NexVarError
 from nexvar.inference.core.batching import default_batch_tokens, equal_batches, padded, run_fitting
-from nexvar.inference.core.likelihood import CHUNK
+from nexvar.inference.core.pieces import cache_for_pieces, piece_tokens
 from nexvar.inference.core.readout import coarser, pool
 from nexvar.inference.core.sequences import check_list, clean, encoding, other_strand, token_ids
 from nexvar.models import check_taps
@@ -70,11 +70,11 @@ def embed(
     check_list(seqs)
     settings = check(loaded, layer, pool, strand)
     texts = [clean(loaded, seq, f"seqs[{i}]") for i, seq in enumerate(seqs)]
-    found = vectors(loaded, texts, settings, batch_tokens or default_batch_tokens(loaded))
+    embedded = vectors(loaded, texts, settings, batch_tokens or default_batch_tokens(loaded))
     if pool == "none":
-        lists = {name: [each[name] for each in found] for name in settings.layers}
+        lists = {name: [each[name] for each in embedded] for name in settings.layers}
         return lists if layer is not None and not isinstance(layer, str) else lists[settings.layers[0]]
-    stacks = {name: _stack([each[name] for each in found]) for name in settings.layers}
+    stacks = {name: _stack([each[name] for each in embedded]) for name in settings.layers}
     return stacks if layer is not None and not isinstance(layer, str) else stacks[settings.layers[0]]
 
 
@@ -106,13 +106,13 @@ def spans(loaded: Loaded, text: str, layer: str, strand: str = "forward") -> lis
     tokens = encoding(loaded, read)
     special = loaded.tokenizer.special_ids
     real = [span if id_ not in special else None for id_, span in zip(tokens.ids, tokens.spans, strict=True)]
-    found = []
+    covered = []
     for start in range(0, len(real), stride):
         inside = [span for span in real[start : start + stride] if span is not None]
         if inside:
-            found.append((inside[0][0], inside[-1][1]))
+            covered.append((inside[0][0], inside[-1][1]))
     L = len(text)
-    return [(L - end, L - start) for start, end in reversed(found)] if reverse else found
+    return [(L - end, L - start) for start, end in reversed(covered)] if reverse else covered
 
 
 def _check_alignment(loaded: Loaded, text: str, layers: Sequence[str], index: int) -> None:
@@ -137,15 +137,15 @@ def _one_strand(loaded: Loaded, texts: Sequence[str], settings: EmbedSettings, b
     for text, row in zip(unique, rows, strict=True):
         if loaded.tokenizer.special_ids.issuperset(row):
             raise NexVarError(f"{text[:40]!r} holds no base to pool", where=f"seqs[{texts.index(text)}]")
-    found: dict[str, Vectors] = {}
+    by_text: dict[str, Vectors] = {}
 
     def compute(batch: list[int]) -> list[Vectors]:
         return _forward(loaded, [rows[i] for i in batch], settings)
 
     for batch in equal_batches(lengths, batch_tokens, pads=loaded.module.pads_safely):
         results = run_fitting(loaded, batch, compute, lambda i: [i], lambda parts: parts[0], lambda i: lengths[i])
-        found.update((unique[i], result) for i, result in zip(batch, results, strict=True))
-    return [found[text] for text in texts]
+        by_text.update((unique[i], result) for i, result in zip(batch, results, strict=True))
+    return [by_text[text] for text in texts]
 
 
 @torch.inference_mode()
@@ -156,23 +156,22 @@ def _forward(loaded: Loaded, rows: Sequence[Sequence[int]], settings: EmbedSetti
     L = ids_BL.shape[1]
     strides = {name: getattr(module, "tap_stride", {}).get(name, 1) for name in settings.layers}
     if settings.pool == "cls":
-        real_BL = torch.zeros_like(mask_BL)
-        real_BL[:, 0] = True
+        pooled_BL = torch.zeros_like(mask_BL)
+        pooled_BL[:, 0] = True
     else:
         special = torch.tensor(sorted(tokenizer.special_ids), device=loaded.device)
-        real_BL = mask_BL & ~torch.isin(ids_BL, special)
+        pooled_BL = mask_BL & ~torch.isin(ids_BL, special)
     causal = loaded.card.objective == "causal"
-    in_pieces = causal and L > CHUNK and not getattr(module, "bounded_forward", False)
-    cache = module.new_cache(len(rows), L) if in_pieces else None
+    cache = cache_for_pieces(module, len(rows), L) if causal else None
+    step = piece_tokens(module, L) if causal else L
     pools = {name: _Pool(settings.pool) for name in settings.layers}
-    step = CHUNK if in_pieces else L
     for start in range(0, L, step):
         piece = slice(start, start + step)
         # NOTE: right padding changes nothing in a causal model, and a cache takes no mask with padding behind tokens
         mask = None if causal else mask_BL
         taps = module(ids_BL[:, piece], mask_BL=mask, taps=settings.layers, cache=cache, logits=False).taps
         for name, collected in pools.items():
-            collected.add(taps[name], coarser(real_BL[:, piece], strides[name]))
+            collected.add(taps[name], coarser(pooled_BL[:, piece], strides[name]))
     results = {name: collected.rows() for name, collected in pools.items()}
     for name, vectors_B in results.items():
         if not all(bool(torch.isfinite(vector).all()) for vector in vectors_B):
@@ -191,13 +190,14 @@ class _Pool:
         self.value_BD: Tensor | None = None
         self.count_B: Tensor | None = None
 
-    def add(self, hidden_BTD: Tensor, real_BT: Tensor) -> None:
-        real_BT = real_BT.to(hidden_BTD.device)  # a model over several devices has its layers on all of them
+    def add(self, hidden_BTD: Tensor, pooled_BT: Tensor) -> None:
+        """One piece: its hidden states, and which of its positions are pooled."""
+        pooled_BT = pooled_BT.to(hidden_BTD.device)  # a model over several devices has its layers on all of them
         if self.method == "none":
-            rows = [hidden[real].float().cpu() for hidden, real in zip(hidden_BTD, real_BT, strict=True)]
+            rows = [hidden[pooled].float().cpu() for hidden, pooled in zip(hidden_BTD, pooled_BT, strict=True)]
             self.parts.append(rows)
             return
-        new, count = pool(hidden_BTD, real_BT, self.method), real_BT.sum(1)
+        new, count = pool(hidden_BTD, pooled_BT, self.method), pooled_BT.sum(1)
         if self.value_BD is None or self.count_B is None:
             self.value_BD, self.count_B = new, count
             return
@@ -230,13 +230,13 @@ def attention_maps(loaded: Loaded, seqs: Sequence[str], layers: Sequence[int]) -
         raise NexVarError(
             f"{loaded.card.architecture} has no attention maps", where="layers", fix="a transformer, such as nt_v2_50m"
         )
-    found: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    maps: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     for i, seq in enumerate(seqs):
         ids = encoding(loaded, clean(loaded, seq, f"seqs[{i}]")).ids
         out = loaded.module(torch.tensor([ids], device=loaded.device), logits=False, attentions=tuple(layers))
         for layer in layers:
-            found[layer].append(out.extras["attentions"][layer][0].cpu())
-    return found
+            maps[layer].append(out.extras["attentions"][layer][0].cpu())
+    return maps
 
 
 def jax_attention_maps(

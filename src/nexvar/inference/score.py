@@ -21,7 +21,7 @@ from nexvar.inference.core.batching import Tally, default_batch_tokens
 from nexvar.inference.core.embedding_cache import EmbeddingCache
 from nexvar.inference.core.likelihood import Member, log_likelihoods
 from nexvar.inference.core.readout import reduce_log_likelihood
-from nexvar.inference.core.sequences import check_list, clean, other_strand, token_ids
+from nexvar.inference.core.sequences import begin_ids, check_list, clean, other_strand, token_ids
 from nexvar.inference.scorers import protocols
 from nexvar.models import check_taps
 from nexvar.weights.load import Loaded
@@ -133,11 +133,10 @@ class Options:
 
 
 def _begin(loaded: Loaded, wanted: bool | None) -> tuple[int, ...]:
-    """The tokens before a window: those of the card, unless the user or the protocol says."""
-    bos = loaded.card.bos_id
-    if wanted and bos is None:
+    """``begin_ids``; NexVarError for a begin token that is wanted and is not there."""
+    if wanted and not begin_ids(loaded):
         raise NexVarError(f"{loaded.card.name} has no begin token", where="--begin", fix="leave it out")
-    return () if bos is None or wanted is False else (bos,)
+    return begin_ids(loaded, wanted)
 
 
 @dataclass(frozen=True)
@@ -191,19 +190,18 @@ def score_sequences(
     if batch_size is not None and batch_size < 1:
         raise NexVarError(f"batch_size is {batch_size}", where="batch_size", fix="1 or more")
     reduce_log_likelihood(0.0, 1, reduce_method)
-    bos = (loaded.card.bos_id is not None) if prepend_bos is None else prepend_bos
-    shortest = 1 if bos else 2
+    begin = begin_ids(loaded, prepend_bos) or ((0,) if prepend_bos else ())  # the originals put 0 where there is none
+    shortest = 1 if begin else 2
     texts = [clean(loaded, seq, f"seqs[{i}]") for i, seq in enumerate(seqs)]
     for i, text in enumerate(texts):
         if len(text) < shortest:
             raise NexVarError(f"{len(text)} bases", where=f"seqs[{i}]", fix=f"at least {shortest} are needed")
     strands = [texts] + ([[other_strand(text) for text in texts]] if average_reverse_complement else [])
-    begin = [loaded.card.bos_id or 0] if bos else []
     encoded = [[*begin, *token_ids(loaded.tokenizer, text, special=False)] for strand in strands for text in strand]
     longest = max((len(ids) for ids in encoded), default=1)
     batch_tokens = batch_size * longest if batch_size else default_batch_tokens(loaded)
-    found = log_likelihoods(loaded, [[Member(ids)] for ids in encoded], batch_tokens=batch_tokens)
-    values = [reduce_log_likelihood(v.total, v.predictions, reduce_method) for (v,) in found]
+    likelihoods = log_likelihoods(loaded, [[Member(ids)] for ids in encoded], batch_tokens=batch_tokens)
+    values = [reduce_log_likelihood(v.total, v.predictions, reduce_method) for (v,) in likelihoods]
     n = len(seqs)
     return [sum(values[i::n]) / len(strands) for i in range(n)]
 

@@ -1,12 +1,17 @@
 """Runs a model over many sequences and never computes a shared beginning twice.
 
 Work comes as families: lists of sequences that may begin alike, such as one reference window and its alternative
-windows. For a causal model the common prefix is computed once; each member then runs its own rest from a branch of
-the cache. Members that leave the first one at different places (the variants of a tile) branch off along it:
+windows. For a causal model the common beginning, the trunk, is computed once; each member then runs the rest of its
+tokens from a branch of the cache. Members that leave the first one at different places (the variants of a tile)
+branch off along it. Four windows of 1,000 tokens, the first and alternatives a, b, c that differ from it at the tokens
+200, 500 and 800 (counted from 0), are a trunk and three branches:
 
-    first    =====+=========+==============          computed once, from left to right
-    others        +---------------------- a, b       each from its own branch point, in batches
-                            +------------ c
+    token      0    200       500       800   1,000    tokens
+    trunk      =====+=========+=========+                 800   once, from left to right
+    a               +--------------------------           800   from the trunk's cache at 200
+    b                         +----------------           500   at 500
+    c, first                            +------       2 x 200   at 800; the first window goes on from the last point
+                                                        2,500   instead of 4 x 1,000
 
 The result is that of every sequence alone (float32: within 1e-5), whatever is in the batch.
 """
@@ -22,14 +27,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nexvar.inference.core import pieces
 from nexvar.inference.core.batching import Tally, in_batches, padded, run_fitting, run_whole
+from nexvar.inference.core.pieces import cache_for_pieces, piece_tokens
 from nexvar.inference.core.readout import next_token_log_probs, nucleotide_log_probs
 from nexvar.weights.load import Loaded
 
 SHORTEST_SHARED_PREFIX = 64  # below this a branch costs more than it saves; branch points nearer than this are one
-# Longest piece of a sequence in one forward; longer inputs carry the cache over pieces, unless the model says by
-# ``bounded_forward`` that its forward walks pieces itself (HyenaDNA: a convolution in pieces costs more than a whole).
-CHUNK = 16_384
 
 
 # -- causal likelihoods -------------------------------------------------------------------------------------------
@@ -61,8 +65,11 @@ class Likelihood:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """The members of one family that run together: ``shared`` tokens once, then each member's rest."""
+class _Branch:
+    """Members of one family that run together: they begin with the first member's ``shared`` tokens.
+
+    shared: 0 for a member that runs alone, from its beginning. longest: tokens of the longest of the members.
+    """
 
     family: int
     members: tuple[int, ...]
@@ -85,34 +92,34 @@ def log_likelihoods(
     share: False runs every sequence alone from its beginning.
     """
     tally = tally if tally is not None else Tally()
-    alone: list[_Job] = []
-    chains: list[list[_Job]] = []
-    for i, family in enumerate(families):
-        branches = _branches(i, family, share)
-        alone += [job for job in branches if not job.shared]
-        branched = [job for job in branches if job.shared]
-        if len(branched) > 1:
-            chains.append(branched)
-        else:
-            alone += branched
-    alone.sort(key=lambda job: (job.shared, job.longest))
-    walker = _Walker(loaded, families, nucleotides, tally)
+    computer = _Computer(loaded, families, nucleotides, tally)
     results: dict[tuple[int, int], Likelihood] = {}
     count = sum(len(family) for family in families)
 
-    def keep(jobs: Sequence[_Job], values: Sequence[list[Likelihood]]) -> None:
-        for job, found in zip(jobs, values, strict=True):
-            results.update(zip(((job.family, m) for m in job.members), found, strict=True))
+    def keep(branches: Sequence[_Branch], likelihoods: Sequence[list[Likelihood]]) -> None:
+        for branch, of_members in zip(branches, likelihoods, strict=True):
+            results.update(zip(((branch.family, m) for m in branch.members), of_members, strict=True))
         tally.done(len(results) / count)
 
-    for batch in _batches(alone, batch_tokens):
-        joined = run_fitting(
-            loaded, batch, walker.together, _halves, lambda parts: [v for part in parts for v in part], _longest
-        )
-        keep(batch, joined)
-    for chain in chains:
-        for job, values in walker.along(chain, batch_tokens):
-            keep([job], [values])
+    # 1. Which branches mix: those without a trunk, and the only branch of a trunk. Several along one trunk do not.
+    mixing: list[_Branch] = []
+    along_trunks: list[list[_Branch]] = []
+    for i, family in enumerate(families):
+        branches = _branches(i, family, share)
+        on_trunk = [branch for branch in branches if branch.shared]
+        if len(on_trunk) > 1:
+            mixing += [branch for branch in branches if not branch.shared]
+            along_trunks.append(on_trunk)
+        else:
+            mixing += branches
+    # 2. Those that mix, in batches across families: one forward for their trunks, one for what follows.
+    mixing.sort(key=lambda branch: (branch.shared, branch.longest))
+    for batch in _batches_of_one_trunk_length(mixing, batch_tokens):
+        keep(batch, run_fitting(loaded, batch, computer.mixed, _halves, _joined, _longest))
+    # 3. The others, a family at a time, from left to right along its trunk.
+    for on_trunk in along_trunks:
+        for branch, likelihoods in computer.along_trunk(on_trunk, batch_tokens):
+            keep([branch], [likelihoods])
     tally.naive += sum(len(member.ids) for family in families for member in family)
     return [[results[i, m] for m in range(len(family))] for i, family in enumerate(families)]
 
@@ -122,91 +129,110 @@ def count_tokens(families: Sequence[Family], *, share: bool = True) -> Tally:
     tally = Tally()
     for i, family in enumerate(families):
         lengths = [len(member.ids) for member in family]
-        here = 0
-        for job in sorted(_branches(i, family, share), key=lambda job: job.shared):
-            tally.computed += max(job.shared - here, 0) + sum(lengths[m] - job.shared for m in job.members)
-            here = max(here, job.shared)
+        trunk = 0  # tokens of it that are counted
+        for branch in sorted(_branches(i, family, share), key=lambda branch: branch.shared):
+            tally.computed += max(branch.shared - trunk, 0) + sum(lengths[m] - branch.shared for m in branch.members)
+            trunk = max(trunk, branch.shared)
         tally.naive += sum(lengths)
     return tally
 
 
-def _branches(index: int, family: Family, share: bool) -> list[_Job]:
-    """A family as jobs by where members leave the first one; ``shared`` 0: alone, from the beginning."""
+# -- branches -----------------------------------------------------------------------------------------------------
+
+
+def _branches(index: int, family: Family, share: bool) -> list[_Branch]:
+    """A family's members by where they leave the first one, those alone before the branches of the trunk.
+
+    Members that leave early are not worth a branch and run alone; so does a family's only sharer. Points nearer than
+    ``SHORTEST_SHARED_PREFIX`` are one: the earliest of them, which all of its members share.
+    """
     lengths = [len(member.ids) for member in family]
     if not share or len(family) == 1:
-        return [_Job(index, (m,), 0, lengths[m]) for m in range(len(family))]
-    leaves = _leaves(family)
-    leaves[0] = max(leaves[1:])  # the first runs on from the last branch point
+        return [_Branch(index, (m,), 0, lengths[m]) for m in range(len(family))]
+    points = _branch_points(family)
+    points[0] = max(points[1:])  # the first member goes on from the last branch point
     alone: list[int] = []
     groups: list[list[int]] = []
-    for m in sorted(range(len(family)), key=lambda m: leaves[m]):
-        if leaves[m] < SHORTEST_SHARED_PREFIX:
+    for m in sorted(range(len(family)), key=lambda m: points[m]):
+        if points[m] < SHORTEST_SHARED_PREFIX:
             alone.append(m)
-        elif groups and leaves[m] < leaves[groups[-1][0]] + SHORTEST_SHARED_PREFIX:
+        elif groups and points[m] < points[groups[-1][0]] + SHORTEST_SHARED_PREFIX:
             groups[-1].append(m)
         else:
             groups.append([m])
     if len(groups) == 1 and len(groups[0]) == 1:
         alone += groups.pop()
-    branched = [_Job(index, tuple(sorted(g)), leaves[g[0]], max(lengths[m] for m in g)) for g in groups]
-    return [_Job(index, (m,), 0, lengths[m]) for m in alone] + branched
+    on_trunk = [_Branch(index, tuple(sorted(g)), points[g[0]], max(lengths[m] for m in g)) for g in groups]
+    return [_Branch(index, (m,), 0, lengths[m]) for m in alone] + on_trunk
 
 
-def _leaves(family: Family) -> list[int]:
+def _branch_points(family: Family) -> list[int]:
     """Of each member, how many tokens it begins with as the first does, at least one short of both."""
     first = np.asarray(family[0].ids)
-    found = []
+    points = []
     for member in family:
         other = np.asarray(member.ids)
         shortest = min(len(first), len(other))
         differs = np.flatnonzero(first[:shortest] != other[:shortest])
-        found.append(min(int(differs[0]) if len(differs) else shortest, shortest - 1))
-    return found
+        points.append(min(int(differs[0]) if len(differs) else shortest, shortest - 1))
+    return points
 
 
-def _longest(job: _Job) -> int:
-    return job.longest
+def _longest(branch: _Branch) -> int:
+    return branch.longest
 
 
-def _halves(job: _Job) -> list[_Job]:
-    half = len(job.members) // 2
-    parts = [members for members in (job.members[:half], job.members[half:]) if members]
-    return [_Job(job.family, members, job.shared, job.longest) for members in parts]
+def _halves(branch: _Branch) -> list[_Branch]:
+    half = len(branch.members) // 2
+    parts = [members for members in (branch.members[:half], branch.members[half:]) if members]
+    return [_Branch(branch.family, members, branch.shared, branch.longest) for members in parts]
 
 
-def _batches(jobs: list[_Job], batch_tokens: int) -> Iterator[list[_Job]]:
-    """Consecutive jobs of equal prefix whose padded size stays within ``batch_tokens`` (one job at least)."""
-    batch: list[_Job] = []
+def _joined(parts: list[list[Likelihood]]) -> list[Likelihood]:
+    return [likelihood for part in parts for likelihood in part]
+
+
+def _batches_of_one_trunk_length(branches: list[_Branch], batch_tokens: int) -> Iterator[list[_Branch]]:
+    """Consecutive branches of equal ``shared`` whose padded size stays within ``batch_tokens`` (one at least)."""
+    batch: list[_Branch] = []
     rows = 0
-    for job in jobs:
-        width = max(job.shared, job.longest - job.shared)
-        if batch and (job.shared != batch[0].shared or (rows + len(job.members)) * width > batch_tokens):
+    for branch in branches:
+        width = max(branch.shared, branch.longest - branch.shared)
+        if batch and (branch.shared != batch[0].shared or (rows + len(branch.members)) * width > batch_tokens):
             yield batch
             batch, rows = [], 0
-        batch.append(job)
-        rows += len(job.members)
+        batch.append(branch)
+        rows += len(branch.members)
     if batch:
         yield batch
 
 
+# -- sums over tokens ---------------------------------------------------------------------------------------------
+
+
 @dataclass
-class _Asked:
-    """Which partial sums are asked for: the tokens of row ``rows_E[e]`` before ``ends_E[e]``."""
+class _Ends:
+    """Which partial sums are asked for, E of them: the tokens of row ``rows_E[e]`` before ``ends_E[e]``."""
 
     rows_E: Tensor
     ends_E: Tensor
 
-    def shifted(self, by: int) -> _Asked:
-        return _Asked(self.rows_E, self.ends_E - by)
+    def from_token(self, start: int) -> _Ends:
+        """The same ends, counted from token ``start``."""
+        return _Ends(self.rows_E, self.ends_E - start)
 
-    def on_rows(self, rows_B: Tensor) -> _Asked:
-        return _Asked(rows_B[self.rows_E], self.ends_E)
+    def on_rows(self, rows_B: Tensor) -> _Ends:
+        """The same ends, asked of the row that each row came from."""
+        return _Ends(rows_B[self.rows_E], self.ends_E)
 
 
 @dataclass
 class _Sums:
-    """totals_B2: (B, 2) float64, all tokens and nucleotides; until_E: see ``_Asked``; after_BV: logits behind the
-    last token."""
+    """Sums of log p over the tokens of one stretch: of a trunk, or of what follows it.
+
+    totals_B2: (B, 2) float64, all tokens and nucleotides. until_E: (E,) float64, see ``_Ends``. after_BV: (B, V), the
+    logits behind the last token, which predict what follows.
+    """
 
     totals_B2: Tensor
     until_E: Tensor
@@ -214,136 +240,143 @@ class _Sums:
 
 
 @dataclass
-class _Walker:
-    """Computes jobs: prefixes once, then the branches."""
+class _Computer:
+    """Computes branches: their trunks once, then what follows in each member."""
 
     loaded: Loaded
     families: Sequence[Family]
     nucleotides: bool
     tally: Tally
 
-    def asked(self, members: Sequence[Member]) -> _Asked:
-        """The ends of all these members, one row each."""
-        pairs = [(row, end) for row, member in enumerate(members) for end in member.ends]
-        found = torch.tensor(pairs, dtype=torch.long, device=self.loaded.device).reshape(-1, 2)
-        return _Asked(found[:, 0], found[:, 1])
-
     @torch.inference_mode()
-    def together(self, batch: list[_Job]) -> list[list[Likelihood]]:
-        """Jobs of one length of prefix: all prefixes in one forward, then all rests in another."""
+    def mixed(self, batch: list[_Branch]) -> list[list[Likelihood]]:
+        """Branches of one length of trunk: all trunks in one forward, then all that follows in another."""
         shared, module, device = batch[0].shared, self.loaded.module, self.loaded.device
-        members = [self.families[job.family][m] for job in batch for m in job.members]
-        asked = self.asked(members)
+        members = [self.families[branch.family][m] for branch in batch for m in branch.members]
+        ends = self._ends(members)
         longest = max(len(member.ids) for member in members)
         if not shared:
-            cache = None
-            if longest > CHUNK and not getattr(module, "bounded_forward", False):
-                cache = module.new_cache(len(members), longest)
-            return self._by_job(batch, members, self._rest(members, 0, cache, None, asked), asked)
-        beginnings = np.stack([self.families[job.family][job.members[0]].ids[:shared] for job in batch])
-        prefixes_BL = torch.tensor(beginnings, device=device)
-        rows_B = torch.tensor([i for i, job in enumerate(batch) for _ in job.members], device=device)
+            cache = cache_for_pieces(module, len(members), longest)
+            return self._likelihoods(batch, members, self._sums_from(0, members, cache, None, ends), ends)
+        trunks = np.stack([self.families[branch.family][branch.members[0]].ids[:shared] for branch in batch])
+        trunks_BL = torch.tensor(trunks, device=device)
+        rows_B = torch.tensor([i for i, branch in enumerate(batch) for _ in branch.members], device=device)
         cache = module.new_cache(len(batch), longest)
-        real_BL = torch.ones_like(prefixes_BL, dtype=torch.bool)
-        prefix = self._sums(prefixes_BL, real_BL, asked.on_rows(rows_B), cache, None)
-        own = self._rest(members, shared, cache.select(rows_B), prefix.after_BV[rows_B], asked)
-        own.totals_B2 += prefix.totals_B2[rows_B]
-        own.until_E += prefix.until_E
-        return self._by_job(batch, members, own, asked)
+        not_padding_BL = torch.ones_like(trunks_BL, dtype=torch.bool)
+        trunk = self._sums(trunks_BL, not_padding_BL, ends.on_rows(rows_B), cache, None)
+        own = self._sums_from(shared, members, cache.select(rows_B), trunk.after_BV[rows_B], ends)
+        own.totals_B2 += trunk.totals_B2[rows_B]
+        own.until_E += trunk.until_E
+        return self._likelihoods(batch, members, own, ends)
 
     @torch.inference_mode()
-    def along(self, chain: Sequence[_Job], batch_tokens: int) -> Iterator[tuple[_Job, list[Likelihood]]]:
-        """The jobs of one family, in order of their branch points along its first member."""
-        loaded, family = self.loaded, self.families[chain[0].family]
+    def along_trunk(self, branches: Sequence[_Branch], batch_tokens: int) -> Iterator[tuple[_Branch, list[Likelihood]]]:
+        """The branches of one family, in the order of their points; yields (branch of one member, its likelihood).
+
+        From point to point: the trunk's next tokens, which count for every member that has not left it yet; then the
+        members that leave here, in batches, each from a copy of the trunk's cache.
+        """
+        loaded, family = self.loaded, self.families[branches[0].family]
         trunk_1L = torch.as_tensor(family[0].ids, device=loaded.device)[None]
-        cache = loaded.module.new_cache(1, max(job.longest for job in chain))
+        cache = loaded.module.new_cache(1, max(branch.longest for branch in branches))
         totals_12 = torch.zeros(1, 2, dtype=torch.float64, device=loaded.device)
         until: dict[int, Tensor] = {
             m: torch.zeros(len(family[m].ends), dtype=torch.float64, device=loaded.device)
-            for job in chain
-            for m in job.members
+            for branch in branches
+            for m in branch.members
         }
-        after, here = None, 0
-        for index, job in enumerate(chain):
-            waiting = [m for later in chain[index:] for m in later.members]  # all still on the one trunk
-            asked = self.asked([family[m] for m in waiting])
-            asked = _Asked(torch.zeros_like(asked.rows_E), asked.ends_E - here)
-            piece = self._trunk(trunk_1L[:, here : job.shared], asked, cache, after)
-            totals_12, after, here = totals_12 + piece.totals_B2, piece.after_BV, job.shared
-            for m, found in zip(waiting, piece.until_E.split([len(family[m].ends) for m in waiting]), strict=True):
-                until[m] = until[m] + found
-            compute = partial(self._branch, cache=cache, after_1V=after, totals_12=totals_12, until=until)
-            parts = [_Job(job.family, (m,), job.shared, len(family[m].ids)) for m in job.members]
-            for batch in _batches(parts, batch_tokens):
-                for part, value in zip(batch, run_whole(loaded, batch, compute, _longest), strict=True):
-                    yield part, [value]
+        after_1V, here = None, 0
+        for index, branch in enumerate(branches):
+            still_on = [m for later in branches[index:] for m in later.members]
+            ends = self._ends([family[m] for m in still_on]).from_token(here)
+            ends = ends.on_rows(torch.zeros(len(still_on), dtype=torch.long, device=loaded.device))
+            piece = self._extend_trunk(trunk_1L[:, here : branch.shared], ends, cache, after_1V)
+            totals_12, after_1V, here = totals_12 + piece.totals_B2, piece.after_BV, branch.shared
+            for m, more in zip(still_on, piece.until_E.split([len(family[m].ends) for m in still_on]), strict=True):
+                until[m] = until[m] + more
+            compute = partial(self._leave_trunk, cache=cache, after_1V=after_1V, totals_12=totals_12, until=until)
+            singles = [_Branch(branch.family, (m,), branch.shared, len(family[m].ids)) for m in branch.members]
+            for batch in _batches_of_one_trunk_length(singles, batch_tokens):
+                for single, likelihood in zip(batch, run_whole(loaded, batch, compute, _longest), strict=True):
+                    yield single, [likelihood]
 
-    def _trunk(self, ids_1L: Tensor, asked: _Asked, cache: Any, before_1V: Tensor | None) -> _Sums:
-        real_1L = torch.ones_like(ids_1L, dtype=torch.bool)
+    def _extend_trunk(self, ids_1L: Tensor, ends: _Ends, cache: Any, before_1V: Tensor | None) -> _Sums:
+        not_padding_1L = torch.ones_like(ids_1L, dtype=torch.bool)
 
         def compute(pieces: list[Tensor]) -> list[_Sums]:
-            return [self._sums(pieces[0], real_1L, asked, cache, before_1V)]
+            return [self._sums(pieces[0], not_padding_1L, ends, cache, before_1V)]
 
         return run_whole(self.loaded, [ids_1L], compute, lambda ids: ids.shape[1])[0]
 
-    def _branch(
-        self, jobs: list[_Job], cache: Any, after_1V: Tensor, totals_12: Tensor, until: dict[int, Tensor]
+    def _leave_trunk(
+        self, singles: list[_Branch], cache: Any, after_1V: Tensor, totals_12: Tensor, until: dict[int, Tensor]
     ) -> list[Likelihood]:
-        """One member each, from the trunk's cache."""
-        members = [self.families[job.family][job.members[0]] for job in jobs]
-        rows_B = torch.zeros(len(jobs), dtype=torch.long, device=self.loaded.device)
-        asked = self.asked(members)
-        own = self._rest(members, jobs[0].shared, cache.select(rows_B), after_1V[rows_B], asked)
+        """Branches of one member each, from the trunk's cache; the trunk's sums so far are added."""
+        members = [self.families[single.family][single.members[0]] for single in singles]
+        rows_B = torch.zeros(len(singles), dtype=torch.long, device=self.loaded.device)
+        ends = self._ends(members)
+        own = self._sums_from(singles[0].shared, members, cache.select(rows_B), after_1V[rows_B], ends)
         own.totals_B2 += totals_12
-        own.until_E += torch.cat([until[job.members[0]] for job in jobs])
-        return [values[0] for values in self._by_job(jobs, members, own, asked)]
+        own.until_E += torch.cat([until[single.members[0]] for single in singles])
+        return [likelihoods[0] for likelihoods in self._likelihoods(singles, members, own, ends)]
 
-    def _rest(
-        self, members: Sequence[Member], start: int, cache: Any | None, before_BV: Tensor | None, asked: _Asked
+    def _ends(self, members: Sequence[Member]) -> _Ends:
+        """The ends of all these members, one row each."""
+        pairs = [(row, end) for row, member in enumerate(members) for end in member.ends]
+        pairs_E2 = torch.tensor(pairs, dtype=torch.long, device=self.loaded.device).reshape(-1, 2)
+        return _Ends(pairs_E2[:, 0], pairs_E2[:, 1])
+
+    def _sums_from(
+        self, start: int, members: Sequence[Member], cache: Any | None, before_BV: Tensor | None, ends: _Ends
     ) -> _Sums:
-        """What stands behind the first ``start`` tokens."""
-        ids_BL, real_BL = padded(self.loaded, [member.ids[start:] for member in members])
-        return self._sums(ids_BL, real_BL, asked.shifted(start), cache, before_BV)
-
-    def _by_job(
-        self, batch: Sequence[_Job], members: Sequence[Member], sums: _Sums, asked: _Asked
-    ) -> list[list[Likelihood]]:
-        until: list[list[float]] = [[] for _ in members]
-        for row, value in zip(asked.rows_E.tolist(), sums.until_E.tolist(), strict=True):
-            until[row].append(value)
-        values = iter(
-            Likelihood(total, nucleotides, tuple(parts), len(member.ids) - 1)
-            for member, (total, nucleotides), parts in zip(members, sums.totals_B2.tolist(), until, strict=True)
-        )
-        return [[next(values) for _ in job.members] for job in batch]
+        """``_sums`` of the members' tokens from ``start`` on, padded to one length."""
+        ids_BL, not_padding_BL = padded(self.loaded, [member.ids[start:] for member in members])
+        return self._sums(ids_BL, not_padding_BL, ends.from_token(start), cache, before_BV)
 
     def _sums(
-        self, ids_BL: Tensor, real_BL: Tensor, asked: _Asked, cache: Any | None, before_BV: Tensor | None
+        self, ids_BL: Tensor, not_padding_BL: Tensor, ends: _Ends, cache: Any | None, before_BV: Tensor | None
     ) -> _Sums:
-        """before_BV: the logits that predict the first token; without them the first token is not counted."""
+        """Log-probabilities of these tokens, summed; with a cache in pieces, which it is advanced by.
+
+        before_BV: the logits that predict the first token; without them the first token is not counted.
+        """
         module, L, device = self.loaded.module, ids_BL.shape[1], ids_BL.device
         bases = list((self.loaded.tokenizer.base_ids() or {}).values()) if self.nucleotides else None
         totals_B2 = torch.zeros(len(ids_BL), 2, dtype=torch.float64, device=device)
-        until_E = torch.zeros(len(asked.ends_E), dtype=torch.float64, device=device)
-        step = CHUNK if cache is not None else L
+        until_E = torch.zeros(len(ends.ends_E), dtype=torch.float64, device=device)
+        step = pieces.PIECE_TOKENS if cache is not None else L
         for start in range(0, L, step):
             end = min(start + step, L)
             logits = module(ids_BL[:, start:end], cache=cache).logits
+            # The logits at a token predict the next one: those of the piece, behind the last ones of the piece before.
             predictors = logits[:, :-1] if before_BV is None else torch.cat([before_BV[:, None], logits[:, :-1]], 1)
             first = start + (before_BV is None)
-            targets, real = ids_BL[:, first:end], real_BL[:, first:end]
-            log_probs = next_token_log_probs(predictors, targets).double().masked_fill(~real, 0.0)
+            targets, counted = ids_BL[:, first:end], not_padding_BL[:, first:end]
+            log_probs = next_token_log_probs(predictors, targets).double().masked_fill(~counted, 0.0)
             totals_B2[:, 0] += log_probs.sum(-1)
             if len(until_E):
                 summed = torch.nn.functional.pad(log_probs.cumsum(-1), (1, 0))
-                until_E += summed[asked.rows_E, (asked.ends_E - first).clamp(0, end - first)]
+                until_E += summed[ends.rows_E, (ends.ends_E - first).clamp(0, end - first)]
             if bases is not None:
                 of_bases = nucleotide_log_probs(predictors, targets, bases).double()
-                totals_B2[:, 1] += of_bases.masked_fill(~real, 0.0).sum(-1)
+                totals_B2[:, 1] += of_bases.masked_fill(~counted, 0.0).sum(-1)
             before_BV = logits[:, -1]
         assert before_BV is not None
         self.tally.computed += ids_BL.numel()
         return _Sums(totals_B2, until_E, before_BV)
+
+    def _likelihoods(
+        self, batch: Sequence[_Branch], members: Sequence[Member], sums: _Sums, ends: _Ends
+    ) -> list[list[Likelihood]]:
+        """The rows' sums as likelihoods, a list for each branch."""
+        until: list[list[float]] = [[] for _ in members]
+        for row, value in zip(ends.rows_E.tolist(), sums.until_E.tolist(), strict=True):
+            until[row].append(value)
+        likelihoods = iter(
+            Likelihood(total, nucleotides, tuple(parts), len(member.ids) - 1)
+            for member, (total, nucleotides), parts in zip(members, sums.totals_B2.tolist(), until, strict=True)
+        )
+        return [[next(likelihoods) for _ in branch.members] for branch in batch]
 
 
 # -- single tokens ------------------------------------------------------------------------------------------------
@@ -371,10 +404,9 @@ def next_tokens(
         pairs = [(row, position - 1, token) for row, i in enumerate(batch) for position, token in asked[i]]
         row_E, at_E, token_E = torch.tensor(pairs, device=loaded.device).reshape(-1, 3).unbind(1)
         values_E = torch.zeros(len(pairs), dtype=torch.float64, device=loaded.device)
-        whole = L <= CHUNK or getattr(module, "bounded_forward", False)
-        cache = None if whole else module.new_cache(len(batch), L)
-        for start in range(0, L, L if whole else CHUNK):
-            logits = module(ids_BL[:, start : start + (L if whole else CHUNK)], cache=cache).logits
+        cache, step = cache_for_pieces(module, len(batch), L), piece_tokens(module, L)
+        for start in range(0, L, step):
+            logits = module(ids_BL[:, start : start + step], cache=cache).logits
             here = ((at_E >= start) & (at_E < start + logits.shape[1])).nonzero()[:, 0]
             of_BL = logits.float().logsumexp(-1)
             row, at = row_E[here], at_E[here] - start

@@ -37,27 +37,27 @@ def reduce_log_likelihood(total: float, predictions: int, method: str) -> float:
     raise NexVarError(f"no reduce_method {method!r}", where="reduce_method", fix="'mean' or 'sum'")
 
 
-def coarser(real_BL: Tensor, stride: int) -> Tensor:
-    """(B, ceil(L / stride)): has a position of ``stride`` tokens (``Model.tap_stride``) a real one?"""
+def coarser(pooled_BL: Tensor, stride: int) -> Tensor:
+    """(B, ceil(L / stride)): whether a position of ``stride`` tokens (``Model.tap_stride``) has one that is pooled."""
     if stride == 1:
-        return real_BL
-    filled = F.pad(real_BL, (0, -real_BL.shape[1] % stride))
+        return pooled_BL
+    filled = F.pad(pooled_BL, (0, -pooled_BL.shape[1] % stride))
     return filled.unflatten(1, (-1, stride)).any(-1)
 
 
-def pool(hidden_BLD: Tensor, real_BL: Tensor, method: str) -> Tensor:
-    """(B, D) float32 over the tokens where ``real_BL`` is True: "mean", "max" or "last".
+def pool(hidden_BLD: Tensor, pooled_BL: Tensor, method: str) -> Tensor:
+    """(B, D) float32 over the tokens where ``pooled_BL`` is True: "mean", "max" or "last".
 
-    Special tokens and padding are False in ``real_BL``, so that they never enter.
+    Special tokens and padding are False in ``pooled_BL``, so that they never enter.
     """
-    hidden, keep = hidden_BLD.float(), real_BL.unsqueeze(-1)
+    hidden, keep = hidden_BLD.float(), pooled_BL.unsqueeze(-1)
     if method == "mean":
         return hidden.masked_fill(~keep, 0.0).sum(1) / keep.sum(1).clamp(min=1)
     if method == "max":
         return hidden.masked_fill(~keep, float("-inf")).amax(1)
     if method == "last":
         position = torch.arange(hidden.shape[1], device=hidden.device)
-        last = position.masked_fill(~real_BL, -1).amax(1).clamp(min=0)
+        last = position.masked_fill(~pooled_BL, -1).amax(1).clamp(min=0)
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
     raise NexVarError(f"no pooling {method!r}", where="pool", fix="'mean', 'max' or 'last'")
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nexvar.errors import NexVarError
-from nexvar.inference.core.likelihood import CHUNK
+from nexvar.inference.core.pieces import piece_tokens
 from nexvar.inference.core.readout import next_token_log_probs
 from nexvar.threads import largest_matrix, threads_for
 from nexvar.weights.load import Loaded
@@ -65,13 +65,13 @@ class Sampling:
             letters = "ACGT" if set("ACGT") <= set(bases) else None
         if letters is None:
             return None
-        found = []
+        drawn: list[int] = []
         for letter in dict.fromkeys(letters):
             ids = loaded.tokenizer.encode(letter, special=False).ids
             if len(ids) != 1 or loaded.tokenizer.detokenize(ids) != letter:
                 raise NexVarError(f"{letter!r} is no token of {loaded.card.name}", where="alphabet", fix="'ACGT'")
-            found += ids
-        return torch.tensor(list(dict.fromkeys([*found, *ends])), device=loaded.device)
+            drawn += ids
+        return torch.tensor(list(dict.fromkeys([*drawn, *ends])), device=loaded.device)
 
 
 class Walk:
@@ -90,9 +90,9 @@ class Walk:
         last = slice(-1, None)
         if self.cache is None:
             return self.module(self.ids_BL, logits=last).logits[:, -1].float().to(self.ids_BL.device)
-        whole = getattr(self.module, "bounded_forward", False)
+        step = piece_tokens(self.module, self.ids_BL.shape[1])
         with threads_for(self.largest * self.ids_BL.numel(), self.dtype):
-            for piece in (self.ids_BL,) if whole else self.ids_BL.split(CHUNK, dim=1):
+            for piece in self.ids_BL.split(step, dim=1):
                 logits = self.module(piece, cache=self.cache, logits=last).logits
         self.ids_BL = self.ids_BL[:, :0]
         return logits[:, -1].float().to(self.ids_BL.device)

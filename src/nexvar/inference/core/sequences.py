@@ -107,6 +107,15 @@ def token_ids(tokenizer: Tokenizer, text: str, *, special: bool) -> list[int]:
     return tokenizer.encode(text, special=False).ids
 
 
+def begin_ids(loaded: Loaded, wanted: bool | None = None) -> tuple[int, ...]:
+    """The tokens that stand before a sequence that is scored: the card's begin token, if it has one.
+
+    wanted: False leaves it out; True is no more than None where the card has none.
+    """
+    bos = loaded.card.bos_id
+    return () if bos is None or wanted is False else (bos,)
+
+
 def encoding(loaded: Loaded, text: str) -> Encoding:
     """Tokens and spans as this model embeds them: with the special tokens of its official use."""
     return loaded.tokenizer.encode(text, special=loaded.card.special_tokens)

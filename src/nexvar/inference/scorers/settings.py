@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nexvar.errors import NexVarError
 from nexvar.inference.core.readout import DISTANCES
-from nexvar.inference.core.sequences import token_ids
+from nexvar.inference.core.sequences import begin_ids, token_ids
 from nexvar.weights.load import Loaded
 
 LIKELIHOOD = ("llr", "llr_sum", "llr_acgt", "llr_acgt_sum", "site")
@@ -85,15 +85,10 @@ def tokens(loaded: Loaded, sequence: str, begin: Sequence[int] | None = None) ->
 
     begin: other tokens in front than the card's.
     """
-    card = loaded.card
-    ids = token_ids(loaded.tokenizer, sequence, special=card.special_tokens)
-    if begin is None:
-        begin = () if card.bos_id is None else (card.bos_id,)
-    return [*begin, *ids]
+    ids = token_ids(loaded.tokenizer, sequence, special=loaded.card.special_tokens)
+    return [*(begin_ids(loaded) if begin is None else begin), *ids]
 
 
 def begin_tokens(loaded: Loaded, settings: ReadoutSettings) -> tuple[int, ...]:
     """What stands before a sequence: ``settings.begin``, or what the card says."""
-    if settings.begin is not None:
-        return settings.begin
-    return () if loaded.card.bos_id is None else (loaded.card.bos_id,)
+    return begin_ids(loaded) if settings.begin is None else settings.begin
