@@ -84,7 +84,7 @@ OPTION_CASES: dict[str, str] = {
     "--protocol gpn": "gpn is for masked models",
     "--protocol evo1": "nexvar_mito has no begin token",
     "--protocol caduceus-vep": "window of 131,072 bases, but the context",
-    "--protocol bend-causal --window 64": "puts the variant behind 256 of 257 bases",
+    "--protocol bend-causal --window 64": "puts the variant behind 512 of 513 bases",
     "--window 1": "window of 1",
     "--window 99999": "window of 99,999 bases",
     "--window=-8": "window of -8",

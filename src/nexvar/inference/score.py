@@ -94,7 +94,7 @@ class Options:
                 where="--window",
                 fix="give --left too where you give --window",
             )
-        given = {name: getattr(self, name) for name in preset if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in preset if getattr(self, name, None) is not None}
         chosen = {**vars(self), **preset, **given}
         window = chosen["window"] or min(card.window, card.context)
         if window > card.context:
@@ -114,10 +114,11 @@ class Options:
         if self.layer is not None:
             check_taps([self.layer], loaded.module.tap_names)
         self._check_used(readouts)
-        span = self.span if self.span is not None else 0 if chosen["readouts"] else card.span
+        span = chosen["span"] if chosen["span"] is not None else 0 if chosen["readouts"] else card.span
+        span = min(span, window)
         tokens = self.batch_tokens or default_batch_tokens(loaded)
         readout = scorers.ReadoutSettings(
-            readouts, tokens, self.share, self.layer, pool, _begin(loaded, chosen["begin"]), span
+            readouts, tokens, self.share, self.layer, pool, _begin(loaded, chosen["begin"]), span, chosen.get("special")
         )
         return ScoreSettings(window, chosen["strand"] or "both", readout, left, self.windowing, self.protocol)
 
@@ -167,6 +168,8 @@ class ScoreSettings:
             found |= {"layer": self.readout.layer or "last hidden", "pool": self.readout.pool}
         if self.readout.begin:
             found["begin"] = " ".join(map(str, self.readout.begin))
+        if self.readout.special is not None:
+            found["special tokens"] = "yes" if self.readout.special else "no"
         if "pll" in self.readout.names or (self.readout.span and "site" in self.readout.names):
             found["span"] = str(self.readout.span)
         return found

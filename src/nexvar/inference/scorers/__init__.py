@@ -17,6 +17,7 @@ Sources: Brixi et al. 2025 (llr); TraitGym (llr_sum, embeddings); Benegas et al.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from nexvar.genome.windows import Windows
@@ -59,6 +60,8 @@ def score_windows(
     values: list[Values] = [{} for _ in windows]
     if not windows:
         return values
+    if settings.special is not None:
+        loaded = replace(loaded, card=replace(loaded.card, special_tokens=settings.special))
     families = ((LIKELIHOOD, likelihoods), (MASKED, masked_ratios), (EMBEDDING, partial(embeddings, cache=cache)))
     chosen = [(scorer, [name for name in settings.names if name in names]) for names, scorer in families]
     chosen = [(scorer, wanted) for scorer, wanted in chosen if wanted]

@@ -68,7 +68,8 @@ def pooled_sites(
     check_pool(settings.pool, loaded)
     if cache is None:
         return _compute_pooled(loaded, sequences, sites, settings, tally)
-    key = (settings.layer or loaded.module.last_hidden, settings.pool, repr(begin_tokens(loaded, settings)))
+    key = [settings.layer or loaded.module.last_hidden, settings.pool, repr(begin_tokens(loaded, settings))]
+    key += [] if settings.special is None else [f"special {settings.special}"]
     keys = [("readout", *key, repr(list(s)), text) for s, text in zip(sites, sequences, strict=True)]
     found = cache.get(keys)
     rows = [max(len(s), 1) for s in sites]

@@ -6,7 +6,8 @@ overrides it. What a source does after the scores (taking absolute values, train
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from nexvar.cards import Card
@@ -20,7 +21,8 @@ class Protocol:
     readouts: by the model's objective; an objective that is missing cannot follow the protocol. window: bases; None
     is the model's default. whole_context: the window is the model's context. left: bases before the variant; None is
     half the window. begin: whether a begin token stands before the window; None as the model's card says. pool: of
-    the embedding readouts. source: where it is from.
+    the embedding readouts. span: of ``pll`` and ``site``. special: by the model's objective, whether the tokenizer's
+    special tokens stand around a window; without an entry as the model's card says. source: where it is from.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Protocol:
     strand: str = "forward"
     begin: bool | None = None
     pool: str | None = None
+    span: int | None = None
+    special: Mapping[str, bool] = field(default_factory=dict)
 
     def values(self, card: Card) -> dict[str, Any]:
         """The fields of ``score.Options`` it sets for this model; NexVarError for a model it is not for."""
@@ -50,6 +54,8 @@ class Protocol:
             "strand": self.strand,
             "begin": self.begin,
             "pool": self.pool,
+            "span": self.span,
+            "special": self.special.get(card.objective),
         }
 
     def line(self) -> str:
@@ -59,10 +65,12 @@ class Protocol:
         ways = dict.fromkeys(",".join(names) for names in self.readouts.values())
         pool = f", pool {self.pool}" if self.pool else ""
         begin = {None: "", True: ", begin token", False: ", no begin token"}[self.begin]
+        special = "".join(f", special tokens for {name} models" for name, wanted in self.special.items() if wanted)
         strand = "both strands" if self.strand == "both" else "forward strand"
-        return f"{window}{where}, {strand}, {' or '.join(ways)}{pool}{begin}"
+        return f"{window}{where}, {strand}, {' or '.join(ways)}{pool}{begin}{special}"
 
 
+WHOLE = 1_000_000  # a span beyond every window
 _EMBEDDING = ("cosine", "l1", "l2", "dot")
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -81,7 +89,7 @@ PROTOCOLS: dict[str, Protocol] = {
                  strand="both", begin=False, pool="flat"),
         Protocol("traitgym-hyenadna", "TraitGym with HyenaDNA: summed log-likelihood difference, longest window",
                  "songlab-cal/TraitGym run_vep_llr_hyenadna.py", {"causal": ("llr_sum",)},
-                 whole_context=True, strand="both"),
+                 whole_context=True, strand="both", special={"causal": True}),
         Protocol("bolinas", "bolinas: summed difference of log p under the softmax over A, C, G, T",
                  "bolinas-dna scoring.py", {"causal": ("llr_acgt_sum",)}, window=8192),
         Protocol("gpn", "GPN: the site masked, log p(alt) - log p(ref), mean of both strands",
@@ -98,18 +106,26 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("caduceus-vep", "Caduceus: distance of the mean embeddings within 768 bases of the variant, on which"
                  " the paper trains an SVM", "Schiff et al. 2024; kuleshov-group/caduceus vep_embeddings.py",
                  {"masked": ("cosine", "l2"), "causal": ("cosine", "l2")},
-                 window=131_072, strand="both", pool="site+768"),
+                 window=131_072, strand="both", pool="site+768", special={"masked": False, "causal": False}),
         Protocol("noncoding-benchmark", "the noncoding benchmark: cosine of mean-pooled last hidden states, or for"
-                 " causal models the log-likelihood ratio", "noncoding variant benchmark of six models",
-                 {"masked": ("cosine",), "causal": ("llr_sum",)}, window=1024, pool="mean"),
-        Protocol("dart-eval", "DART-Eval: the differing tokens masked, or for causal models both full likelihoods",
-                 "Patel et al. 2024, DART-Eval", {"masked": ("masked_llr",), "causal": ("llr_sum",)}),
+                 " causal models the log-likelihood ratio", "Hollis36/genomic-fm-noncoding-benchmark src/models",
+                 {"masked": ("cosine",), "causal": ("llr_sum",)}, window=1024, pool="mean", begin=False,
+                 special={"masked": True, "causal": True}),
+        Protocol("dart-eval", "DART-Eval: the differing token masked for both alleles; causal models see what precedes",
+                 "Patel et al. 2024; kundajelab/DART-Eval evaluators.py, VariantSingleTokenLikelihoodEvaluator",
+                 {"masked": ("masked_llr",), "causal": ("site",)}, window=2114, begin=False,
+                 special={"masked": True}),
+        Protocol("dart-eval-pll", "DART-Eval's other evaluator: all tokens of the window, each masked in turn, or its"
+                 " likelihood, of each allele",
+                 "Patel et al. 2024; kundajelab/DART-Eval evaluators.py, ZeroShotVariantEvaluator",
+                 {"masked": ("pll",), "causal": ("llr_sum",)}, window=2114, begin=False, span=WHOLE,
+                 special={"masked": True, "causal": False}),
         Protocol("bend", "BEND: cosine distance of the embedding at the variant, 256 bases on each side",
                  "Marin et al. 2024; BEND predict_variant_effects.py", {"masked": ("cosine",)},
                  window=513, pool="site"),
-        Protocol("bend-causal", "BEND for causal models: 256 bases before the variant, the embedding of its last base",
-                 "Marin et al. 2024; BEND predict_variant_effects.py", {"causal": ("cosine",)},
-                 window=257, left=256, pool="last"),
+        Protocol("bend-causal", "BEND for causal models: 512 bases before the variant, the embedding of its base",
+                 "Marin et al. 2024; BEND run_variant_effects.sh", {"causal": ("cosine",)},
+                 window=513, left=512, pool="last"),
         Protocol("aido-diff", "AIDO.DNA, Diff: log p(alt) - log p(ref) at the unmasked site",
                  "genbio-ai/ModelGenerator tasks.py", {"masked": ("unmasked_llr",)}),
         Protocol("aido-distance", "AIDO.DNA, Distance: L1 and L2 of mean-pooled embeddings",

@@ -43,7 +43,8 @@ class ReadoutSettings:
 
     layer: a tap for the embeddings (default: the last hidden state). pool: one of ``POOLS``; "flat" compares all
     positions as one vector. begin: tokens before a sequence; None: the card's. span: bases that count beside those
-    of the alleles (stretch.py): on each side of them for ``pll``, behind them for ``site``.
+    of the alleles (stretch.py): on each side of them for ``pll``, behind them for ``site``. special: whether the
+    tokenizer's special tokens stand around a sequence; None: as the card says.
     """
 
     names: tuple[str, ...]
@@ -53,6 +54,7 @@ class ReadoutSettings:
     pool: str = "mean"
     begin: tuple[int, ...] | None = None
     span: int = 0
+    special: bool | None = None
 
 
 def check_readouts(readouts: Sequence[str], loaded: Loaded) -> None:
