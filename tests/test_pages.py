@@ -114,7 +114,9 @@ def test_the_prefix_tree_of_the_map_has_the_token_counts_that_are_computed() -> 
     text = (ROOT / "docs" / "architecture.md").read_text()
     assert f"{tally.computed:,}    instead of 4 x {length:,}" in text and tally.naive == 4 * length
     for at in leaves:
-        assert re.search(rf" {length - at} +from the cache at {at}\n", text)
+        members = " 2 x" if at == max(leaves) else ""  # the first window goes on from the last branch point
+        assert re.search(rf"{members} {length - at} +from the trunk's cache at {at}\n", text)
+    assert re.search(rf" trunk .* {max(leaves)} +once, from left to right\n", text)
 
 
 def test_the_block_filter_of_the_map_has_the_blocks_that_are_drawn() -> None:
