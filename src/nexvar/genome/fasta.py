@@ -11,6 +11,7 @@ what the sequence is: small files are scanned and compared with it, big ones hav
 from __future__ import annotations
 
 import bisect
+import re
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,8 +26,10 @@ STEP = 1 << 12  # bytes between checkpoints of the index: what a fetch may have 
 TRUST_FAI_ABOVE = 1 << 28  # below this, scanning takes under a second and is the safer way
 MAX_HEADER = 1 << 16
 BASES = b"ACGTNRYSWKMBDHV"
-ALLOWED = BASES + BASES.lower() + b"\n\r"
-NEWLINES = b"\n\r"
+BLANKS = b" \t\r\n"  # not sequence; blanks and tabs only at the end of a line, as text editors leave them
+ALLOWED = BASES + BASES.lower() + BLANKS
+_EACH_BLANK = (b"\n", b"\r", b" ", b"\t")
+_BLANK_INSIDE = re.compile(rb"[ \t]+[^ \t\r\n]")
 
 
 @dataclass
@@ -58,7 +61,7 @@ class Entry:
 
 def _join_lines(raw: bytes) -> bytes:
     joined = raw.replace(b"\n", b"")
-    return joined.replace(b"\r", b"") if b"\r" in joined else joined
+    return joined.translate(None, BLANKS) if b"\r" in joined or b" " in joined or b"\t" in joined else joined
 
 
 class _Scan:
@@ -142,16 +145,17 @@ class _Scan:
             found = stop > 0 or (at_line_start and chunk[:1] == b">")
             if found:
                 chunk = chunk[:stop]
-            elif chunk.endswith(b"\r") and len(chunk) > 1 and offset + len(chunk) < self.source.size:
-                chunk = chunk[:-1]  # keep \r\n together
-            unusual = chunk.translate(None, b"ACGTNacgtn\r\n")
+            elif chunk[-1:] in b" \t\r" and offset + len(chunk) < self.source.size:
+                chunk = chunk.rstrip(b" \t\r") or chunk  # keep \r\n, and the blanks before it, together
+            unusual = chunk.translate(None, b"ACGTNacgtn \t\r\n")
             ambiguous += len(unusual)
             self._validate(chunk, unusual)
+            blanks = [blank for blank in _EACH_BLANK if blank in chunk]
             for at in range(0, len(chunk), STEP):
                 entry.mark_bytes.append(offset + at)
                 entry.mark_bases.append(entry.length)
                 part = chunk[at : at + STEP]
-                entry.length += len(part) - part.count(b"\n") - part.count(b"\r")
+                entry.length += len(part) - sum(map(part.count, blanks))
             self.lines += chunk.count(b"\n")
             at_line_start = chunk.endswith(b"\n") if chunk else at_line_start
             offset += len(chunk)
@@ -184,6 +188,12 @@ class _Scan:
             if letter == ">":
                 raise self._error(line, "'>' inside a sequence line", "start records on a new line")
             raise self._error(line, f"{letter!r} is not a nucleotide", "sequence lines hold IUPAC letters only")
+        if (b" " in chunk or b"\t" in chunk) and (blank := _BLANK_INSIDE.search(chunk)):
+            raise self._error(
+                self.lines + chunk.count(b"\n", 0, blank.start()),
+                f"{chr(chunk[blank.start()])!r} inside a line",
+                "sequence lines hold IUPAC letters only",
+            )
         if b"\r" in chunk and chunk.count(b"\r") != chunk.count(b"\r\n"):
             stray = next(i for i in range(len(chunk)) if chunk[i] == 13 and chunk[i + 1 : i + 2] != b"\n")
             if stray + 1 < len(chunk):  # the file's last byte may be one
@@ -208,7 +218,7 @@ def _fai_rows(path: Path) -> Iterator[tuple[int, Entry]]:
         fields = text.split("\t")
         try:
             length, offset, bases, width = (int(f) for f in fields[1:5])
-            if len(fields) != 5 or not fields[0] or min(length, offset, bases) <= 0 or not bases < width <= bases + 2:
+            if len(fields) != 5 or not fields[0] or min(length, offset, bases) <= 0 or width <= bases:
                 raise ValueError
         except ValueError:
             raise NexVarError(
@@ -219,16 +229,39 @@ def _fai_rows(path: Path) -> Iterator[tuple[int, Entry]]:
         yield number, Entry(fields[0], number, offset, end, length, line)
 
 
-def compare_fai(fai: Path, entries: list[Entry]) -> None:
+def compare_fai(source: Source, fai: Path, entries: list[Entry]) -> None:
     """Refuse a .fai that does not describe the FASTA: other tools would read wrong sequence from it, silently."""
     listed = {entry.name: (number, entry) for number, entry in _fai_rows(fai)}
     for entry in entries:
         number, other = listed.get(entry.name, (1, None))
-        if other is None or (other.length, other.start) != (entry.length, entry.start):
+        if other is None or (other.length, other.start) != (entry.length, entry.start) or not _fits(source, other):
             raise _stale(fai, number, entry.name)
     if len(listed) != len(entries):
         extra = next(name for name in listed if name not in {e.name for e in entries})
         raise _stale(fai, listed[extra][0], extra)
+
+
+def _fits(source: Source, entry: Entry) -> bool:
+    """Whether every line of the record is as long as its .fai says: bases, and bytes with the line's end."""
+    assert entry.line is not None
+    bases, width = entry.line
+    full, rest = divmod(entry.length, bases)
+    if not rest:
+        full, rest = full - 1, bases
+    if not full and rest != bases:  # samtools gives the only line of a record its own length
+        return False
+    batch = max(1, CHUNK // width)
+    for first in range(0, full, batch):
+        lines = min(batch, full - first)
+        text = source.read(entry.start + first * width, lines * width)
+        blank = lines * (width - bases)
+        if text[width - 1 :: width] != b"\n" * lines or len(text.translate(None, BLANKS)) != len(text) - blank:
+            return False
+        if any(text[i::width].strip(BLANKS) for i in range(bases, width)):
+            return False
+    last = source.read(entry.start + full * width, rest + 1 if full else width)
+    end = last[rest:]
+    return last[:rest].isalpha() and end.strip(BLANKS) == b"" and (full > 0 or end[-1:] in (b"", b"\n"))
 
 
 def _stale(fai: Path, number: int, name: str) -> NexVarError:
@@ -246,7 +279,7 @@ def entries_from_fai(source: Source, fai: Path) -> list[Entry]:
     position = 0  # where the next header must start
     for number, entry in _fai_rows(fai):
         head = source.read(position, entry.start - position) if 0 < entry.start - position < MAX_HEADER else b""
-        text = head.lstrip(NEWLINES)
+        text = head.lstrip(BLANKS)
         words = text[1:].split()
         assert entry.line is not None
         bases, width = entry.line
@@ -256,15 +289,17 @@ def entries_from_fai(source: Source, fai: Path) -> list[Entry]:
         for i in sorted({*range(0, full, max(1, full // 16)), *((full - 1,) if full else ())}):
             at = entry.start + i * width + bases
             text = source.read(at - 1, width - bases + 2)
-            good = good and text[:1].isalpha() and text[-1:].isalpha() and text[1:-1] in (b"\n", b"\r\n")
+            good = good and text[:1].isalpha() and text[-1:].isalpha() and text.count(b"\n") == 1
+            good = good and not text[1:-1].strip(BLANKS) and text[-2:-1] == b"\n"
         ending = source.read(entry.end - 1, 4)
-        good = good and ending[:1].isalpha() and ending[1:2] in (b"", b"\n", b"\r")
+        good = good and ending[:1].isalpha() and ending[1:2] in (b"", *_EACH_BLANK)
+        good = good and (full > 0 or bases == entry.length)  # samtools gives an only line its own length
         sample = entry.fetch(source, 0, min(entry.length, 2000)) if good else b""
         if not good or sample.translate(None, ALLOWED):
             raise _stale(fai, number, entry.name)
         entries.append(entry)
         position = entry.end
-    if not entries or source.read(position, 1 << 16).strip(NEWLINES):
+    if not entries or source.read(position, 1 << 16).strip(BLANKS):
         raise _stale(fai, len(entries) or 1, entries[-1].name if entries else "")
     if len({entry.name for entry in entries}) != len(entries):
         raise NexVarError("a contig is listed twice", where=fai, fix="names must be unique: rename one in the FASTA")
@@ -279,5 +314,5 @@ def build_index(source: Source, path: Path) -> list[Entry]:
         return entries_from_fai(source, fai)
     entries = scan(source, path)
     if has_fai:
-        compare_fai(fai, entries)
+        compare_fai(source, fai, entries)
     return entries

@@ -142,7 +142,7 @@ def read_haplotypes(
 
 def _as_it_stands(record: Record, index: int, allele: int, copy: int) -> Haplotype:
     alt = record.alts[allele]
-    variant = Variant(record.chrom, record.pos0, record.ref, (alt,), record.end)
+    variant = Variant(record.chrom, record.pos0, record.ref, (alt,), record.ends[allele : allele + 1])
     return Haplotype(((index, allele),), copy, variant, (f"{record.pos0 + 1}{record.ref}>{alt}",), record.line_no)
 
 
@@ -156,7 +156,8 @@ class Haplotypes:
     def __init__(self, reader: VariantSource, fasta: Fasta, sample: str | None, reach: int) -> None:
         self.reader, self.fasta, self.reach = reader, fasta, reach
         self.sample = check_sample(reader, sample)
-        self.name, self.circular = reader.name, reader.circular
+        self.name, self.circular, self.contigs = reader.name, reader.circular, reader.contigs
+        self.newline, self.notes = reader.newline, reader.notes
         self.samples: list[str] = []
         self.column_line = "\t".join(COLUMNS)
         kept = [line for line in reader.header if not line.startswith(("##FORMAT=", "##INFO="))]
@@ -172,7 +173,7 @@ class Haplotypes:
         for h in read_haplotypes(self.reader, self.fasta, self.sample, self.reach, others=True):
             copy = str(h.copy + 1) if h.copy >= 0 else "."
             record = as_record(h.variant, h.line_no)
-            end = "" if h.variant.end is None else f";{record.info}"
+            end = "" if record.info == "." else f";{record.info}"
             alleles = [quote(allele, safe="<>*[]:._-+") for allele in h.alleles]  # a symbolic ALT may hold ; or a space
             record.id = f"{sample}|{copy}|{'+'.join(alleles)}"
             record.info = f"SAMPLE={sample};COPY={copy};ALLELES={','.join(alleles)}{end}"
@@ -181,12 +182,10 @@ class Haplotypes:
             yield record
 
     def scan(self) -> Scan:
-        """Read and check everything; NexVarError if the sample carries nothing."""
+        """Read and check everything."""
         summary = Scan()
         for record in self:
             summary.add(record)
-        if not summary.records:
-            raise NexVarError(f"{self.sample} carries no variant", where=self.name, fix="another --sample?")
         return summary
 
 
@@ -219,7 +218,7 @@ def _edit(fasta: Fasta, record: Record, allele: int) -> tuple[int, str, str] | N
     found = fasta.resolve(record.chrom)
     if found is None or not set(ref + alt) <= set("ACGT"):
         return None
-    low, high = fasta.span(found.contig)
+    low, high = fasta.span(found.contig, record.pos0, record.pos0 + len(ref))
     if not low <= record.pos0 <= record.pos0 + len(ref) <= high:
         return None
     return (record.pos0, ref, alt) if fasta.fetch(found.contig, record.pos0, record.pos0 + len(ref)) == ref else None

@@ -9,19 +9,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from nexvar.errors import NexVarError
 from nexvar.genome.bytesource import open_source
-from nexvar.genome.fasta import build_index
-from nexvar.genome.textio import Lines
+from nexvar.genome.fasta import BLANKS, build_index
+from nexvar.genome.names import ContigMatch, ContigNames, read_synonyms
 
 _COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHVacgtunryswkmbdhv", "TGCAANYRSWMKVHDBtgcaanyrswmkvhdb")
 _UPPER = bytes(range(256)).upper()
-MITO_NAMES = ("chrM", "MT", "M", "chrMT")
-MITO_ACCESSION = "NC_012920.1"  # rCRS: GRCh38's chrM, GRCh37's MT; NOTE UCSC's hg19 chrM is another sequence
-# RefSeq versions of chromosomes 1-22, X, Y in GRCh37; GRCh38 has the next one
-GRCH37_VERSIONS = (10, 11, 11, 11, 9, 11, 13, 10, 11, 10, 9, 11, 10, 8, 9, 9, 10, 9, 9, 10, 8, 10, 10, 9)
 
 
 def reverse_complement(sequence: str) -> str:
@@ -55,24 +50,18 @@ class Interval:
 class Variant:
     """REF -> ALTs at ``pos0`` (0-based). Bases are upper-case; ALTs may be symbolic ('<DEL>', '*', '.', breakends).
 
-    end: for symbolic alleles, the 0-based exclusive end of the event (VCF's END); None when the file gives none.
+    ends: for symbolic alleles, the 0-based exclusive end of each ALT's event (VCF's END or SVLEN), None where the file
+    gives none; () where no ALT is symbolic.
     """
 
     chrom: str
     pos0: int
     ref: str
     alts: tuple[str, ...]
-    end: int | None = None
+    ends: tuple[int | None, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.chrom}:{self.pos0 + 1}{self.ref}>{','.join(self.alts)}"
-
-
-class ContigMatch(NamedTuple):
-    """A contig of the FASTA and the rule that found it ("exact" when none was needed)."""
-
-    contig: str
-    rule: str
 
 
 class Fasta:
@@ -81,8 +70,8 @@ class Fasta:
     synonyms: {other name: name} (either side may be the FASTA's), or a file of two tab-separated columns.
     circular: names of circular contigs; ``fetch`` then wraps around their end.
 
-    A record named like ``chr17:41176312-41350000`` (1-based, as `samtools faidx` writes regions) whose length agrees
-    also answers to ``chr17``, in that chromosome's coordinates.
+    Records named like ``chr17:41176312-41350000`` (1-based, as `samtools faidx` writes regions) whose length agrees
+    also answer to ``chr17``, in that chromosome's coordinates; of several, the one that holds the interval.
     """
 
     def __init__(
@@ -96,21 +85,12 @@ class Fasta:
         self.source = open_source(self.path)
         self._entries = {entry.name: entry for entry in build_index(self.source, self.path)}
         self.contigs: dict[str, int] = {name: entry.length for name, entry in self._entries.items()}
-        self._slices = self._find_slices()
+        self._slices = _find_slices(self.contigs)
         self.synonyms = dict(synonyms) if isinstance(synonyms, Mapping) else read_synonyms(synonyms)
-        self._resolved: dict[str, ContigMatch | None] = {}
+        self._names = ContigNames(self.contigs, self._slices, self.synonyms)
         self.circular: set[str] = set()
         for name in circular:
             self.set_circular(name)
-
-    def _find_slices(self) -> dict[str, tuple[str, int]]:
-        found: dict[str, list[tuple[str, int]]] = {}
-        for name, length in self.contigs.items():
-            if match := re.fullmatch(r"(.+):([0-9,]+)-([0-9,]+)", name):
-                start, end = (int(g.replace(",", "") or 0) for g in match.group(2, 3))
-                if start >= 1 and end - start + 1 == length and match[1] not in self.contigs:
-                    found.setdefault(match[1], []).append((name, start - 1))
-        return {chrom: slices[0] for chrom, slices in found.items() if len(slices) == 1}
 
     def set_circular(self, name: str) -> str:
         """Treat a contig as circular from now on; returns its name in the FASTA."""
@@ -130,33 +110,45 @@ class Fasta:
 
     def resolve(self, name: str) -> ContigMatch | None:
         """The FASTA's contig for ``name`` and the rule that found it; None for an unknown contig."""
-        if name not in self._resolved:
-            if len(self._resolved) > 100_000:  # a hostile file must not fill the memory
-                self._resolved.clear()
-            self._resolved[name] = self._resolve(name)
-        return self._resolved[name]
+        return self._names.resolve(name)
 
-    def _resolve(self, name: str) -> ContigMatch | None:
-        for candidate, rule in _candidates(name, self.synonyms):
-            if candidate in self.contigs:
-                return ContigMatch(candidate, rule)
-            if candidate in self._slices:
-                region = f"region {self._slices[candidate][0]}"
-                return ContigMatch(candidate, region if rule == "exact" else f"{rule}, {region}")
-        return None
+    def why_unknown(self, name: str) -> str:
+        """Why a name that might mean a contig of the FASTA does not; "" where nothing is like it."""
+        return self._names.why_unknown(name)
 
-    def span(self, contig: str) -> tuple[int, int]:
-        """The coordinates this FASTA has of a resolved contig: (0, length), or the part that a region record covers."""
+    def is_slice(self, contig: str) -> bool:
+        """Whether the FASTA has only parts of a resolved contig: its length is not known, then."""
+        return contig in self._slices
+
+    def spans(self, contig: str) -> list[tuple[int, int]]:
+        """The coordinates this FASTA has of a resolved contig: (0, length), or the parts that region records cover."""
         if contig in self._slices:
-            name, offset = self._slices[contig]
-            return offset, offset + self.contigs[name]
+            return [(start, end) for _, start, end in self._slices[contig]]
         if contig not in self.contigs:
             raise NexVarError(f"no contig {contig!r}", where=self.path, fix=f"it has {self._some_names()}")
-        return 0, self.contigs[contig]
+        return [(0, self.contigs[contig])]
+
+    def span(self, contig: str, start: int | None = None, end: int | None = None) -> tuple[int, int]:
+        """The one of ``spans`` that holds [start, end) with the most room on either side, or is nearest to it.
+
+        Without a place, the contig must be in one piece.
+        """
+        spans = self.spans(contig)
+        if start is None and len(spans) > 1:
+            raise NexVarError(f"{contig} is here in {len(spans)} pieces: {self.extent(contig)}", where=self.path,
+                              fix="name one of them, with its coordinates")  # fmt: skip
+        first = 0 if start is None else start
+        last = first + 1 if end is None else end
+        return max(spans, key=lambda s: min(first - s[0], s[1] - last))
+
+    def extent(self, contig: str) -> str:
+        """What the FASTA has of a contig, for people, 1-based: "101-200, 301-400"."""
+        spans = self.spans(contig)
+        return ", ".join(f"{low + 1}-{high}" for low, high in spans[:5]) + (", …" if len(spans) > 5 else "")
 
     def fetch(self, contig: str, start: int, end: int, *, upper: bool = True) -> str:
         """Bases [start, end) of a resolved contig; on a circular one, coordinates wrap (at most one full turn)."""
-        low, high = self.span(contig)
+        low, high = self.span(contig, start, end)
         if contig in self.circular:
             if not 0 <= end - start <= high:
                 raise NexVarError(f"{contig}:{start}-{end} is more than one turn of {high}", where=self.path)
@@ -165,27 +157,31 @@ class Fasta:
             rest = start + count - high
             return first + (self._read(contig, 0, rest, upper) if rest > 0 else "")
         if not low <= start <= end <= high:
-            raise NexVarError(f"{contig}:{start + 1}-{end} is outside of {low + 1}-{high}", where=self.path)
+            raise NexVarError(f"{contig}:{start + 1}-{end} is outside of {self.extent(contig)}", where=self.path)
         return self._read(contig, start, end, upper)
 
     def pieces(self, contig: str) -> Iterator[bytes]:
         """All bases of a resolved contig, upper-case, in pieces: about 0.7 GB/s where lines are joined one by one."""
-        entry, found = self._entries[self._slices.get(contig, (contig, 0))[0]], 0
-        for start in range(entry.start, entry.end, 1 << 22):
-            raw = self.source.read(start, min(1 << 22, entry.end - start)).translate(_UPPER, b"\r\n")
-            found += len(raw)
-            yield raw
-        if found != entry.length:
-            raise NexVarError(
-                f"{contig} has {found:,} bases, not {entry.length:,} as its index says",
-                where=self.path,
-                fix="the file changed, or its .fai is stale: delete the .fai and start again",
-            )
+        for name, _, _ in self._slices.get(contig, [(contig, 0, 0)]):
+            entry, found = self._entries[name], 0
+            for start in range(entry.start, entry.end, 1 << 22):
+                raw = self.source.read(start, min(1 << 22, entry.end - start)).translate(_UPPER, BLANKS)
+                found += len(raw)
+                yield raw
+            if found != entry.length:
+                raise NexVarError(
+                    f"{name} has {found:,} bases, not {entry.length:,} as its index says",
+                    where=self.path,
+                    fix="the file changed, or its .fai is stale: delete the .fai and start again",
+                )
 
     def _read(self, contig: str, start: int, end: int, upper: bool) -> str:
         if start == end:
             return ""
-        name, offset = self._slices.get(contig, (contig, 0))
+        name, offset = contig, 0
+        if contig in self._slices:
+            wanted = self.span(contig, start, end)
+            name, offset, _ = next(s for s in self._slices[contig] if s[1:] == wanted)
         raw = self._entries[name].fetch(self.source, start - offset, end - offset)
         if len(raw) != end - start or not raw.isalpha():
             raise NexVarError(
@@ -196,64 +192,12 @@ class Fasta:
         return (raw.upper() if upper else raw).decode("ascii")
 
 
-def _candidates(name: str, synonyms: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    """Names to try for ``name``, with the rule, in order of trust."""
-    yield name, "exact"
-    if name in synonyms:
-        yield synonyms[name], "synonym table"
-    for other, target in synonyms.items():
-        if target == name:
-            yield other, "synonym table"
-    yield from _builtin_candidates(name)
-    if name in synonyms:
-        for candidate, rule in _builtin_candidates(synonyms[name]):
-            yield candidate, f"synonym table, {rule}"
-
-
-def _builtin_candidates(name: str) -> Iterable[tuple[str, str]]:
-    if name.startswith("chr") and len(name) > 3:
-        yield name[3:], "chr prefix removed"
-    else:
-        yield f"chr{name}", "chr prefix added"
-    if name in (*MITO_NAMES, MITO_ACCESSION):
-        for other in (*MITO_NAMES, MITO_ACCESSION):
-            if other != name:
-                yield other, "mitochondrion alias"
-    if match := re.fullmatch(r"NC_0000(\d\d)\.(\d+)", name):
-        number, version = int(match[1]), int(match[2])
-        if 1 <= number <= 24 and 0 <= version - GRCH37_VERSIONS[number - 1] <= 1:
-            assembly = ("GRCh37", "GRCh38")[version - GRCH37_VERSIONS[number - 1]]
-            short = {23: "X", 24: "Y"}.get(number, str(number))
-            yield f"chr{short}", f"RefSeq accession ({assembly})"
-            yield short, f"RefSeq accession ({assembly})"
-
-
-def read_synonyms(path: str | Path | None) -> dict[str, str]:
-    """{first column: second column} of a tab-separated table; lines that start with # are comments."""
-    if path is None:
-        return {}
-    table: dict[str, str] = {}
-    lines = Lines(path)
-    for number, line in lines:
-        if not line.strip() or line.startswith("#"):
-            continue
-        fields = line.split("\t")
-        if len(fields) != 2 or not all(f.strip() for f in fields):
-            raise NexVarError(
-                f"{len(fields)} columns",
-                where=f"{lines.name}:{number}",
-                fix="write two names, separated by one tab",
-            )
-        name, target = (f.strip() for f in fields)
-        if table.get(name, target) != target:
-            raise NexVarError(
-                f"{name!r} has two targets, {table[name]!r} and {target!r}",
-                where=f"{lines.name}:{number}",
-                fix="keep one",
-            )
-        table[name] = target
-    if not table:
-        raise NexVarError(
-            "no synonyms in the table", where=f"{lines.name}:1", fix="write two names, separated by one tab"
-        )
-    return table
+def _find_slices(contigs: Mapping[str, int]) -> dict[str, list[tuple[str, int, int]]]:
+    """{chromosome: [(record, start, end), …]} of the records that are regions, by their start, each region once."""
+    slices: dict[str, dict[tuple[int, int], str]] = {}
+    for name, length in contigs.items():
+        if match := re.fullmatch(r"(.+):([0-9,]{1,20})-([0-9,]{1,20})", name):
+            start, end = (int(g.replace(",", "") or 0) for g in match.group(2, 3))
+            if start >= 1 and end - start + 1 == length and match[1] not in contigs:
+                slices.setdefault(match[1], {}).setdefault((start - 1, end), name)
+    return {chrom: [(name, *span) for span, name in sorted(found.items())] for chrom, found in slices.items()}

@@ -104,7 +104,7 @@ def _open_pipe(path: str | Path) -> tuple[Path, str] | None:
 
 
 class Lines:
-    """The lines of a text file: ``for number, line in Lines(path)``, 1-based, without the newline.
+    """The lines of a text file: ``for number, line in Lines(path)``, 1-based, without the newline (LF or CR+LF).
 
     ``name`` is what errors call the file. Iterating again starts again. "-" reads standard input (spooled to a
     temporary file, deleted with this object).
@@ -168,6 +168,10 @@ class Lines:
             raise NexVarError(f"cannot be read ({error.strerror})", where=self.name, fix="is the disk well?") from None
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
+        return ((number, line.removesuffix("\r")) for number, line in self.with_returns())
+
+    def with_returns(self) -> Iterator[tuple[int, str]]:
+        """The lines, where a line ends in CR+LF with its carriage return."""
         number = 0
         rest: list[bytes] = []  # the beginning of a line whose end has not been read
         with self._guard(), self.open() as file:
@@ -188,7 +192,8 @@ class Lines:
 
     def _texts(self, block: bytes, number: int) -> list[str]:
         """The lines of a block that starts after line ``number``; checked as a whole, which is ten times faster."""
-        if b"\0" not in block and b"\r" not in block:
+        returns = block.count(b"\r")
+        if b"\0" not in block and returns == block.count(b"\r\n") + block.endswith(b"\r"):
             with suppress(UnicodeDecodeError):
                 return block.decode().split("\n")
         return [self._text(raw, i) for i, raw in enumerate(block.split(b"\n"), number + 1)]
@@ -208,11 +213,13 @@ class Lines:
                 where=where,
                 fix="the file is binary or damaged: copy or download it again",
             )
-        if b"\r" in raw:
+        if b"\r" in raw[:-1]:
+            read = f"gzip -dc {self.name}" if self.is_gzip else f"cat {self.name}"
+            column = raw.index(b"\r") + 1
             raise NexVarError(
-                "a carriage return (Windows line end)",
+                f"a carriage return in column {column}, without a newline (an old Mac's line end?)",
                 where=where,
-                fix=f"`tr -d '\\r' < {self.name} > fixed` removes them",
+                fix=f"`{read} | tr '\\r' '\\n' > fixed` makes newlines of them",
             )
         try:
             return raw.decode()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nexvar.errors import NexVarError
 from nexvar.genome.bcf import bcf_lines, is_bcf
+from nexvar.genome.events import event_ends
 from nexvar.genome.reference import Variant
 from nexvar.genome.textio import Lines
 
@@ -25,6 +26,7 @@ _REF = re.compile(f"[{_BASES}]+")
 _MATE = r"(?:<[^<>\s]+>|[^\[\]\s<>]+):\d+"
 _ALT = re.compile(
     rf"[{_BASES}]+|\*|\.|<[^<>\s,]+>|[{_BASES}.]*[\[\]]{_MATE}[\[\]][{_BASES}.]*|\.[{_BASES}]+|[{_BASES}]+\."
+    rf"|[{_BASES}]+<[^<>\s,]+>|<[^<>\s,]+>[{_BASES}]+"  # a large insertion from the assembly file
 )
 # What nearly every line looks like, in one match; what does not match is taken apart field by field.
 _USUAL = re.compile(
@@ -32,15 +34,17 @@ _USUAL = re.compile(
     r"(\.|[0-9]+(?:\.[0-9]+)?)\t([^\t ]+)\t([^\t]+)(?:\t(.+))?"
 )
 _QUAL = re.compile(r"\.|[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE)
-_END = re.compile(r"(?:^|;)END=([^;]*)")
-_SVLEN = re.compile(r"(?:^|;)SVLEN=([^;]*)")
+_VERSION = re.compile(r"##fileformat=VCF([vV]?)4(?:\.([0-9]{1,2}))?")
 _STRUCTURED = re.compile(r"##(INFO|FORMAT|FILTER|contig|ALT)=")
-_ID = re.compile(r"[<,]ID=([^,>]+)")
+_ID = re.compile(r"[<,] *ID=([^,>]+)")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*[,<>=](?:[^"\\]|\\.)*"')
+MAX_NOTES = 5
 
 
 @dataclass(slots=True)
 class Record:
-    """One line of a VCF. ``pos0`` is 0-based; the other fields are the file's own text, ``raw`` the whole line."""
+    """One line of a VCF. ``pos0`` is 0-based (-1: the telomere before the first base); the other fields are the file's
+    own text, ``raw`` the whole line, with the carriage return of a line that ends in CR+LF."""
 
     line_no: int
     chrom: str
@@ -53,7 +57,7 @@ class Record:
     info: str
     rest: str  # FORMAT and the samples, with their tabs; "" without samples
     raw: str
-    end: int | None = None  # 0-based exclusive end of a symbolic allele, from END or SVLEN
+    ends: tuple[int | None, ...] = ()  # of symbolic alleles: the 0-based exclusive end of each ALT; () without any
 
     @property
     def alts(self) -> tuple[str, ...]:
@@ -64,7 +68,7 @@ class Record:
     def variant(self) -> Variant:
         """The alleles with upper-case bases."""
         alts = tuple(a.upper() if a.isalpha() else a for a in self.alts)
-        return Variant(self.chrom, self.pos0, self.ref.upper(), alts, self.end)
+        return Variant(self.chrom, self.pos0, self.ref.upper(), alts, self.ends)
 
 
 @dataclass
@@ -107,6 +111,7 @@ class VcfReader:
     samples: sample names.
     contigs: {name: length or None} from ##contig lines.
     circular: names of contigs whose ##contig line says circular (``circular=true`` or ``topology=circular``).
+    newline: of the header, LF or CR+LF; records keep their own.
     """
 
     def __init__(self, path: str | Path, *, require_sorted: bool = True) -> None:
@@ -118,20 +123,34 @@ class VcfReader:
         self.samples: list[str] = []
         self.contigs: dict[str, int | None] = {}
         self.circular: set[str] = set()
+        self.newline = "\n"
+        self._warnings: list[str] = []
+        self._by_length = False  # VCF 4.4 and later: SVLEN counts, not END
         self._read_header()
 
+    @property
+    def notes(self) -> list[str]:
+        """Warnings about header lines, as bcftools has them: they were skipped, or read in the only way possible."""
+        more = len(self._warnings) - MAX_NOTES
+        return self._warnings[:MAX_NOTES] + ([f"{self.name}: {more} more such header lines"] if more > 0 else [])
+
     def _open(self) -> Iterator[tuple[int, str]]:
-        return bcf_lines(self._lines) if self._lines.is_binary else iter(self._lines)
+        return bcf_lines(self._lines) if self._lines.is_binary else self._lines.with_returns()
 
     def _error(self, line_no: int, what: str, fix: str) -> NexVarError:
         return NexVarError(what, where=f"{self.name}:{line_no}", fix=fix)
 
+    def _warn(self, number: int, what: str) -> None:
+        self._warnings.append(f"{self.name}:{number}: {what}")
+
     def _read_header(self) -> None:
         number = 0
-        for number, line in self._open():
-            if number == 1 and not line.startswith("##fileformat=VCFv4."):
-                raise self._not_vcf(line)
-            if line.startswith("##"):
+        for number, raw in self._open():
+            line = raw.removesuffix("\r")
+            if number == 1:
+                self.newline = "\n" if line == raw else "\r\n"
+                self._version(line)
+            if line.startswith("##") or not line:  # htslib skips empty lines of the header
                 self.header.append(line)
                 self._meta(number, line)
             elif line.startswith("#"):
@@ -142,41 +161,59 @@ class VcfReader:
                 raise self._error(number, "no #CHROM line before the records", f"add it: {' '.join(COLUMNS)} (tabs)")
         raise self._error(number, "the header ends without a #CHROM line", "was the file cut short?")
 
-    def _not_vcf(self, line: str) -> NexVarError:
-        if line.startswith("##fileformat=VCF"):
-            return self._error(1, f"version {line[17:40]!r} is not 4.x", "convert it to VCF 4.2 or later")
-        kind = "a FASTA file?" if line.startswith(">") else "a table? name it .tsv" if "\t" in line else "not a VCF?"
-        return self._error(
-            1,
-            f"{line[:40]!r} where '##fileformat=VCFv4.x' belongs: {kind}",
-            "a VCF starts with its fileformat line",
-        )
+    def _version(self, line: str) -> None:
+        match = _VERSION.match(line)
+        if match is None and line.startswith("##fileformat=VCF"):
+            raise self._error(1, f"{line[13:40]!r} is not VCF 4", "convert it to VCFv4.2 or later")
+        if match is None:
+            kind = (
+                "a FASTA file?" if line.startswith(">") else "a table? name it .tsv" if "\t" in line else "not a VCF?"
+            )
+            raise self._error(
+                1,
+                f"{line[:40]!r} where '##fileformat=VCFv4.x' belongs: {kind}",
+                "a VCF starts with its fileformat line",
+            )
+        self._by_length = int(match[2] or 2) >= 4
+        if match[1] != "v" or match[2] is None or match.end() != len(line):
+            self._warn(1, f"{line[13:40]!r} is read as VCFv4.{match[2] or 2}")
 
     def _meta(self, number: int, line: str) -> None:
+        """What we need of a header line are contigs; whatever else bcftools warns of and reads on, we do."""
         if "=" not in line:
-            raise self._error(number, f"header line {line[:40]!r} has no '='", "write ##key=value")
+            if line:
+                self._warn(number, f"header line {line[:40]!r} has no '=': skipped")
+            return
         match = _STRUCTURED.match(line)
         if match is None:
             return
-        body = line[match.end() :]
-        name = _ID.search(body)
-        if not (body.startswith("<") and body.rstrip().endswith(">")) or name is None:
-            raise self._error(number, f"broken ##{match[1]} line", f"write ##{match[1]}=<ID=…,…>")
-        quotes = body.replace("\\\\", "").replace('\\"', "").count('"')
-        if quotes % 2 and match[1] in ("INFO", "FORMAT"):
-            raise self._error(number, f"a quote is not closed in ##{match[1]}", 'write Description="…"')
-        if match[1] in ("INFO", "FORMAT") and not ("Number=" in body and "Type=" in body):
-            raise self._error(number, f"##{match[1]} {name[1]!r} lacks Number or Type", "write <ID=,Number=,Type=,…>")
+        body = line[match.end() :].rstrip()
+        name = _ID.search(_QUOTED.sub('""', body))
+        if name is None:
+            self._warn(number, f"##{match[1]} line without an ID: skipped")
+            return
         if match[1] == "contig":
             self._contig(number, name[1], body)
+        if not (body.startswith("<") and body.endswith(">")):
+            self._warn(number, f"##{match[1]} line of {name[1]!r} is not <…>")
+        elif body.replace("\\\\", "").replace('\\"', "").count('"') % 2:
+            self._warn(number, f"a quote is not closed in ##{match[1]} of {name[1]!r}")
+        elif match[1] in ("INFO", "FORMAT") and not ("Number=" in body and "Type=" in body):
+            self._warn(number, f"##{match[1]} of {name[1]!r} lacks Number or Type")
 
     def _contig(self, number: int, name: str, body: str) -> None:
+        text = re.search(r"[<,] *length=([^,>]*)", _QUOTED.sub('""', body))
+        length = int(text[1].strip('" ')) if text and re.fullmatch(r'"?[0-9]{1,12}"? *', text[1]) else None
+        if text and length is None:
+            self._warn(number, f"contig {name!r} has length {text[1][:40]!r}: not a number of bases, ignored")
+        known = self.contigs.get(name)
         if name in self.contigs:
-            raise self._error(number, f"contig {name!r} is declared twice", "remove one ##contig line")
-        length = re.search(r"[<,]length=([^,>]*)", body)
-        if length and not re.fullmatch(r"[0-9]{1,12}", length[1]):
-            raise self._error(number, f"contig {name!r} has length {length[1]!r}", "write a number of bases")
-        self.contigs[name] = int(length[1]) if length else None
+            if None not in (known, length) and known != length:
+                raise self._error(
+                    number, f"contig {name!r} is declared twice, with {known:,} and {length:,} bases", "remove one line"
+                )
+            self._warn(number, f"contig {name!r} is declared twice")
+        self.contigs[name] = known if length is None else length
         if re.search(r"[<,](?:circular=(?:true|yes|1)|topology=\"?circular\"?|circular)[,>]", body, re.IGNORECASE):
             self.circular.add(name)
 
@@ -212,38 +249,34 @@ class VcfReader:
         for number, line in self._open():
             if number < first:
                 continue
-            if not line:
+            if not line or line == "\r":
                 blank = blank or number
                 continue
             if blank:
                 raise self._error(blank, "an empty line between records", "remove it")
             yield self._record(number, line)
 
-    def _record(self, number: int, line: str) -> Record:
+    def _record(self, number: int, raw: str) -> Record:
+        line = raw if raw[-1] != "\r" else raw[:-1]
         if (usual := _USUAL.fullmatch(line)) and line.count("\t") + 1 == self._width:
             chrom, pos, id_, ref, alt, qual, filter_, info, rest = usual.groups("")
-            if (chrom in self.contigs or not self.contigs) and len(ref) + len(alt) <= MAX_ALLELE:
-                return Record(number, chrom, int(pos) - 1, id_, ref, alt, qual, filter_, info, rest, line)
-        return self._unusual_record(number, line)
+            if len(ref) + len(alt) <= MAX_ALLELE:
+                return Record(number, chrom, int(pos) - 1, id_, ref, alt, qual, filter_, info, rest, raw)
+        return self._unusual_record(number, line, raw)
 
-    def _unusual_record(self, number: int, line: str) -> Record:
+    def _unusual_record(self, number: int, line: str, raw: str) -> Record:
         fields = line.split("\t", 8)
         if len(fields) < 8 or line.count("\t") + 1 != self._width:
             raise self._wrong_width(number, line)
         chrom, pos, id_, ref, alt, qual, filter_, info = fields[:8]
         if not _CHROM.fullmatch(chrom):
-            raise self._error(number, f"CHROM is {chrom[:40]!r}", "write a contig name without blanks")
-        if self.contigs and chrom not in self.contigs:
-            raise self._error(
-                number,
-                f"contig {chrom!r} is not among the header's ##contig lines",
-                "add its line: `bcftools reheader --fai ref.fa.fai`",
-            )
+            raise self._wrong_chrom(number, chrom)
         if not (pos.isascii() and pos.isdigit()):
-            raise self._error(number, f"POS is {pos[:40]!r}", "write a whole number, 1 or more")
-        if len(pos) > 10 or not 1 <= int(pos) <= MAX_POS:
-            what = "POS is 0" if not pos.strip("0") else f"POS {pos[:40]} is beyond {MAX_POS:,}"
-            raise self._error(number, what, "positions count from 1 to the contig's end")
+            raise self._error(number, f"POS is {pos[:40]!r}", "write a whole number: 1 or more, 0 for the telomere")
+        if len(pos) > 10 or int(pos) > MAX_POS:
+            raise self._error(
+                number, f"POS {pos[:40]} is beyond {MAX_POS:,}", "positions count from 1 to the contig's end"
+            )
         self._check_alleles(number, ref, alt)
         if not _QUAL.fullmatch(qual):
             raise self._error(number, f"QUAL is {qual[:40]!r}", "write a number or .")
@@ -252,9 +285,17 @@ class VcfReader:
                 raise self._error(number, f"{name} is {value[:40]!r}", "write . for nothing, and no blanks")
         if not info:
             raise self._error(number, "INFO is empty", "write . for nothing")
-        end = self._end(number, int(pos), info) if "<" in alt else None
+        where = f"{self.name}:{number}"
+        ends = event_ends(int(pos), alt.split(","), info, where, by_length=self._by_length) if "<" in alt else ()
         rest = fields[8] if len(fields) == 9 else ""
-        return Record(number, chrom, int(pos) - 1, id_, ref, alt, qual, filter_, info, rest, line, end)
+        return Record(number, chrom, int(pos) - 1, id_, ref, alt, qual, filter_, info, rest, raw, ends)
+
+    def _wrong_chrom(self, number: int, chrom: str) -> NexVarError:
+        bad = next((c for c in chrom if not _CHROM.fullmatch("x" + c)), chrom[:1])
+        what = f"{bad!r} in CHROM {chrom[:40]!r}" if chrom else "CHROM is empty"
+        return self._error(
+            number, what, "VCF allows no blanks, commas, quotes, brackets or backslashes in a contig's name: rename it"
+        )
 
     def _wrong_width(self, number: int, line: str) -> NexVarError:
         if line.startswith("#"):
@@ -295,26 +336,11 @@ class VcfReader:
             "write it as <DEL>, <DUP> or <INS>, or remove it with `bcftools view`",
         )
 
-    def _end(self, number: int, pos: int, info: str) -> int | None:
-        """END (or POS + SVLEN) as the 0-based exclusive end; None when there is none or it precedes POS."""
-        if match := _END.search(info):
-            if not re.fullmatch(r"[0-9]{1,10}|\.", match[1]):
-                raise self._error(number, f"END is {match[1][:40]!r}", "write the last position of the event")
-            return int(match[1]) if match[1] != "." and int(match[1]) > pos else None
-        if match := _SVLEN.search(info):
-            first = match[1].split(",")[0]
-            if not re.fullmatch(r"-?[0-9]{1,10}|\.", first):
-                raise self._error(number, f"SVLEN is {first[:40]!r}", "write the length of the event")
-            return pos + abs(int(first)) if first != "." and int(first) else None
-        return None
-
     def scan(self) -> Scan:
-        """Read and check the whole file: fails early, before a model is loaded; NexVarError if there is no record."""
+        """Read and check the whole file: fails early, before a model is loaded."""
         summary = Scan()
         for record in self:
             summary.add(record)
-        if not summary.records:
-            raise self._error(len(self.header) + 1, "a header but no records", "give a VCF with variants")
         return summary
 
 

@@ -23,7 +23,7 @@ from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta, Variant, reverse_complement
 
 WINDOW = 8192
-_EVENTS = ("DEL", "DUP", "INV")
+_EVENTS = {"DEL": "DEL", "DUP": "DUP", "DUP:TANDEM": "DUP", "INV": "INV"}  # other copies lie who knows where
 
 
 class Status(str, Enum):
@@ -110,9 +110,10 @@ class Windows:
 
 def make_windows(fasta: Fasta, variant: Variant, window: int = WINDOW, *, left: int | None = None) -> list[Windows]:
     """One ``Windows`` per ALT, in order. ``left``: bases before the variant (default ``window // 2``)."""
+    ends = variant.ends or (None,) * len(variant.alts)
     return [
-        allele_windows(fasta, variant.chrom, variant.pos0, variant.ref, alt, window, left=left, end=variant.end)
-        for alt in variant.alts
+        allele_windows(fasta, variant.chrom, variant.pos0, variant.ref, alt, window, left=left, end=end)
+        for alt, end in zip(variant.alts, ends, strict=True)
     ]
 
 
@@ -147,19 +148,19 @@ def allele_windows(
     if alt in ("*", "."):
         return Windows(Status.STAR if alt == "*" else Status.MISSING_ALT)
     symbolic = not alt.isalpha()
-    event = alt[1:-1].split(":")[0].upper() if alt[:1] == "<" else ""
-    if symbolic and (event not in _EVENTS or end is None):
+    event = _event(alt) if symbolic else None
+    if symbolic and (event is None or end is None):
         return Windows(Status.SYMBOLIC)
     found = fasta.resolve(chrom)
     if found is None:
-        return Windows(Status.UNKNOWN_CONTIG)
+        return Windows(Status.UNKNOWN_CONTIG, detail=fasta.why_unknown(chrom))
     contig, rule = found
-    low, high = fasta.span(contig)
     circular = contig in fasta.circular
     ref, alt = ref.upper(), alt if symbolic else alt.upper()
     last = max(pos + len(ref), end or 0) if symbolic else pos + len(ref)
+    low, high = fasta.span(contig, pos, last)
     if not low <= pos < high or (last > high and not circular):
-        return Windows(Status.OUT_OF_RANGE, contig, rule, detail=f"{contig} has {low + 1}-{high}")
+        return Windows(Status.OUT_OF_RANGE, contig, rule, detail=f"{contig} has {fasta.extent(contig)}")
     longest = max(last - pos, 0 if symbolic else len(alt))
     if longest > min(window // 2, high - low):
         return Windows(Status.TOO_LONG, contig, rule, detail=f"{longest:,} bases in a window of {window:,}")
@@ -167,13 +168,19 @@ def allele_windows(
     genome = fasta.fetch(contig, pos, pos + len(ref))
     if any(r != g and r in "ACGT" and g in "ACGT" for r, g in zip(ref, genome, strict=True)):
         return Windows(Status.REF_MISMATCH, contig, rule, detail=f"the genome has {genome[:20]}")
-    if symbolic:
+    if event is not None:
         ref, alt = _explicit(event, fasta.fetch(contig, pos, last))
     if not set(ref + alt + genome) <= set("ACGT"):
         return Windows(Status.N_AT_SITE, contig, rule)
     if ref == alt:
         return Windows(Status.SAME_AS_REF, contig, rule)
     return _build(fasta, contig, rule, pos, ref, alt, window, left)
+
+
+def _event(alt: str) -> str | None:
+    """DEL, DUP or INV for a symbolic ALT that says where the event lies; None for the others."""
+    name = alt[1:-1].upper() if alt[:1] == "<" and alt[-1:] == ">" else ""
+    return "DEL" if name.startswith("DEL:") else _EVENTS.get(name)  # a deletion of whatever is a deletion
 
 
 def _explicit(event: str, genome: str) -> tuple[str, str]:
@@ -186,7 +193,7 @@ def _explicit(event: str, genome: str) -> tuple[str, str]:
 
 
 def _build(fasta: Fasta, contig: str, rule: str, pos: int, ref: str, alt: str, window: int, left: int) -> Windows:
-    low, high = fasta.span(contig)
+    low, high = fasta.span(contig, pos, pos + len(ref))
     circular = contig in fasta.circular
     delta = len(alt) - len(ref)
     size = min(window, high - low, high - low + delta)

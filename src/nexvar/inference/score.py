@@ -13,8 +13,9 @@ from itertools import islice
 from typing import TypeVar
 
 from nexvar.errors import NexVarError
-from nexvar.genome.reference import MITO_ACCESSION, MITO_NAMES, Fasta, Variant
-from nexvar.genome.variants import Regions
+from nexvar.genome.assemblies import MITO_ACCESSIONS, MITO_NAMES
+from nexvar.genome.bed import Regions
+from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.windows import Status, Windows, make_windows, tile_left, tile_step
 from nexvar.inference import scorers
 from nexvar.inference.core.batching import Tally, default_batch_tokens
@@ -28,7 +29,7 @@ from nexvar.weights.load import Loaded
 
 STRANDS = ("both", "forward")
 WINDOWINGS = ("centred", "tiled")
-MITO_CONTIGS = (*MITO_NAMES, MITO_ACCESSION)
+MITO_CONTIGS = (*MITO_NAMES, *MITO_ACCESSIONS)
 
 T = TypeVar("T")
 
@@ -327,5 +328,5 @@ def make_circular(fasta: Fasta, named: Iterable[str], declared: Iterable[str]) -
         fasta.set_circular(name)
     for name in (*declared, *MITO_CONTIGS):
         found = fasta.resolve(name)
-        if found is not None and "region" not in found.rule:
+        if found is not None and not fasta.is_slice(found.contig):
             fasta.set_circular(name)

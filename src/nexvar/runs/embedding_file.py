@@ -27,8 +27,8 @@ import torch
 from tqdm import tqdm
 
 from nexvar.errors import NexVarError
+from nexvar.genome.bed import bed_rows
 from nexvar.genome.reference import Fasta
-from nexvar.genome.variants import bed_rows
 from nexvar.inference import embed
 from nexvar.inference.core.batching import default_batch_tokens
 from nexvar.inference.core.sequences import clean
@@ -142,9 +142,10 @@ def _regions(genome: Fasta, bed: str | Path | None) -> list[Region]:
         return [Region(name, name, *genome.span(name)) for name in genome.contigs]
     found = []
     for interval, fields in bed_rows(bed, genome):
-        low, _ = genome.span(interval.chrom)
-        if interval.start < low:
-            raise NexVarError(f"{interval} begins before the FASTA does ({low + 1})", where=bed, fix="cut the region")
+        low, high = genome.span(interval.chrom, interval.start, interval.end)
+        if not low <= interval.start < interval.end <= high:
+            there = genome.extent(interval.chrom)
+            raise NexVarError(f"{interval} is not all in the FASTA ({there})", where=bed, fix="cut the region")
         named = len(fields) > 3 and fields[3].strip() not in ("", ".")
         name = fields[3].strip() if named else f"{interval.chrom}:{interval.start}-{interval.end}"
         found.append(Region(name, interval.chrom, interval.start, interval.end))

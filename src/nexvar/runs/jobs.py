@@ -26,9 +26,10 @@ from typing import Any
 from tqdm import tqdm
 
 from nexvar.errors import NexVarError
+from nexvar.genome.bed import Regions, parse_region, read_bed
 from nexvar.genome.haplotypes import Haplotypes, check_sample
 from nexvar.genome.reference import Fasta
-from nexvar.genome.variants import Regions, VariantSource, open_variants, parse_region, read_bed
+from nexvar.genome.variants import VariantSource, open_variants
 from nexvar.genome.variants import saturate as every_snv
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.score import MITO_CONTIGS, Options, ScoreSettings, make_circular
@@ -161,7 +162,10 @@ def score_file(
         else:
             summary = _merge(folder, inputs.reader, provenance, len(parts), targets)
     summary.tally = tally
-    summary.notes += computing.notes
+    summary.notes += [*inputs.survey.notes, *computing.notes]
+    if not inputs.survey.sorted and shard is None:
+        summary.notes += [f"{path} has no index: its variants are in the order of the list" for path in targets
+                          if str(path).endswith((".vcf.gz", ".vcf.bgz"))]  # fmt: skip
     other = [name for name in inputs.survey.contigs if name not in MITO_CONTIGS]
     if computing.identity.species is not None and other:
         known = f"{provenance.model} knows {computing.identity.species} only"
@@ -255,7 +259,8 @@ def _as_haplotypes(inputs: Inputs, sample: str, reach: int) -> Inputs:
     """The same files with the haplotypes of one sample as the records."""
     reader = Haplotypes(inputs.reader, inputs.fasta, sample, reach)
     paths = {**inputs.paths, "sample": sample, "reach": str(reach)}
-    return replace(inputs, reader=reader, survey=survey(reader, inputs.fasta, 1.0), paths=paths)
+    found = replace(survey(reader, inputs.fasta, 1.0), notes=inputs.survey.notes)
+    return replace(inputs, reader=reader, survey=found, paths=paths)
 
 
 def _open_source(source: str | Path | Sequence[str] | None, saturate: str | None, fasta: Fasta) -> VariantSource:

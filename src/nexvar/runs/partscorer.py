@@ -18,8 +18,8 @@ from typing import Protocol
 
 import torch
 
+from nexvar.genome.bed import Regions
 from nexvar.genome.reference import Fasta
-from nexvar.genome.variants import Regions
 from nexvar.genome.vcf import Record
 from nexvar.inference import scorers
 from nexvar.inference.core import embedding_cache
@@ -101,7 +101,7 @@ class Executor(Protocol):
 def slim(record: Record) -> Record:
     """The record without INFO and the samples, which may be megabytes and which no score depends on."""
     r = record
-    return Record(r.line_no, r.chrom, r.pos0, r.id, r.ref, r.alt, "", "", "", "", "", r.end)
+    return Record(r.line_no, r.chrom, r.pos0, r.id, r.ref, r.alt, "", "", "", "", "", r.ends)
 
 
 class PartScorer:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from nexvar.errors import NexVarError
+from nexvar.genome.agreement import check_agreement
 from nexvar.genome.reference import Fasta
 from nexvar.genome.variants import VariantSource
 from nexvar.genome.vcf import Record
@@ -39,25 +40,28 @@ class Survey:
     """What one pass over the input found.
 
     records, alleles: how many after each place where a part may end: between positions, at least ``STEP_ALLELES``
-    apart. contigs: in order of appearance. digest: sha256 of every record.
+    apart. contigs: in order of appearance. digest: sha256 of every record. notes: what a person should know of the
+    input. sorted: whether contigs stay together and positions ascend.
     """
 
     records: array[int]
     alleles: array[int]
     contigs: tuple[str, ...]
     digest: str
+    notes: tuple[str, ...] = ()
+    sorted: bool = True
 
 
 def survey(reader: VariantSource, fasta: Fasta, limit: float) -> Survey:
     """Read every line once: malformed ones raise, and so does a wrong assembly, the commonest mistake.
 
-    limit: the share of REFs that may differ from the genome's.
+    limit: the share of REFs that may differ from the genome's; 1: whatever differs, go on.
     """
     digest = hashlib.sha256()
     contigs: dict[str, None] = {}
     ends: tuple[array[int], array[int]] = array("q"), array("q")
     records = alleles = step = 0
-    chrom, pos0 = "", -1
+    chrom, pos0, ascending = "", -1, True
     lines: list[str] = []
     compared, wrong = 0, []
     for record in reader:
@@ -68,7 +72,10 @@ def survey(reader: VariantSource, fasta: Fasta, limit: float) -> Survey:
                 step = alleles
             if record.chrom != chrom:
                 chrom = record.chrom
+                ascending = ascending and chrom not in contigs
                 contigs[chrom] = None
+            else:
+                ascending = ascending and record.pos0 > pos0
             pos0 = record.pos0
         records += 1
         alleles += record.alt.count(",") + 1
@@ -81,7 +88,8 @@ def survey(reader: VariantSource, fasta: Fasta, limit: float) -> Survey:
             compared += detail is not None
             wrong += [detail] if detail else []
     if not records:
-        reader.scan()  # raises, and knows the line
+        reader.scan()  # raises where there must be some, and knows the line
+    notes = check_agreement(reader.name, reader.contigs, list(contigs), fasta, strict=limit < 1)
     if len(wrong) >= 3 and len(wrong) > limit * compared:
         raise NexVarError(
             f"{len(wrong):,} of {compared:,} REF alleles are not what {fasta.path.name} has: " + "; ".join(wrong[:3]),
@@ -91,7 +99,7 @@ def survey(reader: VariantSource, fasta: Fasta, limit: float) -> Survey:
     digest.update("".join(f"{line}\n" for line in lines).encode())
     ends[0].append(records)
     ends[1].append(alleles)
-    return Survey(*ends, tuple(contigs), digest.hexdigest())
+    return Survey(*ends, tuple(contigs), digest.hexdigest(), (*reader.notes, *notes), ascending)
 
 
 def _wrong_reference(record: Record, fasta: Fasta) -> str | None:
@@ -108,6 +116,8 @@ def cut(found: Survey, reader: VariantSource, window: int, together: int = 1) ->
 
     together: variants of one stretch of so many bases (a tile) stay in one part; above 1 the input is read again.
     """
+    if not found.records[-1]:
+        return ()
     largest = min(max(PART_TOKENS // window, STEP_ALLELES), MAX_PART_ALLELES)
     wanted = STEP_ALLELES
     parts: list[Part] = []

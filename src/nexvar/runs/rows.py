@@ -57,6 +57,7 @@ class ScoreSummary:
     scored: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
@@ -67,6 +68,8 @@ class ScoreSummary:
             self.scored += 1
         else:
             self.skipped[str(row.status)] += 1
+        if row.status is Status.UNKNOWN_CONTIG and row.detail:
+            self.unknown[f"contig {row.chrom} is unknown: {row.detail}"] += 1
         if row.rule not in ("", "exact"):
             self.rules[f"{row.chrom} read as {row.contig} ({row.rule})"] += 1
 
@@ -79,6 +82,7 @@ class ScoreSummary:
             + (f" ({reasons})" if reasons else "")
         ]
         lines += [f"contig {rule}: {count:,} alleles" for rule, count in self.rules.items()]
+        lines += [f"{reason}: {count:,} alleles" for reason, count in self.unknown.items()]
         if explain and self.tally.naive:
             share = self.tally.computed / self.tally.naive
             lines.append(

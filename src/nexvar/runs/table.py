@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from nexvar.errors import NexVarError
+from nexvar.errors import NexVarError, printable
 from nexvar.genome.bytesource import BgzfWriter
 from nexvar.genome.variants import VariantSource
 from nexvar.genome.vcf import Record
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 PREFIX = "NEXVAR_"
 ROW_GROUP = 10_000
 ENDINGS = (".vcf", ".vcf.gz", ".vcf.bgz", ".tsv", ".tsv.gz", ".parquet", *tracks.ENDINGS)
-TBI_MAX = 2**29  # tabix's .tbi ends here; longer chromosomes need .csi
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,8 @@ def open_writer(path: str | Path, reader: VariantSource, provenance: Provenance)
             raise
         with _disk(path):
             writer.close()
-        if isinstance(writer, VcfWriter) and path.suffix != ".vcf":
-            _index(temporary, path, writer.highest)
+        if isinstance(writer, VcfWriter) and path.suffix != ".vcf" and writer.is_sorted:
+            _index(temporary, path)
 
 
 @contextmanager
@@ -206,16 +205,17 @@ def _open_sink(path: Path) -> _Sink:
     return BgzfWriter(path)
 
 
-def _index(temporary: Path, path: Path, highest: int) -> None:
+def _index(temporary: Path, path: Path) -> None:
+    """A .tbi, or a .csi where a record ends beyond the 2^29 bases of a .tbi: htslib knows what ends a record."""
     import pysam
 
     verbosity = pysam.set_verbosity(0)
     try:
-        pysam.tabix_index(str(temporary), preset="vcf", force=True, csi=highest > TBI_MAX)
-    except OSError:
-        raise NexVarError(
-            "the records are not sorted, tabix cannot index them", where=path, fix="`bcftools sort` the input"
-        ) from None
+        for csi in (False, True):
+            with suppress(OSError):
+                pysam.tabix_index(str(temporary), preset="vcf", force=True, csi=csi)
+                return
+        raise NexVarError("its index cannot be written", where=path, fix="is the disk full?")
     finally:
         pysam.set_verbosity(verbosity)
 
@@ -237,35 +237,44 @@ def _scores(row: ScoredAllele, names: Iterable[str]) -> list[float | None]:
 
 
 class VcfWriter:
-    """The input's records with NEXVAR_* added to INFO, Number=A; see ``open_writer``."""
+    """The input's records with NEXVAR_* added to INFO, Number=A; see ``open_writer``.
+
+    is_sorted: contigs stayed together and positions ascended, so that the file can have an index.
+    """
 
     def __init__(self, sink: _Sink, reader: VariantSource, provenance: Provenance) -> None:
         self.sink, self.extra = sink, tuple(provenance.extra)
         self.keys = [PREFIX + name for name in provenance.descriptions()]
-        self.highest = 0
+        self.is_sorted = True
+        self._last, self._contigs = ("", -1), set[str]()
         kept = (line for line in reader.header if not line.startswith((f"##INFO=<ID={PREFIX}", "##nexvar_command=")))
         new = [_info(name, "Float", text) for name, text in provenance.descriptions().items()]
         new.append(_info("STATUS", "String", f"What became of the allele: {', '.join(Status)}"))
         if provenance.command:
-            new.append(f"##nexvar_command={' '.join(provenance.command.split())}")
-        self.sink.write("\n".join((*kept, *new, reader.column_line, "")).encode())
+            new.append(f"##nexvar_command={printable(' '.join(provenance.command.split()))}")
+        self.sink.write(reader.newline.join((*kept, *new, reader.column_line, "")).encode())
 
     def write(self, record: Record, rows: Sequence[ScoredAllele]) -> None:
+        chrom, pos0 = self._last
+        same = record.chrom == chrom
+        self.is_sorted &= record.pos0 >= pos0 if same else record.chrom not in self._contigs
+        self._last = record.chrom, record.pos0
+        self._contigs.add(record.chrom)
+        line = record.raw.removesuffix("\r")
+        fields = line.split("\t", 8)
+        kept = [item for item in fields[7].split(";") if item not in ("", ".") and not item.startswith(PREFIX)]
+        added = self._added(rows) if record.alt != "." else []  # Number=A: no ALT has no values
+        fields[7] = ";".join([*kept, *added]) or "."
+        self.sink.write(("\t".join(fields) + record.raw[len(line) :] + "\n").encode())
+
+    def _added(self, rows: Sequence[ScoredAllele]) -> list[str]:
         columns = zip(*(_scores(row, self.extra) for row in rows), strict=True)
         added = [
             f"{key}={','.join(_number(row, value, '.') for row, value in zip(rows, values, strict=True))}"
             for key, values in zip(self.keys, columns, strict=True)
         ]
         added.append(f"{PREFIX}STATUS={','.join(row.status for row in rows)}")
-        if PREFIX in record.info:
-            kept = [item for item in record.info.split(";") if not item.startswith(PREFIX)]
-        else:
-            kept = [record.info]
-        info = ";".join([item for item in kept if item != "."] + added)
-        head = record.raw.split("\t", 7)[:7]
-        line = "\t".join([*head, info, record.rest] if record.rest else [*head, info])
-        self.highest = max(self.highest, record.pos0 + len(record.ref), record.end or 0)
-        self.sink.write(f"{line}\n".encode())
+        return added
 
     def close(self) -> None:
         """Close the file."""
@@ -274,7 +283,7 @@ class VcfWriter:
 
 def _info(name: str, kind: str, text: str) -> str:
     text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'##INFO=<ID={PREFIX}{name},Number=A,Type={kind},Description="{" ".join(text.split())}">'
+    return f'##INFO=<ID={PREFIX}{name},Number=A,Type={kind},Description="{printable(" ".join(text.split()))}">'
 
 
 # Column, attribute, Arrow type. Score columns follow STATUS.
@@ -337,7 +346,7 @@ class ParquetWriter:
         fields = [pa.field(name, pa.type_for_alias(kind)) for name, _, kind in _BEFORE]
         fields += [pa.field(name, pa.float64()) for name in score_names]
         fields += [pa.field(name, pa.type_for_alias(kind)) for name, _, kind in _AFTER]
-        metadata = {"nexvar": provenance.describe(), "nexvar_command": provenance.command}
+        metadata = {"nexvar": printable(provenance.describe()), "nexvar_command": printable(provenance.command)}
         self.schema: pa.Schema = pa.schema(fields, metadata=metadata)
         sink = str(target) if isinstance(target, Path) else target
         self.file = pq.ParquetWriter(sink, self.schema, compression="zstd")
