@@ -76,7 +76,7 @@ def measure(architecture: str, dtype: str, folder: Path) -> dict[str, float]:
     tokens = footprint.tokens_of(small, config, bases)
     ids = torch.randint(7, 11, (1, tokens)) if architecture != "striped_hyena2" else torch.randint(65, 85, (1, tokens))
     with torch.no_grad():
-        kept = loaded.module.new_cache(1, tokens) if hasattr(loaded.module, "new_cache") else None
+        kept = loaded.module.new_cache(1, tokens) if loaded.module.causal else None
         loaded.module(ids, **({} if kept is None else {"cache": kept}))
     time.sleep(0.01)
     going[0] = False

@@ -28,16 +28,16 @@ from torch import Tensor, nn
 
 from nexvar.cards import get
 from nexvar.inference.score import Options
-from nexvar.models import Output
+from nexvar.models import GenomicModel, Output
 from nexvar.runs import jobs
 from nexvar.tokenizers import make
 from nexvar.weights.load import Loaded, load
 
 
-class StandIn(nn.Module):
+class StandIn(GenomicModel):
     """Answers at once, with the vocabulary of nexvar_mito; keeps count of nothing but its length."""
 
-    last_hidden, tap_names, pads_safely, rc_equivariant = "none", ("none",), True, False
+    last_hidden, tap_names, causal, pads_safely, rc_equivariant = "none", ("none",), True, True, False
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nexvar.cards import Card
-from nexvar.models import Output
+from nexvar.models import GenomicModel, Output
 from nexvar.tokenizers import ByteTokenizer
 from nexvar.weights.load import Loaded
 
@@ -22,11 +22,12 @@ class TinyCache:
         return TinyCache(self.length, self.hidden[:, rows])
 
 
-class TinyCausal(nn.Module):
+class TinyCausal(GenomicModel):
     """A GRU over bytes."""
 
     last_hidden = "gru"
     tap_names = ("gru",)
+    causal = True
     pads_safely = True
     rc_equivariant = False
 

@@ -8,17 +8,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from nexvar.models import Output
+from nexvar.models import GenomicModel, Output
 from nexvar.tokenizers import BpeTokenizer, KmerTokenizer, Ntv3Tokenizer
 from nexvar.weights.load import Loaded
 from tiny import tiny_card
 
 
-class TinyMasked(nn.Module):
+class TinyMasked(GenomicModel):
     """Two convolutions over tokens: every token sees 8 on each side."""
 
     last_hidden = "conv2"
     tap_names = ("conv1", "conv2")
+    causal = False
     pads_safely = True
     rc_equivariant = False
 

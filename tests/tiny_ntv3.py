@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nexvar.models.ntv3 import Config, Model, convert
+from nexvar.models.layouts.ntv3 import convert, from_official
+from nexvar.models.ntv3 import Config, Model
 from places import GOLDEN
 
 TINY = Config(
@@ -24,7 +25,7 @@ def official(folder: str) -> dict:
 
 def load(folder: str) -> tuple[Model, dict[str, Tensor]]:
     """(model, what the official code computed with the same weights) of a golden folder."""
-    config = Config.from_official(official(folder))
+    config = from_official(official(folder))
     with torch.device("meta"):
         model = Model(config)
     state = load_file(GOLDEN / folder / "weights.safetensors")

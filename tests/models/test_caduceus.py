@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nexvar import cards, tokenizers
+from nexvar import cards, models, tokenizers
 from nexvar.errors import NexVarError
 from nexvar.models import caduceus
 from nexvar.models.caduceus import Config, Model
+from nexvar.models.layouts.caduceus import from_official
 from nexvar.ops import ssm_scan_cpu
 from nexvar.weights.assemble import build, make_config
 from nexvar.weights.load import convert, load
@@ -195,14 +196,14 @@ def test_bfloat16() -> None:
 @pytest.fixture
 def stored() -> tuple[dict[str, Tensor], Config]:
     folder = GOLDEN / "caduceus_ps_tiny"
-    config = Config.from_official(json.loads((folder / "config.json").read_text()))
+    config = from_official(json.loads((folder / "config.json").read_text()))
     return load_file(folder / "weights.safetensors"), config
 
 
 def test_tied_tensors_under_any_name(stored: tuple[dict[str, Tensor], Config]) -> None:
     """Held once, twice, under the other name, or in a backbone alone: the same model."""
     state, config = stored
-    expected = convert(caduceus, dict(state), config, None)
+    expected = convert(models.get("caduceus"), dict(state), config, None)
     everywhere = dict(state)
     embedding = "caduceus.backbone.embeddings.word_embeddings.embedding.weight"
     everywhere["lm_head.lm_head.weight"] = state[embedding].clone()
@@ -216,7 +217,7 @@ def test_tied_tensors_under_any_name(stored: tuple[dict[str, Tensor], Config]) -
     bare = {k.removeprefix("caduceus."): v for k, v in state.items() if not k.startswith("lm_head.")}
     no_maps = {k: v for k, v in state.items() if not k.endswith("complement_map")}
     for layout in (everywhere, kept_under_the_other, bare, no_maps):
-        converted = convert(caduceus, layout, config, None)
+        converted = convert(models.get("caduceus"), layout, config, None)
         assert converted.keys() == expected.keys()
         assert all(torch.equal(converted[key], expected[key]) for key in expected)
 
@@ -227,7 +228,7 @@ def test_an_untied_copy_is_refused(stored: tuple[dict[str, Tensor], Config]) -> 
     key = "caduceus.backbone.layers.1.mixer.submodule.mamba_rev.in_proj.weight"
     state[key] = torch.randn_like(state[key.replace("rev", "fwd")])
     with pytest.raises(NexVarError, match="layers.1.mixer.mamba_rev.in_proj.weight.*differs from.*mamba_fwd"):
-        convert(caduceus, state, config, None)
+        convert(models.get("caduceus"), state, config, None)
 
 
 def test_complement_map_in_any_key_order() -> None:
@@ -235,21 +236,21 @@ def test_complement_map_in_any_key_order() -> None:
     pairs = list(values["complement_map"].items())
     for seed in range(3):
         random.Random(seed).shuffle(pairs)
-        assert Config.from_official(values | {"complement_map": dict(pairs)}).complement_map == HUMAN
+        assert from_official(values | {"complement_map": dict(pairs)}).complement_map == HUMAN
     short = {"complement_map": {k: v for k, v in pairs if int(k) < 12}, "vocab_size": 12}
-    assert Config.from_official(values | short).complement_map == HUMAN
+    assert from_official(values | short).complement_map == HUMAN
 
 
 def test_the_checkpoints_complement_map_wins(stored: tuple[dict[str, Tensor], Config]) -> None:
     state, config = stored
     wrong = Config(**{**config.__dict__, "complement_map": tuple(range(16))})
-    converted = convert(caduceus, dict(state), wrong, None)
+    converted = convert(models.get("caduceus"), dict(state), wrong, None)
     assert converted["lm_head.complement_map"].tolist() == list(HUMAN)
     for key in state:
         if key.endswith("complement_map"):
             state[key] = torch.tensor([0, 1, 7, 11, 12, 13, 14, 15, 2, 3, 4, 5, 6, 10, 9, 8])
     with pytest.warns(UserWarning, match="not its own inverse"):
-        convert(caduceus, state, config, None)
+        convert(models.get("caduceus"), state, config, None)
 
 
 def test_released_sizes() -> None:

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from nexvar import NexVar, cards, tokenizers
 from nexvar.errors import NexVarError
-from nexvar.models.dnabert2 import Config, Model, alibi_slopes, convert, matches, pack
+from nexvar.models.dnabert2 import Config, Model, alibi_slopes, pack
+from nexvar.models.layouts.dnabert2 import convert, from_official, matches
 from nexvar.ops.attention import attention_naive
 from places import GOLDEN
 
 FOLDER = GOLDEN / "dnabert2_tiny"
 OFFICIAL = json.loads((FOLDER / "config.json").read_text())
-CONFIG = Config.from_official(OFFICIAL)
+CONFIG = from_official(OFFICIAL)
 IO = load_file(FOLDER / "io.safetensors")
 IDS, MASK = IO["batch.input_ids"], IO["batch.attention_mask"].bool()
 BLOCKS = [f"bert.encoder.layer.{i}" for i in range(3)]
@@ -80,7 +81,7 @@ def test_official_classifier() -> None:
         "architectures": ["BertForSequenceClassification"],
         "id2label": {str(i): "" for i in range(3)},
     }
-    classifier = load(Config.from_official(official), "weights.safetensors", "classifier_head.safetensors")
+    classifier = load(from_official(official), "weights.safetensors", "classifier_head.safetensors")
     with torch.no_grad():
         out = classifier(IDS, mask_BL=MASK)
     assert out.logits is None
@@ -228,7 +229,7 @@ def test_full_size_matches_the_published_counts() -> None:
 def test_config_and_its_recognition() -> None:
     assert matches(OFFICIAL) and not matches({"model_type": "esm"})
     assert CONFIG.mlm_head and CONFIG.num_labels == 0
-    assert Config.from_official(json.loads(json.dumps(OFFICIAL)) | {"architectures": ["BertForMaskedLM"]}) == CONFIG
+    assert from_official(json.loads(json.dumps(OFFICIAL)) | {"architectures": ["BertForMaskedLM"]}) == CONFIG
     with pytest.raises(NexVarError, match="multiple of 5 heads"):
         dataclasses.replace(CONFIG, num_attention_heads=5)
     with pytest.raises(NexVarError, match="no pooling 'max'"):

@@ -17,12 +17,13 @@ from torch import Tensor
 from nexvar import NexVar, cards, tokenizers
 from nexvar.errors import NexVarError
 from nexvar.inference.generate import generate
-from nexvar.models.genos import KEEP_FLOAT32, Config, Model, convert, matches
+from nexvar.models.genos import KEEP_FLOAT32, Config, Model
+from nexvar.models.layouts.genos import convert, from_official, matches
 from places import GOLDEN
 
 FOLDER = GOLDEN / "genos_tiny"
 OFFICIAL = json.loads((FOLDER / "config.json").read_text())
-CONFIG = Config.from_official(OFFICIAL)
+CONFIG = from_official(OFFICIAL)
 IO = load_file(FOLDER / "io.safetensors")
 IDS, MASK = IO["input_ids"], IO["attention_mask"].bool()
 ROW = IDS[:1]
@@ -257,9 +258,9 @@ def test_config_and_its_recognition() -> None:
     assert matches(OFFICIAL) and not matches({"model_type": "esm"})
     newer = {k: v for k, v in OFFICIAL.items() if k != "rope_theta"}
     newer["rope_parameters"] = {"rope_theta": 5e7, "rope_type": "default"}
-    assert Config.from_official(newer) == CONFIG and CONFIG.rope_theta == 5e7
+    assert from_official(newer) == CONFIG and CONFIG.rope_theta == 5e7
     with pytest.raises(NexVarError, match="sliding_window is 4096"):
-        Config.from_official(OFFICIAL | {"sliding_window": 4096})
+        from_official(OFFICIAL | {"sliding_window": 4096})
     with pytest.raises(NexVarError, match="cannot share 4 key heads"):
         dataclasses.replace(CONFIG, num_key_value_heads=4)
     with pytest.raises(NexVarError, match="9 of 8 experts"):

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nexvar import cards, tokenizers
+from nexvar import cards, models, tokenizers
 from nexvar.errors import NexVarError
 from nexvar.models import hyenadna
 from nexvar.models.hyenadna import Config, Model
+from nexvar.models.layouts.hyenadna import from_official
 from nexvar.weights.assemble import build, make_config
 from nexvar.weights.load import assign, convert, load
 from places import GOLDEN
@@ -257,9 +258,9 @@ def test_too_long_is_one_clear_error(tiny: Model) -> None:
 def test_other_layouts_of_the_same_weights() -> None:
     """Lightning names with wrapped layers and a tied head; every alias of freq; a backbone alone."""
     stored = load_file(GOLDEN / "hyenadna_tiny" / "weights.safetensors")
-    config = Config.from_official(json.loads((GOLDEN / "hyenadna_tiny" / "config.json").read_text()))
+    config = from_official(json.loads((GOLDEN / "hyenadna_tiny" / "config.json").read_text()))
     stored["lm_head.weight"] = stored["hyena.backbone.embeddings.word_embeddings.weight"]
-    expected = convert(hyenadna, dict(stored), config, None)
+    expected = convert(models.get("hyenadna"), dict(stored), config, None)
     lightning = {}
     for key, value in stored.items():
         if key != "lm_head.weight":
@@ -271,13 +272,13 @@ def test_other_layouts_of_the_same_weights() -> None:
             aliases |= {key.replace(".1.freq", f".{i}.freq"): value.clone() for i in (3, 5)}
     bare = {key.removeprefix("hyena."): value for key, value in stored.items() if key != "lm_head.weight"}
     for layout in (lightning, aliases, bare):
-        converted = convert(hyenadna, layout, config, None)
+        converted = convert(models.get("hyenadna"), layout, config, None)
         assert converted.keys() == expected.keys()
         assert all(torch.equal(converted[key], expected[key]) for key in expected)
 
     aliases["hyena.backbone.layers.0.mixer.filter_fn.implicit_filter.3.freq"] += 1
     with pytest.raises(NexVarError, match="one freq for both"):
-        convert(hyenadna, aliases, config, None)
+        convert(models.get("hyenadna"), aliases, config, None)
 
 
 def test_released_sizes() -> None:
@@ -304,7 +305,7 @@ def test_recorded_vectors_fit_their_cards() -> None:
 def test_other_orders_are_refused() -> None:
     values = json.loads((GOLDEN / "hyenadna_tiny" / "config.json").read_text())
     with pytest.raises(NexVarError, match="hyena_order 3"):
-        Config.from_official(values | {"hyena_order": 3})
+        from_official(values | {"hyena_order": 3})
 
 
 @pytest.mark.parametrize("inner", [1, 3])

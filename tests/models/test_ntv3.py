@@ -15,9 +15,8 @@ from torch import Tensor
 from nexvar import NexVar
 from nexvar.errors import NexVarError
 from nexvar.inference.core.readout import coarser
-from nexvar.inference.embed import embed
+from nexvar.inference.embed import embed, jax_attention_map
 from nexvar.models.ntv3 import Model, central
-from nexvar.models.nucleotide_transformer import jax_attention_map
 from nexvar.weights.load import load as load_any
 from places import GOLDEN
 from tiny_ntv3 import TINY, close, load, random_model

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from nexvar import cards, models
 from nexvar.errors import NexVarError
-from nexvar.models.ntv3 import Config, convert, matches
+from nexvar.models.layouts.ntv3 import convert, from_official, matches
+from nexvar.models.ntv3 import Config
 from nexvar.weights.load import build, compare_config, make_config
 from places import GOLDEN
 from tiny_ntv3 import TINY, load, official
@@ -21,10 +22,10 @@ def test_which_configs_are_ours():
     for folder in ("ntv3_pre_tiny", "ntv3_post_tiny"):
         assert matches(official(folder)) and models.infer(official(folder)) == "ntv3"
     assert not matches({"model_type": "ntv3_tracks"}), "a later release, of another format"
-    config = Config.from_official({"model_type": "ntv3"})
+    config = from_official({"model_type": "ntv3"})
     assert config == Config(), "what config.json does not say is the hub class's default"
     named = {"hidden_size": 24, "num_attention_heads": 3, "vocab_size": 11, "num_hidden_layers": 5}
-    config = Config.from_official(named | {"deconv_upsample_type": "DeConvUpsampleType.REPEAT_CONV"})
+    config = from_official(named | {"deconv_upsample_type": "DeConvUpsampleType.REPEAT_CONV"})
     assert (config.embed_dim, config.key_size, config.num_layers) == (24, 8, 5)
     assert config.deconv_upsample_type == "repeat+conv"
 

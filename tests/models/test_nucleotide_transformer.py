@@ -15,14 +15,9 @@ from torch import Tensor, nn
 
 from nexvar import NexVar, cards, models, tokenizers
 from nexvar.errors import NexVarError
-from nexvar.models.nucleotide_transformer import (
-    JAX_LAYER_NORM_EPS,
-    Config,
-    Model,
-    convert,
-    jax_attention_map,
-    matches,
-)
+from nexvar.inference.embed import jax_attention_map
+from nexvar.models.layouts.nucleotide_transformer import convert, from_official, matches
+from nexvar.models.nucleotide_transformer import JAX_LAYER_NORM_EPS, Config, Model
 from nexvar.weights.load import build, make_config
 from places import GOLDEN
 
@@ -31,7 +26,7 @@ FOLDERS = ("nt_v1_tiny", "nt_v2_tiny", "nt_v2_3mer_tiny")
 
 def load(folder: str, **changes: object) -> Model:
     official = json.loads((GOLDEN / folder / "config.json").read_text())
-    config = dataclasses.replace(Config.from_official(official), **changes)
+    config = dataclasses.replace(from_official(official), **changes)
     with torch.device("meta"):
         model = Model(config)
     state = load_file(GOLDEN / folder / "weights.safetensors")
@@ -221,10 +216,10 @@ def test_which_configs_are_ours():
     assert not matches({"model_type": "esm", "vocab_size": 33}), "protein ESM"
     assert not matches({"model_type": "bert", "vocab_size": 4107})
     assert models.infer(official) == "nucleotide_transformer"
-    biased = Config.from_official(official | {"add_bias_fnn": True, "emb_layer_norm_before": True})
+    biased = from_official(official | {"add_bias_fnn": True, "emb_layer_norm_before": True})
     assert biased.mlp_bias and biased.gated_mlp and biased.emb_layer_norm_before
     native = {k: v for k, v in official.items() if k != "auto_map"} | {"model_type": "esm"}
-    assert not Config.from_official(native).gated_mlp, "transformers' own ESM never gates"
+    assert not from_official(native).gated_mlp, "transformers' own ESM never gates"
 
 
 @torch.no_grad()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from golden_hyena import LENGTHS, greedy, in_pieces, load_golden, recorded_taps
 from nexvar import cards, models
 from nexvar.errors import NexVarError
-from nexvar.models import striped_hyena2
-from nexvar.models.striped_hyena import Config, Model, convert, matches
+from nexvar.models.layouts.striped_hyena import convert, from_official, matches
+from nexvar.models.striped_hyena import Config, Model
 from nexvar.models.striped_hyena2 import hyena_rows
 
 FOLDERS = ("sh1_a", "sh1_b")
@@ -153,12 +153,12 @@ def test_channels_that_share_a_filter():
 def test_official_configs_are_told_apart(golden):
     one = json.loads((golden / "sh1_a" / "config.json").read_text())
     two = json.loads((golden / "sh2_a" / "config.json").read_text())
-    assert matches(one) and not matches(two) and not striped_hyena2.matches(one)
+    assert matches(one) and not matches(two) and not models.get("striped_hyena2").matches(one)
     assert models.infer(one) == "striped_hyena" and models.infer(two) == "striped_hyena2"
-    config = Config.from_official(one)
+    config = from_official(one)
     assert config.pattern == "HH*H*H" and config.rotary_interpolation == 16 and config.inner_mlp_size == 176
     with pytest.raises(NexVarError, match=r"layers \[1\]"):
-        Config.from_official(dict(one, hyena_layer_idxs=[0, 3, 5]))
+        from_official(dict(one, hyena_layer_idxs=[0, 3, 5]))
     with pytest.raises(NexVarError, match="only H"):
         Config(hidden_size=8, pattern="SH", num_attention_heads=2, inner_mlp_size=8)
 

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from golden_hyena import LENGTHS, greedy, in_pieces, load_golden, recorded_taps
 from nexvar.errors import NexVarError
-from nexvar.models.striped_hyena2 import Config, Model, convert, hyena_rows, matches
+from nexvar.models.layouts.striped_hyena2 import convert, from_official, matches
+from nexvar.models.striped_hyena2 import Config, Model, hyena_rows
 from nexvar.ops.state import ROWS
 
 FOLDERS = ("sh2_a", "sh2_b")
@@ -272,16 +273,16 @@ def test_fp8_scales_reach_the_projections():
 
 def test_official_config_of_both_names(golden):
     official = json.loads((golden / "sh2_b" / "config.json").read_text())
-    config = Config.from_official(official)
+    config = from_official(official)
     assert matches(official) and not matches({"hidden_size": 1})
     assert config.pattern == "SDH*S" and config.rotary_interpolation == 8 and not config.activation_everywhere
     renamed = dict(official, nexvar_style_activations=True)
     del renamed["evo2_style_activations"]
-    assert Config.from_official(renamed) == config
+    assert from_official(renamed) == config
     del renamed["nexvar_style_activations"]
-    assert Config.from_official(renamed).activation_everywhere
+    assert from_official(renamed).activation_everywhere
     del renamed["inner_mlp_size"]
-    assert Config.from_official(renamed).inner_mlp_size == 224
+    assert from_official(renamed).inner_mlp_size == 224
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_cache_bytes_are_exact(name, length, batch, dtype):
 
 
 def test_every_card_has_a_footprint_that_grows_with_the_length():
-    assert set(footprint.LIVE) == set(models.ARCHITECTURES)
+    assert all(models.Memory() != models.get(name).MEMORY for name in models.ARCHITECTURES)
     small = [c for c in cards.all_cards().values() if c.parameters < 4e8]
     assert len({c.architecture for c in small}) >= 5
     for card in small[::4]:

@@ -22,7 +22,6 @@ from nexvar.inference.core.pieces import cache_for_pieces, piece_tokens
 from nexvar.inference.core.readout import coarser, pool
 from nexvar.inference.core.sequences import check_list, clean, encoding, other_strand, token_ids
 from nexvar.models import check_taps
-from nexvar.models.nucleotide_transformer import jax_attention_map
 from nexvar.weights.load import Loaded
 
 POOLS = ("mean", "max", "last", "cls", "none")
@@ -102,7 +101,7 @@ def spans(loaded: Loaded, text: str, layer: str, strand: str = "forward") -> lis
     """The bases, 0-based half-open on the forward strand, of each row that ``pool="none"`` gives for ``layer``."""
     reverse = strand == "reverse"
     read = other_strand(text) if reverse else text
-    stride = getattr(loaded.module, "tap_stride", {}).get(layer, 1)
+    stride = loaded.module.tap_stride.get(layer, 1)
     tokens = encoding(loaded, read)
     special = loaded.tokenizer.special_ids
     real = [span if id_ not in special else None for id_, span in zip(tokens.ids, tokens.spans, strict=True)]
@@ -154,7 +153,7 @@ def _forward(loaded: Loaded, rows: Sequence[Sequence[int]], settings: EmbedSetti
     module, tokenizer = loaded.module, loaded.tokenizer
     ids_BL, mask_BL = padded(loaded, rows)
     L = ids_BL.shape[1]
-    strides = {name: getattr(module, "tap_stride", {}).get(name, 1) for name in settings.layers}
+    strides = {name: module.tap_stride.get(name, 1) for name in settings.layers}
     if settings.pool == "cls":
         pooled_BL = torch.zeros_like(mask_BL)
         pooled_BL[:, 0] = True
@@ -237,6 +236,16 @@ def attention_maps(loaded: Loaded, seqs: Sequence[str], layers: Sequence[int]) -
         for layer in layers:
             maps[layer].append(out.extras["attentions"][layer][0].cpu())
     return maps
+
+
+def jax_attention_map(attentions: dict[int, Tensor], layer: int, number: int) -> Tensor:
+    """The Nucleotide Transformer's ``attention_map_layer_{layer}_number_{number}`` in its JAX package: (B, L, L).
+
+    NOTE: it counts layers from 1 and returns head number + 1 (from 0), clamped to the last head: its users never see
+    head 0. Use ``attentions[layer]`` for true heads.
+    """
+    maps_BHLL = attentions[layer - 1]
+    return maps_BHLL[:, min(number + 1, maps_BHLL.shape[1] - 1)]
 
 
 def jax_attention_maps(

@@ -1,116 +1,143 @@
 """Architectures: one file each; the file name is the registry.
 
-Every file here defines
-  Config      frozen dataclass, with ``Config.from_official(dict)`` for the official config.json's keys
-  Model       ``nn.Module`` that follows ``GenomicModel`` below
-  matches     ``matches(official_config: dict) -> bool``: is this config.json of this architecture?
-  convert     ``convert(state: dict[str, Tensor], config) -> dict[str, Tensor]``: official names and layouts ->
-              this module's; the only place that knows foreign names (inner names stay the official ones)
+Every ``models/<architecture>.py`` defines
+  Config        frozen dataclass that tells what ``models.Config`` lists
+  Model         a ``models.GenomicModel``, made by ``Model(config)``
   KEEP_FLOAT32  fnmatch patterns of parameters that stay float32 whatever the model's dtype
-  QUANTIZED   fnmatch patterns of linear weights that ``quantize=`` stores in 8 or 4 bits; all others keep their dtype
+  QUANTIZED     fnmatch patterns of linear weights that ``quantize=`` stores in 8 or 4 bits; all others keep their dtype
+and, where the default does not serve it,
+  LORA_TARGETS  ends of the names of the layers that low-rank updates go to; (): all linear layers
+  MEMORY        what a forward holds (``models.Memory``)
+
+``models/layouts/<architecture>.py`` says how others write it down: ``matches``, ``from_official``, ``convert``.
+
+Another package brings an architecture by the entry point ``nexvar.models``: its name, and a module that has all of
+this in one (CONTRIBUTING.md). NexVar's own names cannot be taken.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
-import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from functools import cache
+from typing import Any
 
-from torch import Tensor
-
+from nexvar import plugins
 from nexvar.errors import NexVarError
+from nexvar.models._contract import (
+    Architecture,
+    Cache,
+    Config,
+    GenomicModel,
+    Memory,
+    Output,
+    block_taps,
+    check_attentions,
+    check_masked,
+    check_taps,
+    padding_mask,
+)
 
-ARCHITECTURES: tuple[str, ...] = tuple(sorted(m.name for m in pkgutil.iter_modules(__path__)))
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Cache",
+    "Config",
+    "GenomicModel",
+    "Memory",
+    "Output",
+    "block_taps",
+    "check_attentions",
+    "check_masked",
+    "check_taps",
+    "get",
+    "infer",
+    "names",
+    "padding_mask",
+]
 
-
-class Output(NamedTuple):
-    """What a forward returns. ``outputs[0]`` is the logits, as in the official packages.
-
-    logits: (B, L, V), or None when the caller asked for taps only.
-    taps: official module name -> its output, (B, L, D).
-    extras: what one family has beside these (router logits, attention maps, tracks); usually empty.
-    """
-
-    logits: Tensor | None
-    taps: dict[str, Tensor]
-    extras: dict[str, Any]
-
-
-class Cache(Protocol):
-    """The state of a causal model after ``length`` tokens."""
-
-    length: int
-
-    def select(self, rows: Tensor) -> Cache:
-        """A new cache whose batch rows are ``rows`` of this one (repeats allowed: branching)."""
-        ...
-
-
-class GenomicModel(Protocol):
-    """What every ``models/<architecture>.py: Model`` does. B batch, L length, V vocabulary, D width."""
-
-    config: Any
-    last_hidden: str  # the tap that is the model's final hidden state
-    tap_names: tuple[str, ...]
-    pads_safely: bool  # right padding (with its mask, for masked models) changes no real token
-    rc_equivariant: bool  # the other strand gives the reversed, complemented output: one strand is enough
-
-    def __call__(
-        self,
-        ids_BL: Tensor,
-        *,
-        mask_BL: Tensor | None = None,  # True = real token; causal models with right padding need none
-        taps: Sequence[str] = (),
-        cache: Any | None = None,  # causal models: ids_BL continue the cached tokens; updated in place
-        logits: bool | slice = True,  # False: taps only; a slice over L: logits of these positions alone
-    ) -> Output: ...
-
-    def new_cache(self, batch_size: int, max_length: int) -> Any:
-        """An empty cache (causal models only)."""
-        ...
-
-    def reset_buffers(self) -> None:
-        """Recompute every non-persistent buffer in float32, on the parameters' device."""
-        ...
+ARCHITECTURES: tuple[str, ...] = tuple(
+    sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and not m.name.startswith("_"))
+)  # NexVar's own
+_REQUIRED = tuple(
+    f.name
+    for f in dataclasses.fields(Architecture)
+    if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name != "name"
+)
+_OPTIONAL = tuple(f.name for f in dataclasses.fields(Architecture) if f.name not in (*_REQUIRED, "name", "package"))
 
 
-def get(architecture: str) -> Any:
-    """The module ``models/<architecture>.py``; raises NexVarError for an unknown name."""
-    if architecture not in ARCHITECTURES:
-        raise NexVarError(
-            f"no architecture {architecture!r}", where="architecture", fix=f"one of {', '.join(ARCHITECTURES)}"
-        )
-    return importlib.import_module(f"nexvar.models.{architecture}")
+def names() -> tuple[str, ...]:
+    """NexVar's own architectures, then those of other packages; nothing is imported."""
+    return (*ARCHITECTURES, *sorted(_offered()))
+
+
+@cache
+def _offered() -> dict[str, list[plugins.Offer]]:
+    """Architecture -> the packages that offer it, without those that want one of NexVar's names."""
+    result: dict[str, list[plugins.Offer]] = {}
+    for offer in plugins.offers(plugins.MODELS):
+        if offer.name in ARCHITECTURES:
+            plugins.warn(offer.package, f"its architecture {offer.name} is left out: NexVar's own has this name")
+        else:
+            result.setdefault(offer.name, []).append(offer)
+    for name, several in result.items():
+        if len(several) > 1:
+            plugins.warn(several[1].package, _taken_twice(name, several))
+    return result
+
+
+def _taken_twice(name: str, several: list[plugins.Offer]) -> str:
+    owners = " and ".join(sorted({offer.package for offer in several}))
+    return f"{owners} both bring an architecture {name}, and neither is used"
+
+
+@cache
+def get(architecture: str) -> Architecture:
+    """The architecture of this name; NexVarError for an unknown name or a package that breaks the contract."""
+    if architecture in ARCHITECTURES:
+        own = importlib.import_module(f"nexvar.models.{architecture}")
+        layout = importlib.import_module(f"nexvar.models.layouts.{architecture}")
+        return _gathered(architecture, own, layout, None)
+    several = _offered().get(architecture, [])
+    if not several:
+        raise NexVarError(f"no architecture {architecture!r}", where="architecture", fix=f"one of {', '.join(names())}")
+    package = several[0].package
+    if len(several) > 1:
+        raise plugins.broken(package, _taken_twice(architecture, several), "uninstall one of them")
+    try:
+        module = importlib.import_module(several[0].target)
+    except (Exception, SystemExit) as error:
+        what = f"its architecture {architecture} cannot be imported ({type(error).__name__}: {error})"
+        raise plugins.broken(package, what, "repair or uninstall it") from error
+    return _gathered(architecture, module, module, package)
+
+
+def _gathered(name: str, own: Any, layout: Any, package: str | None) -> Architecture:
+    members = {m: getattr(source, m) for source in (layout, own) for m in _REQUIRED if hasattr(source, m)}
+    missing = [member for member in _REQUIRED if member not in members]
+    if missing:
+        what = f"its architecture {name} has no {', '.join(missing)}"
+        raise plugins.broken(package or "nexvar", what, "models/__init__.py lists what a module needs")
+    if not (isinstance(members["Model"], type) and issubclass(members["Model"], GenomicModel)):
+        what = f"the Model of its architecture {name} is no nexvar.models.GenomicModel"
+        raise plugins.broken(package or "nexvar", what, "class Model(GenomicModel)")
+    members |= {m: getattr(own, m) for m in _OPTIONAL if hasattr(own, m)}
+    return Architecture(name=name, package=package, **members)
 
 
 def infer(official_config: dict[str, Any]) -> str | None:
-    """The architecture whose ``matches`` accepts this official config.json, or None."""
-    return next((name for name in ARCHITECTURES if get(name).matches(official_config)), None)
-
-
-def check_taps(requested: Sequence[str], known: Sequence[str]) -> None:
-    """Raise a NexVarError that names the nearest layers if a requested tap does not exist."""
-    import difflib
-
-    for name in requested:
-        if name not in known:
-            near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.3)) or ", ".join(known[:3])
-            raise NexVarError(f"no layer {name!r}", where="layer_names", fix=f"did you mean {near}?")
-
-
-def block_taps(tap_names: Sequence[str]) -> list[str]:
-    """The taps that are whole blocks, in order: the most numerous ``<stem>.0, <stem>.1, …``."""
-    stems: dict[str, list[str]] = {}
-    for name in tap_names:
-        if match := re.fullmatch(r"(.+)\.(\d+)", name):
-            stems.setdefault(match[1], []).append(name)
-    return max(stems.values(), key=len, default=[])
-
-
-def check_attentions(layers: Sequence[int], count: int) -> None:
-    """Raise a NexVarError for a layer whose attention maps cannot be had: it is not one of ``count``."""
-    for layer in layers:
-        if not 0 <= layer < count:
-            raise NexVarError(f"no layer {layer}", where="attentions", fix=f"layers count from 0 to {count - 1}")
+    """The architecture that knows this official config.json, or None; NexVar's own are asked first."""
+    for name in ARCHITECTURES:
+        if get(name).matches(official_config):
+            return name
+    for name, (offer, *_) in sorted(_offered().items()):
+        try:
+            if get(name).matches(official_config):
+                return name
+        except NexVarError as error:
+            plugins.warn(offer.package, error.what)
+        except Exception as error:
+            plugins.warn(offer.package, f"matches of its architecture {name} fails ({type(error).__name__}: {error})")
+    return None

@@ -30,7 +30,6 @@ Legend: B batch, L length, D width, E = 2D inner width, N states, V vocabulary, 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,13 +39,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import Output, check_taps
+from nexvar.models import GenomicModel, Memory, Output, check_taps
 from nexvar.ops.fir import fir
 from nexvar.ops.linear import Linear
 from nexvar.ops.ssm_scan import selective_scan
 
 KEEP_FLOAT32 = ("*.A_log", "*.D")
 QUANTIZED = ("*.in_proj.weight", "*.out_proj.weight")  # x_proj and dt_proj make the recurrence's steps
+MEMORY = Memory(11, mlp=0, fixed=17e6)
 # R x T x E of one piece: on a CPU 4 MB, what a core's caches hold; on a device enough to keep it busy
 PIECE_VALUES, PIECE_VALUES_DEVICE = 1 << 20, 1 << 26
 PREFIX = "caduceus.backbone."
@@ -83,6 +83,18 @@ class Config:
             raise NexVarError(f"it does not map the {self.vocab_size} tokens onto themselves", where="complement_map")
 
     @property
+    def width(self) -> int:
+        return 2 * self.d_model if self.rcps else self.d_model
+
+    @property
+    def mlp_width(self) -> int:
+        return 0
+
+    @property
+    def vocabulary(self) -> int:
+        return self.vocab_size
+
+    @property
     def inner(self) -> int:
         return self.expand * self.d_model
 
@@ -99,82 +111,6 @@ class Config:
     def tokenizer(self) -> str:
         """PlantCaduceus has seven tokens (padded to 8), Caduceus twelve (padded to 16)."""
         return "plantcaduceus" if self.vocab_size == 8 else "caduceus"
-
-    @classmethod
-    def from_official(cls, c: dict[str, Any]) -> Config:
-        """From the official config.json; ``complement_map`` is read by key, whatever the order of its keys."""
-        vocab, multiple, ssm = c["vocab_size"], c.get("pad_vocab_size_multiple", 8), c.get("ssm_cfg") or {}
-        vocab = math.ceil(vocab / multiple) * multiple
-        rcps = c.get("rcps", False)
-        pairs = {int(k): int(v) for k, v in (c.get("complement_map") or {}).items()}
-        rank = ssm.get("dt_rank", "auto")
-        return cls(
-            d_model=c["d_model"],
-            n_layer=c["n_layer"],
-            vocab_size=vocab,
-            rcps=rcps,
-            complement_map=tuple(pairs.get(i, i) for i in range(vocab)) if rcps else (),
-            fused_add_norm=c.get("fused_add_norm", True),
-            rms_norm=c.get("rms_norm", True),
-            norm_epsilon=c.get("norm_epsilon", 1e-5),
-            bidirectional=c.get("bidirectional", True),
-            bidirectional_strategy=c.get("bidirectional_strategy") or "add",
-            bidirectional_weight_tie=c.get("bidirectional_weight_tie", True),
-            d_state=ssm.get("d_state", 16),
-            d_conv=ssm.get("d_conv", 4),
-            expand=ssm.get("expand", 2),
-            dt_rank=0 if rank in ("auto", math.ceil(c["d_model"] / 16)) else rank,
-            bias=ssm.get("bias", False),
-            conv_bias=ssm.get("conv_bias", True),
-        )
-
-
-def matches(official: dict[str, Any]) -> bool:
-    """Is this config.json one of Caduceus' or PlantCaduceus'?"""
-    return official.get("model_type") == "caduceus"
-
-
-# ------------------------------------------------------------------------------------------------ checkpoint layout
-
-
-def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Official names -> ours: wrapper levels go, tied tensors stay once, missing complement maps come from the config.
-
-    Files hold tied tensors once or several times, under any of their names; copies that differ are refused (some
-    transformers versions leave them uninitialised and save them so).
-    """
-    if not any(key.startswith("caduceus.") for key in state):  # a bare backbone
-        state = {key if key.startswith("lm_head.") else f"caduceus.{key}": value for key, value in state.items()}
-    result = {}
-    for key, value in state.items():
-        key = key.replace(".submodule.", ".").replace("lm_head.lm_head.", "lm_head.")
-        result[key.replace("word_embeddings.embedding.", "word_embeddings.")] = value
-    _merge(result, f"{PREFIX}embeddings.word_embeddings.weight", "lm_head.weight")
-    if config.bidirectional and config.bidirectional_weight_tie:
-        for i in range(config.n_layer):
-            for part in ("in_proj.weight", "in_proj.bias", "out_proj.weight", "out_proj.bias"):
-                _merge(result, *(f"{PREFIX}layers.{i}.mixer.mamba_{way}.{part}" for way in ("fwd", "rev")))
-    if config.rcps:
-        # NOTE: the checkpoint's map is what its model was trained with; a config saved again may hold it reordered.
-        names = f"{PREFIX}embeddings.word_embeddings.complement_map", "lm_head.complement_map"
-        known = next((result[n] for n in names if n in result), torch.tensor(config.complement_map))
-        for name in names:
-            complement = result.setdefault(name, known.clone())
-            if not torch.equal(complement[complement], torch.arange(len(complement))):
-                warnings.warn(f"{name} is not its own inverse: reverse complements will not agree", stacklevel=2)
-    return result
-
-
-def _merge(state: dict[str, Tensor], kept: str, copy: str) -> None:
-    """Leave one of two tied tensors, under the name ``kept``."""
-    if copy in state:
-        value = state.pop(copy)
-        if not torch.equal(state.setdefault(kept, value), value):
-            raise NexVarError(
-                f"it differs from {kept}, to which config.json ties it",
-                where=copy,
-                fix="a file saved from a wrongly loaded model: take the original one",
-            )
 
 
 # ----------------------------------------------------------------------------------------------------------- layers
@@ -351,9 +287,11 @@ class Head(nn.Module):
 # ------------------------------------------------------------------------------------------------------------ model
 
 
-class Model(nn.Module):
+class Model(GenomicModel):
     """See the module's docstring. ``last_hidden`` is the final normed state, (B, L, D), or (B, L, 2D) for PS."""
 
+    config: Config
+    causal = False
     pads_safely = False
     last_hidden = f"{PREFIX}norm_f"
 
@@ -362,7 +300,6 @@ class Model(nn.Module):
         self.config = config
         self.caduceus = nn.ModuleDict({"backbone": Backbone(config)})
         self.lm_head = Head(config)
-        self.rc_equivariant = config.rcps
         self.rc_equivariant = config.rcps
         official = [f"{PREFIX}embeddings", *(f"{PREFIX}layers.{i}" for i in range(config.n_layer))]
         official[-1] = self.last_hidden  # the reference does not return the last block's output, only norm_f of it

@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import Output, check_attentions, check_taps
+from nexvar.models import GenomicModel, Memory, Output, check_attentions, check_masked, check_taps
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.linear import Linear
 from nexvar.ops.mlp import gated_mlp
@@ -42,6 +42,7 @@ from nexvar.ops.mlp import gated_mlp
 KEEP_FLOAT32: tuple[str, ...] = ()
 QUANTIZED = ("*.Wqkv.weight", "*.attention.output.dense.weight", "*.mlp.gated_layers.weight", "*.mlp.wo.weight")
 LORA_TARGETS = ("Wqkv", "gated_layers", "wo")  # PEFT's defaults name no layer of this model
+MEMORY = Memory(25, mlp=0, fixed=32e6)
 PAD_ID = 3
 
 
@@ -74,45 +75,19 @@ class Config:
         if self.pooling not in ("mean", "cls"):
             raise NexVarError(f"no pooling {self.pooling!r}", where="config", fix="'mean' or 'cls'")
 
-    @classmethod
-    def from_official(cls, official: dict[str, Any]) -> Config:
-        """From config.json; ``architectures: [BertForSequenceClassification]`` is a classifier fine-tuned with the
-        official code (pooler and classifier, no MLM head)."""
-        classifier = "BertForSequenceClassification" in (official.get("architectures") or ())
-        return cls(
-            vocab_size=official["vocab_size"],
-            hidden_size=official["hidden_size"],
-            num_hidden_layers=official["num_hidden_layers"],
-            num_attention_heads=official["num_attention_heads"],
-            intermediate_size=official["intermediate_size"],
-            type_vocab_size=official["type_vocab_size"],
-            layer_norm_eps=official["layer_norm_eps"],
-            hidden_dropout_prob=official["hidden_dropout_prob"],
-            mlm_head=not classifier,
-            num_labels=len(official.get("id2label") or (0, 1)) if classifier else 0,
-            pooling="cls" if classifier else "mean",
-        )
+    tokenizer = context = None  # the cards say it
 
+    @property
+    def width(self) -> int:
+        return self.hidden_size
 
-def matches(official: dict[str, Any]) -> bool:
-    """Only BERTs with ALiBi (MosaicBERT's code, which DNABERT-2 uses) have this key."""
-    return "alibi_starting_size" in official
+    @property
+    def mlp_width(self) -> int:
+        return self.intermediate_size
 
-
-def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Official names -> ours: the same, without the tied decoder weight and the heads the config does not want."""
-    unwanted = ["cls.predictions.decoder.weight"]
-    unwanted += [] if config.mlm_head else ["cls."]
-    unwanted += [] if config.num_labels else ["classifier."]
-    unwanted += [] if config.num_labels and config.pooling == "cls" else ["bert.pooler."]
-    tied = state.get("cls.predictions.decoder.weight")
-    if tied is not None and not torch.equal(tied, state["bert.embeddings.word_embeddings.weight"]):
-        raise NexVarError(
-            "it is not equal to the word embeddings, to which the official code ties it",
-            where="cls.predictions.decoder.weight",
-            fix="the checkpoint is damaged",
-        )
-    return {name: tensor for name, tensor in state.items() if not name.startswith(tuple(unwanted))}
+    @property
+    def vocabulary(self) -> int:
+        return self.vocab_size
 
 
 def alibi_slopes(heads: int) -> list[float]:
@@ -295,9 +270,11 @@ class _Predictions(nn.Module):
         return F.linear(x, embeddings_VD, self.decoder.bias)
 
 
-class Model(nn.Module):
+class Model(GenomicModel):
     """See the module's docstring. Hidden states are zero at padding."""
 
+    config: Config
+    causal = False
     pads_safely = True
     rc_equivariant = False
 
@@ -341,8 +318,7 @@ class Model(nn.Module):
         """
         check_taps(taps, self.tap_names)
         check_attentions(attentions, self.config.num_hidden_layers)
-        if cache is not None:
-            raise NexVarError("a masked language model has no cache", where="cache", fix="pass whole sequences")
+        check_masked(cache)
         mask_BL = ids_BL != PAD_ID if mask_BL is None else mask_BL.bool()
         index_N, groups = pack(mask_BL)
         kept: dict[str, Tensor] = {}

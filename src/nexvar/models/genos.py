@@ -25,7 +25,7 @@ E experts, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import Output, check_attentions, check_taps
+from nexvar.models import GenomicModel, Memory, Output, check_attentions, check_taps
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.linear import Linear
 from nexvar.ops.moe import load_balancing_loss, moe, route, z_loss
@@ -42,6 +42,7 @@ from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
 KEEP_FLOAT32: tuple[str, ...] = ("*.block_sparse_moe.gate.weight",)
 QUANTIZED = ("*.experts.*.w?.weight", "*.self_attn.?_proj.weight")
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+MEMORY = Memory(12, mlp=7, cache_grows=False)  # at worst every token goes to the same experts
 
 
 @dataclass(frozen=True)
@@ -71,27 +72,19 @@ class Config:
                 f"{self.num_experts_per_tok} of {self.num_local_experts} experts per token", where="config"
             )
 
-    @classmethod
-    def from_official(cls, official: dict[str, Any]) -> Config:
-        """From a Mixtral config.json (transformers 4 has ``rope_theta``, 5 has ``rope_parameters``)."""
-        for key, ours in (("sliding_window", None), ("tie_word_embeddings", False), ("hidden_act", "silu")):
-            if official.get(key, ours) != ours:
-                raise NexVarError(f"{key} is {official[key]!r}; Genos has {ours!r}", where="config.json")
-        rope = official.get("rope_parameters") or official
-        return cls(
-            vocab_size=official["vocab_size"],
-            hidden_size=official["hidden_size"],
-            num_hidden_layers=official["num_hidden_layers"],
-            num_attention_heads=official["num_attention_heads"],
-            num_key_value_heads=official["num_key_value_heads"],
-            intermediate_size=official["intermediate_size"],
-            num_local_experts=official["num_local_experts"],
-            num_experts_per_tok=official["num_experts_per_tok"],
-            head_dim=official.get("head_dim") or official["hidden_size"] // official["num_attention_heads"],
-            rms_norm_eps=official["rms_norm_eps"],
-            rope_theta=float(rope["rope_theta"]),
-            max_position_embeddings=official["max_position_embeddings"],
-        )
+    tokenizer = None  # the cards say it
+
+    @property
+    def width(self) -> int:
+        return self.hidden_size
+
+    @property
+    def mlp_width(self) -> int:
+        return self.intermediate_size
+
+    @property
+    def vocabulary(self) -> int:
+        return self.vocab_size
 
     @property
     def head_width(self) -> int:
@@ -101,15 +94,6 @@ class Config:
     def context(self) -> int:
         """The longest input in bases: one token is one base."""
         return self.max_position_embeddings
-
-
-def matches(official: dict[str, Any]) -> bool:
-    return official.get("model_type") == "mixtral"
-
-
-def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """The Hugging Face names are ours; old files also hold the rotary frequencies, which are recomputed."""
-    return {name: tensor for name, tensor in state.items() if not name.endswith("rotary_emb.inv_freq")}
 
 
 @dataclass
@@ -243,10 +227,12 @@ class _Body(nn.Module):
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
 
-class Model(nn.Module):
+class Model(GenomicModel):
     """See the module's docstring."""
 
+    config: Config
     last_hidden = "model.norm"
+    causal = True
     pads_safely = True
     rc_equivariant = False
 
@@ -273,6 +259,11 @@ class Model(nn.Module):
         """Recompute the rotary frequencies (float32) on the parameters' device."""
         device = self.model.embed_tokens.weight.device
         self.inv_freq = self._frequencies().to(device)
+
+    @classmethod
+    def layers_by_kind(cls, config: Config) -> list[tuple[int, Config]]:
+        """All layers are alike."""
+        return [(config.num_hidden_layers, replace(config, num_hidden_layers=1))]
 
     def new_cache(self, batch_size: int, max_length: int) -> Cache:
         """Room for ``max_length`` tokens: 2 * layers * max_length * K * d numbers a row."""

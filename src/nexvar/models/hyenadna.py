@@ -26,9 +26,8 @@ Legend: B batch, L length, D width, V vocabulary, W width of the filter MLP, S =
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import Output, check_taps
+from nexvar.models import GenomicModel, Memory, Output, check_taps
 from nexvar.ops.fftconv import fft_conv
 from nexvar.ops.fir import fir, last_inputs
 from nexvar.ops.linear import Linear
@@ -44,6 +43,7 @@ from nexvar.ops.state import Cache, Taps, hide
 
 KEEP_FLOAT32 = ("*.filter_fn.*",)
 QUANTIZED = ("*.mixer.in_proj.weight", "*.mixer.out_proj.weight", "*.mlp.fc?.weight")
+MEMORY = Memory(13, mlp=0, rows=2048, block=2.4)  # its kept filters are part of the cache
 KEPT_BYTES = 1 << 30  # filters of all layers that are kept between calls
 CHANNELS = 16  # channels whose filters exist at a time where they are not kept: one cache line of float32
 # Tokens of a batch that go through projections and MLP at once where no gradient is needed
@@ -68,58 +68,24 @@ class Config:
     use_bias: bool = True
 
     @property
+    def width(self) -> int:
+        return self.d_model
+
+    @property
+    def mlp_width(self) -> int:
+        return self.d_inner
+
+    @property
+    def vocabulary(self) -> int:
+        return self.vocab_size
+
+    @property
     def context(self) -> int:
         return self.max_seq_len
 
     @property
     def tokenizer(self) -> str:
         return "hyenadna"
-
-    @classmethod
-    def from_official(cls, c: dict[str, Any]) -> Config:
-        """From the Hugging Face port's config.json; the vocabulary is padded as that code pads it."""
-        if c.get("hyena_order", 2) != 2:
-            raise NexVarError(f"hyena_order {c['hyena_order']}", where="config", fix="no checkpoint has another than 2")
-        multiple = c.get("pad_vocab_size_multiple", 8)
-        return cls(
-            d_model=c["d_model"],
-            n_layer=c["n_layer"],
-            d_inner=c.get("d_inner") or 4 * c["d_model"],
-            max_seq_len=c["max_seq_len"],
-            vocab_size=math.ceil(c["vocab_size"] / multiple) * multiple,
-            emb_dim=c.get("emb_dim", 5),
-            filter_order=c.get("filter_order", 64),
-            num_inner_mlps=c.get("num_inner_mlps", 2),
-            short_filter_order=c.get("short_filter_order", 3),
-            layer_norm_epsilon=c.get("layer_norm_epsilon", 1e-5),
-            use_bias=c.get("use_bias", True),
-        )
-
-
-def matches(official: dict[str, Any]) -> bool:
-    """Is this config.json one of the Hugging Face port's?"""
-    return official.get("model_type") == "hyenadna"
-
-
-def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Official names -> ours. Also reads the Lightning checkpoints of the non -hf repositories.
-
-    Those name the backbone ``model.backbone``, may wrap mixers and MLPs in ``.layer``, and tie the head.
-    """
-    result: dict[str, Tensor] = {}
-    for key, value in state.items():
-        key = key.replace(".mixer.layer.", ".mixer.").replace(".mlp.layer.", ".mlp.")
-        key = key.replace("model.lm_head.", "lm_head.").replace("model.backbone.", "hyena.backbone.")
-        if not key.startswith(("hyena.", "lm_head.")):
-            key = f"hyena.{key}"  # a bare backbone
-        if ".implicit_filter." in key and key.endswith(".freq"):
-            kept = key.split(".implicit_filter.")[0] + ".implicit_filter.1.freq"
-            if not torch.equal(result.setdefault(kept, value), value):
-                raise NexVarError(f"it differs from {kept}; the model has one freq for both", where=key)
-        else:
-            result[key] = value
-    result.setdefault("lm_head.weight", result[f"{PREFIX}embeddings.word_embeddings.weight"])
-    return result
 
 
 # ----------------------------------------------------------------------------------------------------------- filter
@@ -339,11 +305,13 @@ class Backbone(nn.Module):
 # ------------------------------------------------------------------------------------------------------------ model
 
 
-class Model(nn.Module):
+class Model(GenomicModel):
     """See the module's docstring. Taps: ``….embeddings``, ``….layers.i`` (the residual after block i) and its
     ``.norm1``, ``.mixer``, ``.norm2``, ``.mlp``; ``….ln_f``; and the official ``hidden_states.k``: 0 the embeddings,
     k block k - 1, n_layer + 1 ln_f."""
 
+    config: Config
+    causal = True
     pads_safely = True
     rc_equivariant = False
     bounded_forward = True
@@ -362,6 +330,11 @@ class Model(nn.Module):
 
     def reset_buffers(self) -> None:
         """Nothing to recompute: z, t and deltas are in the checkpoint."""
+
+    @classmethod
+    def layers_by_kind(cls, config: Config) -> list[tuple[int, Config]]:
+        """All layers are alike."""
+        return [(config.n_layer, replace(config, n_layer=1))]
 
     def new_cache(self, batch_size: int, max_length: int) -> Cache:
         """Filters of ``max_length`` and room for as many inputs: 8 * D * max_length bytes a layer (row 1)."""

@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import Output, check_attentions, check_taps
+from nexvar.models import GenomicModel, Memory, Output, check_attentions, check_masked, check_taps
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.conv1d import conv1d
 from nexvar.ops.linear import Linear
@@ -48,8 +48,8 @@ from nexvar.ops.unet import LAYER_NORM_EPS, AdaptiveLayerNorm, Conditions, Tower
 
 KEEP_FLOAT32: tuple[str, ...] = ()
 QUANTIZED = ("*.sa_layer.*_head.linear.weight", "*.sa_layer.mha_output.weight", "*.transformer_blocks.*.fc?.weight")
-CLASSES = ("NTv3PreTrained", "NTv3PostTrained", "NTv3Generative")
 HEAD_EPS = {"hf": 1e-5, "jax": 1e-6}
+MEMORY = Memory(8, mlp=0, fixed=2.8e6)
 ROTARY_BASE = 10_000.0
 LORA_TARGETS = ("query_head.linear", "key_head.linear", "value_head.linear", "mha_output", "fc1", "fc2")
 UPSAMPLE = {"repeat+conv": "repeat", "conv_transpose": "zeros"}
@@ -108,32 +108,23 @@ class Config:
         if unknown:
             raise NexVarError(f"species without a token: {', '.join(sorted(unknown))}", where="config")
 
-    @classmethod
-    def from_official(cls, official: dict[str, Any]) -> Config:
-        """From a hub config.json; also the long names that some of them use."""
-        names = {
-            "alphabet_size": "vocab_size",
-            "attention_heads": "num_attention_heads",
-            "embed_dim": "hidden_size",
-            "ffn_embed_dim": "intermediate_size",
-            "num_layers": "num_hidden_layers",
-        }
-        values = {ours: official[theirs] for ours, theirs in names.items() if theirs in official}
-        taken = set(cls.__dataclass_fields__) - {"default_species"}
-        values |= {name: official[name] for name in taken if official.get(name) is not None}
-        kind = str(values.get("deconv_upsample_type", "repeat+conv")).rsplit(".", 1)[-1].lower()
-        values["deconv_upsample_type"] = {"repeat_conv": "repeat+conv"}.get(kind, kind)
-        if "key_size" not in values and {"embed_dim", "attention_heads"} <= set(values):
-            values["key_size"] = values["embed_dim"] // values["attention_heads"]
-        for name in ("conditions_vocab_size", "bed_elements_names"):
-            values[name] = tuple(values.get(name, ()))
-        species = values.get("species_to_token_id", {})
-        return cls(**values, default_species="human" if "human" in species else None)
-
     @property
     def tokenizer(self) -> str:
-        """The tokenizer's name in ``nexvar.tokenizers.make``."""
         return "ntv3"
+
+    context = None  # the cards say it
+
+    @property
+    def width(self) -> int:
+        return self.embed_dim
+
+    @property
+    def mlp_width(self) -> int:
+        return self.ffn_embed_dim
+
+    @property
+    def vocabulary(self) -> int:
+        return self.alphabet_size
 
     @property
     def unit(self) -> int:
@@ -156,19 +147,6 @@ class Config:
     def track_species(self) -> list[str]:
         """Species in the order of their track heads."""
         return sorted(self.bigwigs_per_species, key=lambda name: self.species_to_token_id[name])
-
-
-def matches(official: dict[str, Any]) -> bool:
-    """An NTv3 config by its classes or model_type."""
-    classes = official.get("architectures") or ()
-    return official.get("model_type") in ("ntv3", "ntv3_posttrained") or any(name in CLASSES for name in classes)
-
-
-def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Official names -> ours: the same, without the rotary buffers (cos_cached and sin_cached appear in checkpoints
-    saved after a forward). Mixed-precision checkpoints keep their dtypes."""
-    rotary = (".rotary_embedding.inv_freq", ".rotary_embedding.cos_cached", ".rotary_embedding.sin_cached")
-    return {name: tensor.contiguous() for name, tensor in state.items() if not name.endswith(rotary)}
 
 
 class _Head(nn.Module):
@@ -313,7 +291,7 @@ class _Core(nn.Module):
             self.bed_head = _TrackHead(width, 2 * len(config.bed_elements_names))
 
 
-class Model(nn.Module):
+class Model(GenomicModel):
     """See the module's docstring.
 
     Taps besides the official module names: "embedding" (base resolution, the last), "before_transformer_embedding",
@@ -322,7 +300,9 @@ class Model(nn.Module):
     blocks after the skip). ``tap_stride[name]`` is how many bases one position of a tap stands for.
     """
 
+    config: Config
     last_hidden = "embedding"
+    causal = False
     pads_safely = True
     rc_equivariant = False
 
@@ -422,8 +402,7 @@ class Model(nn.Module):
             heads = species_ids_B is not None or condition_ids is not None
         check_taps(taps, self.tap_names)
         check_attentions(attentions, config.num_layers)
-        if cache is not None:
-            raise NexVarError("a masked language model has no cache", where="cache", fix="pass whole sequences")
+        check_masked(cache)
         conditions, species = self._conditions(ids_BL, species_ids_B, condition_ids, condition_masks)
         length = ids_BL.shape[1]
         ids_BL, inside_BL = self._fill_up(ids_BL, mask_BL)

@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import Output, check_attentions, check_taps
+from nexvar.models import GenomicModel, Memory, Output, check_attentions, check_masked, check_taps, padding_mask
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.linear import Linear
 from nexvar.ops.mlp import gated_mlp
@@ -43,6 +43,7 @@ from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
 KEEP_FLOAT32: tuple[str, ...] = ()
 QUANTIZED = ("*.self.query.weight", "*.self.key.weight", "*.self.value.weight", "*.layer.*.dense.weight")
 LORA_TARGETS = ("query", "key", "value", "dense")  # the authors' baselines: rank 8, alpha 16
+MEMORY = Memory(6.3, mlp=0, rows=1024, block=4.5)
 ROTARY_BASE = 10_000.0
 MASKED_IN_TRAINING = 0.15 * 0.8  # the share of tokens that were <mask> in training
 JAX_LAYER_NORM_EPS = 1e-5
@@ -80,27 +81,17 @@ class Config:
                 fix="'rotary' or 'absolute'",
             )
 
-    @classmethod
-    def from_official(cls, official: dict[str, Any]) -> Config:
-        """From a hub config.json. The gated MLP is that of the remote code (auto_map); native ESM never gates."""
-        native = official.get("model_type") == "esm" and not official.get("auto_map")
-        gated = "add_bias_fnn" in official and not native
-        return cls(
-            vocab_size=official["vocab_size"],
-            hidden_size=official["hidden_size"],
-            num_hidden_layers=official["num_hidden_layers"],
-            num_attention_heads=official["num_attention_heads"],
-            intermediate_size=official["intermediate_size"],
-            max_position_embeddings=official["max_position_embeddings"],
-            position_embedding_type=official["position_embedding_type"],
-            gated_mlp=gated,
-            mlp_bias=bool(official["add_bias_fnn"]) if gated else True,
-            token_dropout=bool(official.get("token_dropout")),
-            emb_layer_norm_before=bool(official.get("emb_layer_norm_before")),
-            layer_norm_eps=official["layer_norm_eps"],
-            pad_token_id=official["pad_token_id"],
-            mask_token_id=official["mask_token_id"],
-        )
+    @property
+    def width(self) -> int:
+        return self.hidden_size
+
+    @property
+    def mlp_width(self) -> int:
+        return self.intermediate_size
+
+    @property
+    def vocabulary(self) -> int:
+        return self.vocab_size
 
     @property
     def kmer(self) -> tuple[int, str] | None:
@@ -120,33 +111,6 @@ class Config:
         """The longest input in bases: <cls> and as many k-mers as there are positions (two belong to padding)."""
         k = self.kmer[0] if self.kmer else 1
         return k * (self.max_position_embeddings - 3)
-
-
-def matches(official: dict[str, Any]) -> bool:
-    """An ESM config whose vocabulary is one of k-mers (protein ESM has 33 tokens)."""
-    auto_map = official.get("auto_map") or {}
-    esm = official.get("model_type") == "esm" or "EsmConfig" in str(auto_map.get("AutoConfig", ""))
-    size = official.get("vocab_size")
-    return esm and isinstance(size, int) and any(size - 4**k in (9, 11) for k in range(1, 9))
-
-
-def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Official hub names -> ours: the same, without what no forward reads; the decoder owns its bias.
-
-    NOTE: the 2.5B pickles hold column-major tensors, hence ``contiguous``.
-    """
-    unread = ["esm.contact_head.", "esm.pooler."]
-    if config.position_embedding_type == "rotary":
-        unread.append("esm.embeddings.position_embeddings.")
-    converted = {}
-    for name, tensor in state.items():
-        if name.startswith(tuple(unread)) or name.endswith((".position_ids", ".rotary_embeddings.inv_freq")):
-            continue
-        converted["lm_head.decoder.bias" if name == "lm_head.bias" else name] = tensor.contiguous()
-    embeddings = converted.get("esm.embeddings.word_embeddings.weight")
-    if embeddings is not None:  # tie_word_embeddings: the decoder is not in the file
-        converted.setdefault("lm_head.decoder.weight", embeddings)
-    return converted
 
 
 class _SelfAttention(nn.Module):
@@ -271,11 +235,13 @@ class _LMHead(nn.Module):
         return self.decoder(self.layer_norm(F.gelu(self.dense(x_BLD))))
 
 
-class Model(nn.Module):
+class Model(GenomicModel):
     """See the module's docstring. Taps besides the official module names: ``embeddings_k``, k = 1 .. layers, as the
     JAX package numbers them; the last one is the output of emb_layer_norm_after, not of the last block."""
 
+    config: Config
     last_hidden = "esm.encoder.emb_layer_norm_after"
+    causal = False
     pads_safely = True
     rc_equivariant = False
 
@@ -324,13 +290,12 @@ class Model(nn.Module):
 
         mask_BL: True for real tokens; None means every token but <pad>. Padded positions come out as garbage.
         attentions: layers, counted from 0, whose attention maps (B, H, L, L, float32) go to
-        ``extras["attentions"][layer]``; only these layers form the score matrix (``jax_attention_map`` renumbers).
+        ``extras["attentions"][layer]``; only these layers form the score matrix.
         Raises NexVarError for an unknown tap or layer, a cache, or more tokens than there are learned positions.
         """
         check_taps(taps, self.tap_names)
         check_attentions(attentions, self.config.num_hidden_layers)
-        if cache is not None:
-            raise NexVarError("a masked language model has no cache", where="cache", fix="pass whole sequences")
+        check_masked(cache)
         mask_BL = padding_mask(ids_BL, self.config.pad_token_id) if mask_BL is None else mask_BL.bool()
         wanted = {self._alias.get(name, name) for name in taps}
         kept: dict[str, Tensor] = {}
@@ -362,19 +327,3 @@ class Model(nn.Module):
             scores = self.lm_head(x_BLD if logits is True else x_BLD[:, logits])
         extras = {"attentions": maps} if attentions else {}
         return Output(scores, {name: kept[self._alias.get(name, name)] for name in taps}, extras)
-
-
-def padding_mask(ids_BL: Tensor, pad_id: int) -> Tensor | None:
-    """True for every token but padding; None when there is none, which lets attention take its fastest path."""
-    mask_BL = ids_BL != pad_id
-    return None if bool(mask_BL.all()) else mask_BL
-
-
-def jax_attention_map(attentions: dict[int, Tensor], layer: int, number: int) -> Tensor:
-    """The JAX package's ``attention_map_layer_{layer}_number_{number}``: (B, L, L).
-
-    NOTE: it counts layers from 1 and returns head number + 1 (from 0), clamped to the last head: its users never see
-    head 0. Use ``attentions[layer]`` for true heads.
-    """
-    maps_BHLL = attentions[layer - 1]
-    return maps_BHLL[:, min(number + 1, maps_BHLL.shape[1] - 1)]

@@ -22,18 +22,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import striped_hyena2
+from nexvar.models import Memory, striped_hyena2
 from nexvar.models.striped_hyena2 import HyenaFilter
 from nexvar.ops.iir import ModalFilter, modal_filter, modal_iir
 
 KEEP_FLOAT32 = ("*.poles", "*.residues")
 QUANTIZED = striped_hyena2.QUANTIZED
+MEMORY = Memory(12, mlp=0, rows=2048, block=4.9)
 
 
 @dataclass(frozen=True)
@@ -59,48 +59,6 @@ class Config(striped_hyena2.Config):
     @property
     def projections_bias(self) -> bool:
         return True  # whatever qkv_proj_bias says of attention
-
-    @classmethod
-    def from_official(cls, c: dict[str, Any]) -> Config:
-        """From the keys of stripedhyena's configs and of the Hugging Face config.json."""
-        if c.get("proj_groups", 1) != 1:
-            raise NexVarError(f"proj_groups {c['proj_groups']}", where="config", fix="only 1 is known")
-        D, layers, multiple = c["hidden_size"], c["num_layers"], c.get("inner_size_multiple_of", 64)
-        attention, hyena = set(c["attn_layer_idxs"]), set(c["hyena_layer_idxs"])
-        if missing := set(range(layers)) - attention - hyena:
-            raise NexVarError(f"layers {sorted(missing)} are in no *_layer_idxs list", where="config")
-        return cls(
-            hidden_size=D,
-            pattern="".join("*" if i in attention else "H" for i in range(layers)),
-            num_attention_heads=c["num_attention_heads"],
-            inner_mlp_size=c.get("inner_mlp_size") or multiple * math.ceil(int(2 * D * 4 / 3) / multiple),
-            vocab_size=c["vocab_size"],
-            state_size=c["state_size"],
-            short_filter_length=c["short_filter_length"],
-            eps=c["eps"],
-            rotary_emb_base=c.get("rotary_emb_base", 10000),
-            rotary_interpolation=(
-                c.get("rotary_emb_scaling_factor", 1.0) if c.get("use_interpolated_rotary_pos_emb") else 1.0
-            ),
-            max_seqlen=c.get("max_seqlen", c.get("max_sequence_len", 8192)),
-            mlp_activation=c.get("mlp_activation", "silu"),
-            tie_embeddings=c.get("tie_embeddings", True),
-            qkv_proj_bias=c.get("qkv_proj_bias", True),
-            mha_out_proj_bias=c.get("mha_out_proj_bias", True),
-            column_split_hyena=c.get("column_split_hyena", True),
-            hyena_filter_groups=c.get("hyena_filter_groups", 1),
-        )
-
-
-def matches(official: dict[str, Any]) -> bool:
-    """Is this config.json one of StripedHyena 1's?"""
-    return "hyena_layer_idxs" in official and "attn_layer_idxs" in official
-
-
-def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Official names and layouts -> ours; the file's rounded ``inv_freq`` is dropped."""
-    state = {key.removeprefix("backbone."): value for key, value in state.items()}
-    return striped_hyena2.convert({k: v for k, v in state.items() if not k.endswith("inv_freq")}, config)
 
 
 class ComplexFilter(HyenaFilter):

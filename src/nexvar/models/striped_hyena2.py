@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import Output, check_taps
+from nexvar.models import GenomicModel, Memory, Output, check_taps
 from nexvar.ops.attention import attention
 from nexvar.ops.fir import BlockFilter, block_filter, block_fir, fir, last_inputs
 from nexvar.ops.fp8 import fp8_linear
@@ -44,6 +44,7 @@ from nexvar.ops.state import AttentionState, Cache, HyenaState, Padding, Taps, h
 
 KEEP_FLOAT32 = ("*.log_poles", "*.residues", "*.inv_freq", "*.fp8_scale")
 QUANTIZED = ("*.l?.weight", "*.projections.weight", "*.out_filter_dense.weight", "*.Wqkv.weight", "*.out_proj.weight")
+MEMORY = Memory(12, mlp=0, rows=2048, block=3.3)
 # Tokens of a batch above which a forward without gradients carries its state over chunks of as many
 LONG = {"cpu": 1 << 16, "cuda": 1 << 18}
 LONG_FILTER = 128  # the official code takes filters from here on as true convolutions with a skip D
@@ -100,6 +101,20 @@ class Config:
         if self.mlp_activation not in ACTIVATIONS:
             raise NexVarError(f"activation {self.mlp_activation!r}", where="mlp_activation", fix="gelu or silu")
 
+    tokenizer = context = None  # its checkpoints differ: the cards say it
+
+    @property
+    def width(self) -> int:
+        return self.hidden_size
+
+    @property
+    def mlp_width(self) -> int:
+        return self.inner_mlp_size
+
+    @property
+    def vocabulary(self) -> int:
+        return self.vocab_size
+
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
@@ -108,61 +123,8 @@ class Config:
     def projections_bias(self) -> bool:
         return self.qkv_proj_bias
 
-    @classmethod
-    def from_official(cls, c: dict[str, Any]) -> Config:
-        """From the keys of vortex' configs (and NexVar's renamed one), with vortex' defaults."""
-        if c.get("proj_groups", 1) != 1:
-            raise NexVarError(f"proj_groups {c['proj_groups']}", where="config", fix="only 1 is known")
-        letters: dict[int, str] = {}
-        for kind, letter in (("hcs", "S"), ("hcm", "D"), ("hcl", "H"), ("attn", "*")):
-            letters |= {index: letter for index in c[f"{kind}_layer_idxs"]}
-        layers = c["num_layers"]
-        if missing := set(range(layers)) - set(letters):
-            raise NexVarError(f"layers {sorted(missing)} are in no *_layer_idxs list", where="config")
-        D, multiple = c["hidden_size"], c.get("inner_size_multiple_of", 64)
-        evo2_style = c.get("nexvar_style_activations", c.get("evo2_style_activations", False))
-        return cls(
-            hidden_size=D,
-            pattern="".join(letters[i] for i in range(layers)),
-            num_attention_heads=c["num_attention_heads"],
-            inner_mlp_size=c.get("inner_mlp_size") or multiple * math.ceil(int(2 * D * 4 / 3) / multiple),
-            vocab_size=c["vocab_size"],
-            state_size=c["state_size"],
-            short_filter_length=c["short_filter_length"],
-            hcs_filter_length=c["hcs_filter_length"],
-            hcs_filter_groups=c["hcs_filter_groups"],
-            hcm_filter_length=c["hcm_filter_length"],
-            hcm_filter_groups=c["hcm_filter_groups"],
-            eps=c["eps"],
-            rotary_emb_base=c.get("rotary_emb_base", 1_000_000),
-            rotary_interpolation=(
-                c.get("rotary_emb_scaling_factor", 1.0) if c.get("use_interpolated_rotary_pos_emb") else 1.0
-            ),
-            max_seqlen=c.get("max_seqlen", 8192),
-            mlp_activation=c.get("mlp_activation", "gelu"),
-            activation_everywhere=not evo2_style,
-            tie_embeddings=c.get("tie_embeddings", True),
-            qkv_proj_bias=c.get("qkv_proj_bias", True),
-            short_filter_bias=c.get("short_filter_bias", False),
-            hyena_out_proj_bias=c.get("hyena_out_proj_bias", True),
-            mha_out_proj_bias=c.get("mha_out_proj_bias", True),
-            fp8_projections=c.get("use_fp8_input_projections", False),
-            interleave=c["interleave"],
-            column_split_hyena=c.get("column_split_hyena", True),
-            hyena_flip_x1x2=c.get("hyena_flip_x1x2", False),
-            column_split=c.get("column_split", True),
-        )
 
-
-def matches(official: dict[str, Any]) -> bool:
-    """Is this config.json one of StripedHyena 2's?"""
-    return "hcl_layer_idxs" in official and "hcm_layer_idxs" in official
-
-
-# ------------------------------------------------------------------------------------------------ checkpoint layout
-
-
-def hyena_rows(config: Any) -> Tensor:
+def hyena_rows(config: Config) -> Tensor:
     """(3D,): row i of our ``projections`` (x2 | x1 | v) is row ``hyena_rows[i]`` of the checkpoint's."""
     D = config.hidden_size
     rows = torch.arange(3 * D)
@@ -172,42 +134,6 @@ def hyena_rows(config: Any) -> Tensor:
         rows = rows.view(config.num_attention_heads, 3, -1).transpose(0, 1).flatten()
     x2, x1, v = rows.chunk(3)
     return torch.cat([x1, x2, v]) if config.hyena_flip_x1x2 else torch.cat([x2, x1, v])
-
-
-def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Official names and layouts -> ours: rows are put in the order x2 | x1 | v and q | k | v, left-overs dropped."""
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    if config.tie_embeddings:
-        state.pop("unembed.weight", None)
-    result = {}
-    rows = hyena_rows(config)
-    for key, value in state.items():
-        if key.endswith(("_extra_state", "filter.t")):
-            continue
-        if key.endswith(("projections.weight", "projections.bias", "short_filter_weight", "short_filter_bias")):
-            value = _reorder(key, value, rows)
-        elif ".Wqkv." in key and config.column_split:
-            qkv = torch.arange(3 * config.hidden_size).view(config.num_attention_heads, 3, -1)
-            value = _reorder(key, value, qkv.transpose(0, 1).flatten())
-        elif key.endswith("fp8_scale_fwd"):
-            if not (config.fp8_projections and ".projections." in key):
-                continue
-            key, value = key.removesuffix("_fwd"), value[:2]
-        result[key] = value
-    attention = (i for i, letter in enumerate(config.pattern) if letter == "*" and config.inv_freq_in_checkpoint)
-    for index in attention:
-        # Real checkpoints hold bf16-rounded values; a file without them can only have meant the same.
-        exact = inverse_frequencies(config.head_dim, config.rotary_emb_base)
-        result.setdefault(f"blocks.{index}.inner_mha_cls.rotary_emb.inv_freq", exact.bfloat16().float())
-    return result
-
-
-def _reorder(key: str, value: Tensor, rows: Tensor) -> Tensor:
-    if value.shape[0] != len(rows):
-        raise NexVarError(f"{value.shape[0]} rows, not {len(rows)}", where=key, fix="is this the right config.json?")
-    if torch.equal(rows, torch.arange(len(rows))):
-        return value
-    return value[rows.to(value.device)]
 
 
 # ----------------------------------------------------------------------------------------------------------- layers
@@ -471,13 +397,14 @@ class AttentionBlock(Block):
 # ------------------------------------------------------------------------------------------------------------ model
 
 
-class Model(nn.Module):
+class Model(GenomicModel):
     """See the module's docstring; ``models/__init__.py: GenomicModel`` is the contract."""
 
+    config: Config
     last_hidden = "norm"
+    causal = True
     pads_safely = True
     rc_equivariant = False
-    tap_names: tuple[str, ...]
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -565,6 +492,12 @@ class Model(nn.Module):
         if not scores:  # an empty slice
             return Output(self(ids_BL[:, :1], logits=slice(0, 0)).logits, joined, {})
         return Output(torch.cat(scores, 1), joined, {})
+
+    @classmethod
+    def layers_by_kind(cls, config: Config) -> list[tuple[int, Config]]:
+        """Layers of a letter are alike. Without FP8: the shapes are the same, and it cannot run on the meta device."""
+        kinds = {letter: config.pattern.count(letter) for letter in config.pattern}
+        return [(count, replace(config, pattern=k, fp8_projections=False)) for k, count in kinds.items()]
 
     def new_cache(self, batch_size: int, max_length: int) -> Cache:
         """An empty cache for up to ``max_length`` tokens; use it without gradients."""

@@ -248,7 +248,7 @@ def _compute(
 
 
 def _same_rows(loaded: Loaded, settings: EmbedSettings) -> None:
-    strides = {getattr(loaded.module, "tap_stride", {}).get(layer, 1) for layer in settings.layers}
+    strides = {loaded.module.tap_stride.get(layer, 1) for layer in settings.layers}
     if len(strides) > 1:
         raise NexVarError("layers of different resolutions have different rows", where="--layer", fix="one at a time")
 

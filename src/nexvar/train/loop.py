@@ -20,9 +20,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from nexvar.errors import NexVarError
+from nexvar.models import GenomicModel
 from nexvar.train import lora, state
 from nexvar.train.corpus import Corpus
 from nexvar.train.grid import REPLICAS, WINDOWS, Grid
@@ -32,7 +33,7 @@ from nexvar.train.optim import Optimizer, Schedule
 from nexvar.train.recipe import Recipe, read
 from nexvar.train.split import ContextForward
 from nexvar.train.start import Start
-from nexvar.train.task import Task
+from nexvar.train.task import Task, TaskModel
 from nexvar.train.weights import Weights, checkpoint_blocks
 from nexvar.weights.load import pick_device
 
@@ -67,7 +68,7 @@ class Run:
         if (m.lora or recipe.task) and not whole:
             raise NexVarError("fine-tuning splits windows alone", where="[parallel]", fix="data and run.shard")
         self.start = start = Start.of(recipe, self.device)
-        self.model: nn.Module = start.module
+        self.model: GenomicModel | TaskModel = start.module
         if m.lora:
             lora.add(self.model, start.architecture, m.lora, recipe.run.seed)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -76,8 +77,7 @@ class Run:
             self.source = Task(recipe.task, start.loaded, grid, recipe.run)
             self.model = self.source.model
         else:
-            vocabulary = getattr(start.config, "vocab_size", start.tokenizer.vocab_size)
-            objective = Objective(recipe.objective, start.tokenizer, vocabulary, recipe.run.seed)
+            objective = Objective(recipe.objective, start.tokenizer, start.config.vocabulary, recipe.run.seed)
             self.source = Corpus(recipe, objective, grid)
         self.model.train()
         self.flops = _work(self.model, start.config) * self.source.unit
@@ -192,15 +192,15 @@ class Run:
         return local | moments | {f"e.{n}": (n, t) for n, t in self.ema.items()}
 
 
-def _work(model: nn.Module, config: Any) -> float:
+def _work(model: GenomicModel | TaskModel, config: Any) -> float:
     """Floating-point operations a token, attention's scores aside: 2 a weight forward, 2 for its inputs' gradient and 2
     for its own if it is trained. Of experts, a token meets a few; a U-Net's depths have fewer positions than tokens."""
-    places = getattr(model, "positions_per_token", lambda name: 1.0)
     met = getattr(config, "num_experts_per_tok", 1) / getattr(config, "num_local_experts", 1)
-    return sum(
-        (6 if p.requires_grad else 4) * p.numel() * (met if ".experts." in name else 1) * places(name)
-        for name, p in model.named_parameters()
-    )
+    total = 0.0
+    for name, p in model.named_parameters():
+        positions = (met if ".experts." in name else 1) * model.positions_per_token(name)
+        total += (6 if p.requires_grad else 4) * p.numel() * positions
+    return total
 
 
 def _renamed(key: str, name: str, other: str) -> str:

@@ -30,7 +30,7 @@ def add(model: nn.Module, architecture: str, rank: int, seed: int) -> int:
     if rank < 1:
         raise NexVarError(f"lora is {rank}", where="model.lora", fix="a rank, such as 8; 0 for none")
     model.requires_grad_(False)
-    targets = getattr(models.get(architecture), "LORA_TARGETS", None)
+    targets = models.get(architecture).LORA_TARGETS
     rng, count = torch.Generator().manual_seed(seed), 0
     for block in blocks_of(model):
         for name, module in block.named_modules():

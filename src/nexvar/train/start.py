@@ -56,7 +56,7 @@ class Start:
         return start
 
     def _check_objective(self, kind: str) -> None:
-        if kind == "causal" and not hasattr(self.module, "new_cache"):
+        if kind == "causal" and not self.module.causal:
             raise NexVarError(
                 f"{self.architecture} reads both ways: it would see the token that it should predict",
                 where="objective.kind",

@@ -44,7 +44,7 @@ class TaskModel(nn.Module):
         self.trunk, self.pool, self.freeze = loaded.module, pool, freeze
         self.layer = loaded.module.last_hidden
         self.causal = loaded.card.objective == "causal"
-        self.stride = getattr(loaded.module, "tap_stride", {}).get(self.layer, 1)
+        self.stride = loaded.module.tap_stride.get(self.layer, 1)
         with torch.no_grad():
             ids_1L, mask_1L = padded(loaded, [token_ids(loaded.tokenizer, "ACGT" * 32, special=False)])
             width = self._hidden(ids_1L, mask_1L).shape[-1]
@@ -57,6 +57,10 @@ class TaskModel(nn.Module):
     def _hidden(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         mask = None if self.causal else mask_BL  # right padding changes nothing in a causal model
         return self.trunk(ids_BL, mask_BL=mask, taps=(self.layer,), logits=False).taps[self.layer]
+
+    def positions_per_token(self, parameter: str) -> float:
+        """As the trunk's; the head sees one position a window, which is next to nothing."""
+        return self.trunk.positions_per_token(parameter.removeprefix("trunk."))
 
     def train(self, mode: bool = True) -> TaskModel:
         """NOTE: a frozen trunk stays as it will be used: without dropout."""

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from nexvar import models
 from nexvar.errors import NexVarError
+from nexvar.models import Architecture, GenomicModel
 
 CONFIG_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError)
 MAX_LAYERS = 10_000
@@ -42,18 +43,18 @@ def make_config(architecture: str | None, values: Any, where: object) -> Any:
     _bounded(values, where)
     try:
         with _blamed_on(where):
-            arch = models.get(architecture)
-            return arch.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return models.get(architecture).Config(**fields)
     except CONFIG_ERRORS as error:
         raise NexVarError(f"the values are not a {architecture} config ({error})", where=where) from error
 
 
 def official_config(architecture: str, values: dict[str, Any], where: object) -> Any:
-    """``Config.from_official`` of a config.json, whatever it holds."""
+    """``from_official`` of a config.json, whatever it holds."""
     _bounded(values, where)
     try:
         with _blamed_on(where):
-            return models.get(architecture).Config.from_official(values)
+            return models.get(architecture).from_official(values)
     except CONFIG_ERRORS as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise NexVarError(f"not a {architecture} config ({what})", where=where) from error
@@ -66,14 +67,13 @@ def _bounded(values: dict[str, Any], where: object) -> None:
             raise NexVarError(f"{name} is {value}", where=where, fix=f"at most {MAX_LAYERS} make sense")
 
 
-def build(architecture: str, config: Any, where: object = None) -> nn.Module:
+def build(architecture: str, config: Any, where: object = None) -> GenomicModel:
     """``Model(config)`` on the meta device: names and shapes, no memory."""
     try:
         with torch.device("meta"), _Outline():
-            module: nn.Module = models.get(architecture).Model(config)
+            return models.get(architecture).Model(config)
     except CONFIG_ERRORS as error:
         raise NexVarError(f"no {architecture} model has this config ({error})", where=where) from error
-    return module
 
 
 class _Outline(TorchFunctionMode):
@@ -89,7 +89,7 @@ class _Outline(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def convert(arch: Any, official: dict[str, Tensor], config: Any, where: object) -> dict[str, Tensor]:
+def convert(arch: Architecture, official: dict[str, Tensor], config: Any, where: object) -> dict[str, Tensor]:
     """Official names and layouts -> the module's; a tensor it misses is one clear line."""
     try:
         with _blamed_on(where):
@@ -102,7 +102,7 @@ def convert(arch: Any, official: dict[str, Tensor], config: Any, where: object) 
 
 
 def assign(
-    module: nn.Module,
+    module: GenomicModel,
     state: dict[str, Tensor],
     *,
     device: torch.device,
@@ -110,7 +110,7 @@ def assign(
     keep: Iterable[str] = (),
     put: Put | None = None,
     where: object = None,
-) -> nn.Module:
+) -> GenomicModel:
     """Give a meta module its tensors: same keys, same shapes, finite; then recompute its buffers.
 
     Floating tensors become ``dtype``, except those that match a pattern of ``keep``: these become float32.
@@ -148,7 +148,7 @@ def assign(
         ready[name] = tensor.contiguous()
     module.load_state_dict(ready, strict=put is None, assign=True)  # every key was accounted for above
     try:
-        module.reset_buffers()  # type: ignore[operator]
+        module.reset_buffers()
     except (RuntimeError, MemoryError) as error:
         raise NexVarError(f"the config's sizes do not work ({error})", where=where) from error
     tensors = ((f"{m}.{n}", t) for m, sub in module.named_modules() for n, t in _own_tensors(sub))

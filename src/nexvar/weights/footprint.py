@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -27,30 +27,6 @@ from nexvar.weights.quantize import is_quantized, weight_bytes
 
 SHORT = 8  # tokens that make every state of a cache
 SHARE = 0.9  # of the free memory: the rest is for what torch itself takes
-
-
-@dataclass(frozen=True)
-class Live:
-    """Values that a forward of L tokens holds at its peak: L * (width * D + mlp * F + V) + min(L, rows) * block
-    * F; D width, F MLP width, V vocabulary. fixed: float32 values besides."""
-
-    width: float
-    mlp: float = 0.0
-    rows: int = 0  # tokens that go through the MLP at once
-    block: float = 0.0
-    fixed: float = 0.0
-
-
-LIVE = {
-    "striped_hyena2": Live(12, rows=2048, block=3.3),
-    "striped_hyena": Live(12, rows=2048, block=4.9),
-    "genos": Live(12, mlp=7),  # at worst every token goes to the same experts
-    "hyenadna": Live(13, rows=2048, block=2.4),  # its kept filters are part of the cache
-    "caduceus": Live(11, fixed=17e6),  # twice the width where both strands run
-    "dnabert2": Live(25, fixed=32e6),
-    "nucleotide_transformer": Live(6.3, rows=1024, block=4.5),
-    "ntv3": Live(8, fixed=2.8e6),
-}
 
 
 @dataclass(frozen=True)
@@ -99,7 +75,7 @@ def footprint(
         if unit is not None:
             units[unit] += size
     kept = 0
-    if hasattr(module, "new_cache"):
+    if module.causal:
         kept = cache_bytes(card.architecture, config, tokens, getattr(torch, dtype))
     return Footprint(
         weights=sum(sizes.values()) + fp8_bytes(module),
@@ -114,7 +90,7 @@ def tokens_of(card: Card, config: Any, bases: int) -> int:
     """Tokens of a sequence of so many bases."""
     if card.tokenizer.startswith("kmer"):
         return bases // (config.kmer or (1, ""))[0] + 1
-    return bases // 4 if card.architecture == "dnabert2" else bases
+    return bases // 4 if card.tokenizer == "bpe" else bases
 
 
 def parameter_bytes(architecture: str, module: nn.Module, itemsize: int, quantize: str | None) -> dict[str, float]:
@@ -144,27 +120,19 @@ def fp8_bytes(module: nn.Module) -> int:
 @cache
 def cache_bytes(architecture: str, config: Any, length: int, dtype: torch.dtype, batch: int = 1) -> int:
     """Bytes of a full cache of ``length`` tokens: what one layer of each kind keeps, times how many there are."""
-    if hasattr(config, "pattern"):  # fp8: the shapes are the same, and its product does not run on the meta device
-        singles = {letter: {"pattern": letter, "fp8_projections": False} for letter in set(config.pattern)}
-        return sum(
-            config.pattern.count(letter) * _one_layer(architecture, replace(config, **one), length, dtype, batch)
-            for letter, one in singles.items()
-        )
-    depth = "num_hidden_layers" if hasattr(config, "num_hidden_layers") else "n_layer"
-    single = replace(config, **{depth: 1})
-    return int(getattr(config, depth) * _one_layer(architecture, single, length, dtype, batch))
+    parts = models.get(architecture).Model.layers_by_kind(config)
+    return sum(count * _one_layer(architecture, one, length, dtype, batch) for count, one in parts)
 
 
 @torch.no_grad()
 def _one_layer(architecture: str, config: Any, length: int, dtype: torch.dtype, batch: int) -> int:
-    module: Any = build(architecture, config).eval()
-    keep = models.get(architecture).KEEP_FLOAT32
+    module, arch = build(architecture, config).eval(), models.get(architecture)
     for name, parameter in module.named_parameters():
-        exact = any(fnmatch.fnmatch(name, pattern) for pattern in keep)
+        exact = any(fnmatch.fnmatch(name, pattern) for pattern in arch.KEEP_FLOAT32)
         parameter.data = parameter.data.to(torch.float32 if exact else dtype)
     module.to("meta").reset_buffers()
     states = module.new_cache(batch, length)
-    if not hasattr(config, "num_local_experts"):  # routing needs real values, and that cache is whole from the start
+    if arch.MEMORY.cache_grows:
         with torch.device("meta"):
             module(torch.zeros(batch, min(SHORT, length), dtype=torch.long), cache=states, logits=False)
     return held_bytes(states, {p.untyped_storage()._cdata for p in module.parameters()})
@@ -198,16 +166,10 @@ def _tensors(holder: Any) -> Iterator[Tensor]:
 
 def activation_bytes(architecture: str, config: Any, tokens: int, itemsize: int = 4) -> float:
     """What one forward of so many tokens holds beside weights and cache."""
-    live = LIVE[architecture]
-    width = _first(config, "hidden_size", "d_model", "embed_dim") * (2 if getattr(config, "rcps", False) else 1)
-    mlp = _first(config, "inner_mlp_size", "intermediate_size", "d_inner", "ffn_embed_dim")
-    values = tokens * (live.width * width + live.mlp * mlp + _first(config, "vocab_size", "alphabet_size"))
-    values += min(tokens, live.rows) * live.block * mlp
-    return itemsize * values + 4 * live.fixed
-
-
-def _first(config: Any, *names: str) -> int:
-    return next((int(getattr(config, name)) for name in names if hasattr(config, name)), 0)
+    memory = models.get(architecture).MEMORY
+    values = tokens * (memory.width * config.width + memory.mlp * config.mlp_width + config.vocabulary)
+    values += min(tokens, memory.rows) * memory.block * config.mlp_width
+    return itemsize * values + 4 * memory.fixed
 
 
 def settings(card: Card, length: int | None = None) -> Iterator[Setting]:

@@ -183,7 +183,7 @@ def _open_folder(folder: Path, architecture: str | None) -> _Opened:
             raise NexVarError(
                 "config.json is of none of the known architectures",
                 where=path,
-                fix=f'give architecture="…", one of {", ".join(models.ARCHITECTURES)}',
+                fix=f'give architecture="…", one of {", ".join(models.names())}',
             )
         config = official_config(name, values, path)
         described = {}
@@ -206,12 +206,12 @@ def _folder_card(
     twins = (c for c in cards.all_cards().values() if c.fp8 and c.architecture == architecture)
     twin = next((c for c in twins if make_config(architecture, c.config, c.name) == config), None)
     known: dict[str, Any] = {
-        "tokenizer": getattr(config, "tokenizer", None) or (family.tokenizer if family else "byte"),
-        "objective": family.objective if family else "causal" if hasattr(model, "new_cache") else "masked",
+        "tokenizer": config.tokenizer or (family.tokenizer if family else "byte"),
+        "objective": family.objective if family else "causal" if model.causal else "masked",
         "readout": family.readout if family else "llr",
         "bos_id": family.bos_id if family else None,
         "special_tokens": bool(family and family.special_tokens),
-        "context": getattr(config, "context", None) or (family.context if family else 8192),
+        "context": config.context or (family.context if family else 8192),
         "fp8": twin.fp8 if twin else None,
         "licence": "as the folder says",
         "citation": "",

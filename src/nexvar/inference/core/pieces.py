@@ -14,7 +14,7 @@ PIECE_TOKENS = 16_384
 
 def piece_tokens(module: Any, length: int) -> int:
     """Tokens in each forward of a causal model over a sequence of ``length``: ``length``, or ``PIECE_TOKENS``."""
-    whole = length <= PIECE_TOKENS or getattr(module, "bounded_forward", False)
+    whole = length <= PIECE_TOKENS or module.bounded_forward
     return length if whole else PIECE_TOKENS
 
 

@@ -90,7 +90,7 @@ def _compute_pooled(
     flank = int(settings.pool.partition("+")[2] or 0)
     begin = begin_tokens(loaded, settings)
     tap = settings.layer or loaded.module.last_hidden
-    stride = getattr(loaded.module, "tap_stride", {}).get(tap, 1)  # U-Nets have taps of a lower resolution
+    stride = loaded.module.tap_stride.get(tap, 1)  # U-Nets have taps of a lower resolution
     encoded = [loaded.tokenizer.encode(s, special=loaded.card.special_tokens) for s in sequences]
     special = torch.tensor(sorted(loaded.tokenizer.special_ids), device=loaded.device)
     method = "mean" if settings.pool == "cls" or settings.pool.startswith("site") else settings.pool
@@ -156,7 +156,7 @@ def _flat(
             ids_BL, mask_BL = padded(loaded, rows)
             hidden = loaded.module(ids_BL, mask_BL=mask_BL, taps=(tap,), logits=False).taps[tap].float()
             tally.computed += ids_BL.numel()
-            stride = getattr(loaded.module, "tap_stride", {}).get(tap, 1)
+            stride = loaded.module.tap_stride.get(tap, 1)
             real_BL = coarser(mask_BL & ~torch.isin(ids_BL, special), stride)
             flat = hidden.masked_fill(~real_BL[..., None], 0.0).flatten(1)
             columns = {n: distance(flat[:1].expand(len(alts), -1), flat[1:], n).tolist() for n in wanted}

@@ -1,0 +1,186 @@
+"""What an architecture is made of: the base of its ``Model``, what its ``Config`` tells, what its file may declare.
+
+Legend: B batch, L length, V vocabulary, D width, F width of the MLP.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from nexvar.errors import NexVarError
+
+
+class Output(NamedTuple):
+    """What a forward returns. ``outputs[0]`` is the logits, as in the official packages.
+
+    logits: (B, L, V), or None when the caller asked for taps only.
+    taps: official module name -> its output, (B, L, D).
+    extras: what one family has beside these (router logits, attention maps, tracks); usually empty.
+    """
+
+    logits: Tensor | None
+    taps: dict[str, Tensor]
+    extras: dict[str, Any]
+
+
+class Cache(Protocol):
+    """The state of a causal model after ``length`` tokens."""
+
+    length: int
+
+    def select(self, rows: Tensor) -> Cache:
+        """A new cache whose batch rows are ``rows`` of this one (repeats allowed: branching)."""
+        ...
+
+
+class Config(Protocol):
+    """What every ``Config``, a frozen dataclass, tells of itself beside its fields."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def width(self) -> int:
+        """Columns of the hidden states (both strands' where a model keeps both)."""
+        ...
+
+    @property
+    def mlp_width(self) -> int:
+        """Columns inside of an MLP or a tower's convolutions; 0 where there is none."""
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """Columns of the logits."""
+        ...
+
+    @property
+    def tokenizer(self) -> str | None:
+        """Its name in ``nexvar.tokenizers.make``; None: the one of the architecture's cards."""
+        ...
+
+    @property
+    def context(self) -> int | None:
+        """The longest input in bases; None: that of the architecture's cards."""
+        ...
+
+
+class GenomicModel(nn.Module):
+    """The base of every architecture's ``Model``. What has no value here must be set by the class or its instances."""
+
+    config: Config
+    last_hidden: str  # the tap that is the model's final hidden state
+    tap_names: tuple[str, ...]
+    causal: bool  # reads from left to right, and has a cache; False: a masked model
+    pads_safely: bool  # right padding (with its mask, for masked models) changes no real token
+    rc_equivariant: bool  # the other strand gives the reversed, complemented output: one strand is enough
+    bounded_forward: bool = False  # its uncached forward walks pieces itself: a cache would only cost memory and time
+    tap_stride: Mapping[str, int] = {}  # U-Nets: tap -> tokens that one of its positions stands for, where not 1
+
+    def forward(
+        self,
+        ids_BL: Tensor,
+        *,
+        mask_BL: Tensor | None = None,  # True = real token; causal models with right padding need none
+        taps: Sequence[str] = (),
+        cache: Any | None = None,  # causal models: ids_BL continue the cached tokens; updated in place
+        logits: bool | slice = True,  # False: taps only; a slice over L: logits of these positions alone
+    ) -> Output:
+        """Logits and taps of ids (B, L) int64; NexVarError for an unknown tap."""
+        raise NotImplementedError
+
+    def new_cache(self, batch_size: int, max_length: int) -> Any:
+        """An empty ``Cache`` for up to ``max_length`` tokens (causal models only)."""
+        raise NexVarError("a masked language model has no cache", where="cache", fix="pass whole sequences")
+
+    def reset_buffers(self) -> None:
+        """Recompute every non-persistent buffer in float32, on the parameters' device."""
+        raise NotImplementedError
+
+    @classmethod
+    def layers_by_kind(cls, config: Any) -> list[tuple[int, Any]]:
+        """(how many, the config of a model of one of them): what a cache holds, added up. Default: the whole model."""
+        return [(1, config)]
+
+    def positions_per_token(self, parameter: str) -> float:
+        """At how many positions a token the parameter of this name works: less than 1 inside of a U-Net."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Values that a forward of L tokens holds at its peak, as measured by benchmarks/memory.py on a CPU:
+
+        L * (width * D + mlp * F + V) + min(L, rows) * block * F + fixed
+
+    The defaults are above every architecture's measured so far. cache_grows: whether a new cache is empty, and gets
+    its tensors with the first tokens.
+    """
+
+    width: float = 25.0
+    mlp: float = 7.0
+    rows: int = 0  # tokens that go through the MLP at once
+    block: float = 0.0
+    fixed: float = 0.0  # float32 values
+    cache_grows: bool = True
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An architecture's members, gathered from its file and that of its foreign layout; ``models.get`` makes it.
+
+    package: the installed package that brings it; None for NexVar's own.
+    """
+
+    name: str
+    Config: Any
+    Model: type[GenomicModel]
+    matches: Callable[[dict[str, Any]], bool]
+    from_official: Callable[[dict[str, Any]], Any]
+    convert: Callable[[dict[str, Tensor], Any], dict[str, Tensor]]
+    KEEP_FLOAT32: tuple[str, ...]
+    QUANTIZED: tuple[str, ...]
+    LORA_TARGETS: tuple[str, ...] = ()
+    MEMORY: Memory = Memory()
+    package: str | None = None
+
+
+def check_taps(requested: Sequence[str], known: Sequence[str]) -> None:
+    """Raise a NexVarError that names the nearest layers if a requested tap does not exist."""
+    for name in requested:
+        if name not in known:
+            near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.3)) or ", ".join(known[:3])
+            raise NexVarError(f"no layer {name!r}", where="layer_names", fix=f"did you mean {near}?")
+
+
+def block_taps(tap_names: Sequence[str]) -> list[str]:
+    """The taps that are whole blocks, in order: the most numerous ``<stem>.0, <stem>.1, …``."""
+    stems: dict[str, list[str]] = {}
+    for name in tap_names:
+        if match := re.fullmatch(r"(.+)\.(\d+)", name):
+            stems.setdefault(match[1], []).append(name)
+    return max(stems.values(), key=len, default=[])
+
+
+def check_attentions(layers: Sequence[int], count: int) -> None:
+    """Raise a NexVarError for a layer whose attention maps cannot be had: it is not one of ``count``."""
+    for layer in layers:
+        if not 0 <= layer < count:
+            raise NexVarError(f"no layer {layer}", where="attentions", fix=f"layers count from 0 to {count - 1}")
+
+
+def check_masked(cache: Any | None) -> None:
+    """Raise a NexVarError for a cache given to a masked language model."""
+    if cache is not None:
+        raise NexVarError("a masked language model has no cache", where="cache", fix="pass whole sequences")
+
+
+def padding_mask(ids_BL: Tensor, pad_id: int) -> Tensor | None:
+    """True for every token but padding; None when there is none, which lets attention take its fastest path."""
+    mask_BL = ids_BL != pad_id
+    return None if bool(mask_BL.all()) else mask_BL

@@ -1,0 +1,62 @@
+"""HyenaDNA as the Hugging Face port and the Lightning checkpoints of the other repositories write it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nexvar.errors import NexVarError
+from nexvar.models.hyenadna import PREFIX, Config
+from nexvar.models.layouts import same_names
+
+NEEDED = ("d_model", "n_layer", "max_seq_len")
+DEFAULTS = {
+    "emb_dim": 5,
+    "filter_order": 64,
+    "num_inner_mlps": 2,
+    "short_filter_order": 3,
+    "layer_norm_epsilon": 1e-5,
+    "use_bias": True,
+}
+
+
+def matches(official: dict[str, Any]) -> bool:
+    """Is this config.json one of the Hugging Face port's?"""
+    return official.get("model_type") == "hyenadna"
+
+
+def from_official(official: dict[str, Any]) -> Config:
+    """From the Hugging Face port's config.json; the vocabulary is padded as that code pads it."""
+    if official.get("hyena_order", 2) != 2:
+        what = f"hyena_order {official['hyena_order']}"
+        raise NexVarError(what, where="config", fix="no checkpoint has another than 2")
+    multiple = official.get("pad_vocab_size_multiple", 8)
+    return Config(
+        **same_names(official, NEEDED, DEFAULTS),
+        d_inner=official.get("d_inner") or 4 * official["d_model"],
+        vocab_size=math.ceil(official["vocab_size"] / multiple) * multiple,
+    )
+
+
+def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Official names -> ours. Also reads the Lightning checkpoints of the non -hf repositories.
+
+    Those name the backbone ``model.backbone``, may wrap mixers and MLPs in ``.layer``, and tie the head.
+    """
+    result: dict[str, Tensor] = {}
+    for key, value in state.items():
+        key = key.replace(".mixer.layer.", ".mixer.").replace(".mlp.layer.", ".mlp.")
+        key = key.replace("model.lm_head.", "lm_head.").replace("model.backbone.", "hyena.backbone.")
+        if not key.startswith(("hyena.", "lm_head.")):
+            key = f"hyena.{key}"  # a bare backbone
+        if ".implicit_filter." in key and key.endswith(".freq"):
+            kept = key.split(".implicit_filter.")[0] + ".implicit_filter.1.freq"
+            if not torch.equal(result.setdefault(kept, value), value):
+                raise NexVarError(f"it differs from {kept}; the model has one freq for both", where=key)
+        else:
+            result[key] = value
+    result.setdefault("lm_head.weight", result[f"{PREFIX}embeddings.word_embeddings.weight"])
+    return result
