@@ -264,13 +264,17 @@ def test_an_equivariant_model_gets_the_other_strand_right(pool, fasta, golden):
     """Caduceus-PS runs once where the other strand must be the same, and twice where pooling looks at one end."""
     loaded = load(golden / "caduceus_ps_tiny", device="cpu")
     options = Options(window=60, readouts=("cosine", "l1", "masked_llr"), pool=pool)
-    (row, *_) = score_variants(loaded, [snv(1000)], fasta, options)
     alone = replace(loaded, module=copy(loaded.module))
     alone.module.rc_equivariant = False
-    (twice, *_) = score_variants(alone, [snv(1000)], fasta, options)
-    assert row.llr_rev == pytest.approx(twice.llr_rev, abs=1e-5)
-    for name, value in twice.extra.items():
-        assert row.extra[name] == pytest.approx(value, abs=1e-5), name
+    indels = [
+        replace(snv(1004), alts=(GENOME[1004] + "GAT",)),
+        Variant("chr1", 1010, GENOME[1010:1014], (GENOME[1010],)),
+    ]
+    rows, both = (list(score_variants(m, [snv(1000), *indels], fasta, options)) for m in (loaded, alone))
+    for row, twice in zip(rows, both, strict=True):
+        assert row.llr_rev == pytest.approx(twice.llr_rev, abs=1e-5)
+        for name, value in twice.extra.items():
+            assert row.extra[name] == pytest.approx(value, abs=1e-5), name
 
 
 def test_a_resumed_run_keeps_its_batches_when_memory_changed(fasta, tmp_path, monkeypatch):

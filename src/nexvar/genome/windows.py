@@ -214,12 +214,16 @@ def _build(fasta: Fasta, contig: str, rule: str, pos: int, ref: str, alt: str, w
         return Windows(Status.TOO_LONG, contig, rule, detail=f"does not fit in {size:,} bases")
     edge = not circular and (starts != endless or size != window)
 
+    first, end = min(starts), max(start, *(alt_start - delta for alt_start in starts[1:])) + size
+    once = fasta.fetch(contig, first, end) if end - first <= high - low else None  # a small circle: piece by piece
+
+    def bases(begin: int, end: int) -> str:
+        return fasta.fetch(contig, begin, end) if once is None else once[begin - first : end - first]
+
     def alternative(alt_start: int) -> Alternative:
-        behind = pos + len(ref)
-        after = size - (pos - alt_start) - len(alt)  # bases of the genome behind the allele
-        before, rest = fasta.fetch(contig, alt_start, pos), fasta.fetch(contig, behind, behind + after)
+        seq = bases(alt_start, pos) + alt + bases(pos + len(ref), alt_start + size - delta)
         site = (pos - alt_start, pos - alt_start + len(alt))
-        return Alternative(alt_start % turn if turn else alt_start, before + alt + rest, site)
+        return Alternative(alt_start % turn if turn else alt_start, seq, site)
 
     turn = high if circular else 0
     forward_alt = alternative(starts[1])
@@ -229,7 +233,7 @@ def _build(fasta: Fasta, contig: str, rule: str, pos: int, ref: str, alt: str, w
         rule,
         start % turn if turn else start,
         forward_alt.start,
-        fasta.fetch(contig, start, start + size),
+        bases(start, start + size),
         forward_alt.seq,
         (pos - start, pos - start + len(ref)),
         forward_alt.site,
