@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.inference import embed as embedding
 from nexvar.inference import fill as filling
@@ -75,6 +76,8 @@ class NexVar:
         self.tokenizer = self.loaded.tokenizer
         self.card = self.loaded.card
         self.device = self.loaded.device
+        config = self.model.config
+        self._vocab_size = int(getattr(config, "vocab_size", None) or config.alphabet_size)
 
     def __call__(
         self,
@@ -92,18 +95,22 @@ class NexVar:
         Returns ``(outputs, embeddings)``: ``outputs[0]`` is the logits (B, L, V), ``embeddings[name]`` (B, L, D) or
         None. For gradients call ``.model`` (an ordinary ``torch.nn.Module``).
         """
-        if return_embeddings and not layer_names:
-            raise NexVarError(
-                "return_embeddings without layer_names",
-                where="layer_names",
-                fix=f"name layers, such as {self.model.last_hidden!r}",
-            )
-        if input_ids.ndim != 2:
-            raise NexVarError(f"input_ids has shape {tuple(input_ids.shape)}", where="input_ids", fix="use (B, L)")
-        mask = None if attention_mask is None else attention_mask.to(self.device).bool()
-        taps = tuple(layer_names or ()) if return_embeddings else ()
+        taps: tuple[str, ...] = ()
+        if arguments.flag(return_embeddings, "return_embeddings"):
+            fix = f"name layers, such as {self.model.last_hidden!r}"
+            names = [] if layer_names is None else arguments.a_list(layer_names, "layer_names")
+            if not names:
+                raise NexVarError("return_embeddings without layer_names", where="layer_names", fix=fix)
+            taps = tuple(arguments.text(name, "layer_names", fix) for name in names)
+        ids_BL = _check_ids(input_ids, self._vocab_size)
+        mask_BL = None
+        if attention_mask is not None:
+            if not isinstance(attention_mask, Tensor) or attention_mask.shape != ids_BL.shape:
+                fix = f"a tensor {tuple(ids_BL.shape)}, as input_ids"
+                raise NexVarError(f"it is {_shown(attention_mask)}", where="attention_mask", fix=fix)
+            mask_BL = attention_mask.to(self.device).bool()
         with torch.no_grad():
-            outputs = self.model(input_ids.to(self.device).long(), mask_BL=mask, taps=taps)
+            outputs = self.model(ids_BL.to(self.device), mask_BL=mask_BL, taps=taps)
         return outputs, (outputs.taps if return_embeddings else None)
 
     def score_sequences(
@@ -176,11 +183,13 @@ class NexVar:
         attention_maps_to_save: (layer, number) pairs as the Nucleotide Transformer's JAX package counts them, layers
         from 1; gives {"attention_map_layer_1_number_4": [(T, T), …]}. NOTE: its number 4 is the sixth head.
         """
-        if bool(layers) == bool(attention_maps_to_save):
+        some = arguments.a_list(layers, "layers", "whole numbers")
+        pairs = arguments.a_list(attention_maps_to_save, "attention_maps_to_save", "(layer, number) pairs")
+        if bool(some) == bool(pairs):
             raise NexVarError("give layers or attention_maps_to_save, one of them", where="attention_maps")
-        if layers:
-            return dict(embedding.attention_maps(self.loaded, seqs, layers))
-        return dict(embedding.jax_attention_maps(self.loaded, seqs, attention_maps_to_save))
+        if some:
+            return dict(embedding.attention_maps(self.loaded, seqs, some))
+        return dict(embedding.jax_attention_maps(self.loaded, seqs, pairs))
 
     def generate(
         self,
@@ -260,3 +269,21 @@ class NexVar:
 
     def __repr__(self) -> str:
         return f"NexVar({self.card.name!r}, device={str(self.device)!r}, dtype={str(self.loaded.dtype)!r})"
+
+
+def _shown(value: object) -> str:
+    return f"{tuple(value.shape)}" if isinstance(value, Tensor) else arguments.described(value)
+
+
+def _check_ids(input_ids: object, vocab_size: int) -> Tensor:
+    """(B, L) int64 on the device they are on; NexVarError for what is no such tensor or no token of the model."""
+    if not isinstance(input_ids, Tensor) or input_ids.ndim != 2 or not input_ids.numel():
+        fix = "a tensor (B, L) of token ids: torch.tensor([model.tokenizer.tokenize('ACGT')])"
+        raise NexVarError(f"it is {_shown(input_ids)}", where="input_ids", fix=fix)
+    if input_ids.dtype == torch.bool or input_ids.is_floating_point() or input_ids.is_complex():
+        raise NexVarError(f"they are {input_ids.dtype}", where="input_ids", fix="whole numbers, such as torch.long")
+    low, high = (int(extreme) for extreme in torch.aminmax(input_ids))
+    if low < 0 or high >= vocab_size:
+        bad = low if low < 0 else high
+        raise NexVarError(f"{bad} is no token", where="input_ids", fix=f"ids are from 0 to {vocab_size - 1}")
+    return input_ids.long()

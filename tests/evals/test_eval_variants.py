@@ -126,7 +126,7 @@ def test_what_cannot_be_joined_is_said_in_one_line(labelled, tmp_path: Path) -> 
         (elsewhere, {}, "one assembly"),
         (fake, {}, "not readable as Parquet"),
         (tmp_path / "none.tsv", {}, "no such file"),
-        (scores, {"draws": 0}, "--draws: 0 draws"),
+        (scores, {"draws": 0}, "--draws: draws is 0"),
         (scores, {"draws": 10**12}, "--draws"),
         (scores, {"cluster": "NOPE"}, "no column or INFO key 'NOPE'"),
         (scores, {"against": "nofile.tsv:LLR"}, "nofile.tsv: no such file"),

@@ -8,6 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 
 try:
@@ -102,7 +103,7 @@ def is_known(name: str) -> bool:
 
 def get(name: str) -> Card:
     """The card called ``name`` (name, alias or hub repository, in any case); NexVarError if there is none."""
-    wanted, known = name.lower(), _names()
+    wanted, known = arguments.text(name, "model").lower(), _names()
     if wanted not in known:
         near = ", ".join(difflib.get_close_matches(wanted, known, n=3, cutoff=0.4))
         hint = f"did you mean {near}? " if near else ""

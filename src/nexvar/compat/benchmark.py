@@ -9,10 +9,12 @@ The score is theirs: causal models, log p(ref) - log p(alt), summed; encoders, 1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.inference.core.readout import distance
 from nexvar.nexvar import NexVar
@@ -23,6 +25,9 @@ class GenomicModel:
     ``device``, ``dtype`` and ``type`` ("encoder" or "causal": checked against the model)."""
 
     def __init__(self, config: dict[str, Any]) -> None:
+        if not isinstance(config, Mapping):
+            what = f"config is {arguments.described(config)}"
+            raise NexVarError(what, where="config", fix='such as {"name": "nexvar_mito"}')
         if "name" not in config:
             raise NexVarError("no name of a model", where="config", fix='such as {"name": "nexvar_mito"}')
         self.config, self.model_name = config, str(config["name"])
@@ -37,7 +42,8 @@ class GenomicModel:
             raise NexVarError(f"{model.card.name} is {kind}, not {self.config['type']}", where="config type")
         self.model = model
         self.model_type = kind
-        self.max_length = min(int(self.config.get("max_length", model.card.context)), model.card.context)
+        longest = arguments.whole(self.config.get("max_length", model.card.context), "config max_length", 1)
+        self.max_length = min(longest, model.card.context)
         return self
 
     @property
@@ -64,5 +70,6 @@ class GenomicModel:
         return self.model
 
     def _cut(self, seq: str) -> str:
+        arguments.text(seq, "seq", "give a string of bases")
         extra = max(0, len(seq) - self.max_length)
         return seq[extra // 2 : extra // 2 + self.max_length]

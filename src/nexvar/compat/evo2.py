@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nexvar import arguments
 from nexvar.inference.generate import Generation, generate
 from nexvar.nexvar import NexVar
 
@@ -22,7 +23,7 @@ class Evo2(NexVar):
     """
 
     def __init__(self, model_name: str = "evo2_7b", local_path: str | Path | None = None, **options: Any) -> None:
-        path = None if local_path is None else Path(local_path)
+        path = None if local_path is None else arguments.path(local_path, "local_path")
         if path is not None and path.is_dir():
             super().__init__(path, **options)
         else:

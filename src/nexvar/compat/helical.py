@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from nexvar import arguments
 from nexvar.compat.evo2 import original_text
 from nexvar.errors import NexVarError
 from nexvar.inference.generate import Generation, generate
@@ -33,8 +34,8 @@ class Evo2Config:
     dtype: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise NexVarError(f"batch_size is {self.batch_size}", where="batch_size", fix="1 or more")
+        arguments.text(self.model_name, "model_name", "the name of a model, or a folder")
+        self.batch_size = arguments.whole(self.batch_size, "batch_size", 1)
 
     @property
     def source(self) -> str:
@@ -68,6 +69,9 @@ class _Model:
     """What the classes below share."""
 
     def __init__(self, configurer: Evo2Config) -> None:
+        if not isinstance(configurer, Evo2Config):
+            what = f"configurer is {arguments.described(configurer)}"
+            raise NexVarError(what, where="configurer", fix="give an Evo2Config or a HyenaDNAConfig")
         self.config = self.configurer = configurer
         self.nexvar = NexVar(configurer.source, device=configurer.device, dtype=configurer.dtype)
         self.model, self.tokenizer = self.nexvar.model, self.nexvar.tokenizer
@@ -79,13 +83,20 @@ class _Model:
             if "Sequence" not in sequences.columns:
                 raise NexVarError("the table has no column 'Sequence'", where="process_data")
             sequences = list(sequences["Sequence"])
-        texts = (sequences,) if isinstance(sequences, str) else tuple(sequences)
+        one = isinstance(sequences, str)
+        texts = (sequences,) if one else tuple(arguments.a_list(sequences, "process_data", "strings, or a table"))
         for i, text in enumerate(texts):
             if not isinstance(text, str) or not text:
-                raise NexVarError(f"sequence {i} is {text!r}", where="process_data", fix="give non-empty strings")
+                what = f"sequence {i} is {arguments.described(text)}"
+                raise NexVarError(what, where="process_data", fix="give non-empty strings")
         return Dataset(texts)
 
     def _states(self, dataset: Dataset, layer: str | None) -> list[np.ndarray]:
+        if not isinstance(dataset, Dataset):
+            what = f"dataset is {arguments.described(dataset)}"
+            raise NexVarError(what, where="dataset", fix="give what process_data returns")
+        if layer is not None:
+            arguments.text(layer, "embedding_layer", "the name of a layer")
         longest = max((len(text) for text in dataset.sequences), default=1)
         tokens = self.configurer.batch_size * longest
         found = self.nexvar.embed(dataset["input_ids"], layer=layer, pool="none", batch_tokens=tokens)
@@ -96,7 +107,7 @@ class Evo2(_Model):
     """helical's ``Evo2``. Embeddings are those of the last block's ``mlp.l3`` unless a layer is named."""
 
     def __init__(self, configurer: Evo2Config | None = None) -> None:
-        super().__init__(configurer or Evo2Config())
+        super().__init__(Evo2Config() if configurer is None else configurer)
 
     def get_embeddings(self, dataset: Dataset, embedding_layer: str | None = None) -> dict[str, Any]:
         """``embeddings``: for each sequence a float32 array (longest, D); ``original_lengths``: (N,) integers."""
@@ -146,10 +157,12 @@ class HyenaDNA(_Model):
     """helical's ``HyenaDNA``."""
 
     def __init__(self, configurer: HyenaDNAConfig | None = None) -> None:
-        super().__init__(configurer or HyenaDNAConfig())
+        super().__init__(HyenaDNAConfig() if configurer is None else configurer)
 
     def get_embeddings(self, dataset: Dataset) -> np.ndarray:
         """(N, longest, D) float32: the last hidden state of every base, zeros behind a sequence's end."""
         rows = self._states(dataset, None)
-        longest = max((len(each) for each in rows), default=0)
+        if not rows:
+            return np.zeros((0, 0, 0), dtype=np.float32)
+        longest = max(len(each) for each in rows)
         return np.stack([np.pad(each, ((0, longest - len(each)), (0, 0))) for each in rows])

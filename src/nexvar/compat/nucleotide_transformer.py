@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nexvar import arguments
 from nexvar.cards import is_known
 from nexvar.errors import NexVarError
 from nexvar.models.nucleotide_transformer import JAX_LAYER_NORM_EPS, MASKED_IN_TRAINING, ROTARY_BASE
@@ -87,13 +87,19 @@ def get_pretrained_model(
     Raises NexVarError: an unknown name, layers the model has not, a checkpoint that cannot be had, no jax.
     """
     jnp = _jax().numpy
-    path = Path(model_name).expanduser()
+    path = arguments.path(model_name, "model_name").expanduser()
+    max_positions = arguments.whole(max_positions, "max_positions", 1)
+    layers = [
+        arguments.whole(layer, "embeddings_layers_to_save")
+        for layer in arguments.a_list(embeddings_layers_to_save, "embeddings_layers_to_save", "whole numbers")
+    ]
+    maps = arguments.pairs(attention_maps_to_save or (), "attention_maps_to_save")
     if model_name not in MODELS and not path.is_dir():
         raise NexVarError(f"no model called {model_name!r}", where="model_name", fix=f"one of {', '.join(MODELS)}")
     loaded = load(model_name if is_known(model_name) else path, device="cpu", dtype="float32")
     if loaded.card.architecture != "nucleotide_transformer":
         raise NexVarError(f"{model_name} is a {loaded.card.architecture}", where="model_name")
-    config = _config(loaded, tuple(embeddings_layers_to_save), tuple(attention_maps_to_save or ()))
+    config = _config(loaded, tuple(layers), tuple(maps))
     root = f"nucleotide_transformer{model_name if model_name in MODELS else path.name}"
     parameters = _parameters(loaded, root, param_dtype or jnp.float32)
     forward_fn = ForwardFn(config, root, compute_dtype or jnp.float32, output_dtype or jnp.float32)
@@ -371,13 +377,16 @@ class Tokenizer:
 
     def tokenize(self, sequence: str) -> tuple[list[str], list[int]]:
         """(tokens, ids), not padded; NexVarError for letters other than A, C, G, T and N."""
+        if not isinstance(sequence, str):
+            what = f"sequence is {arguments.described(sequence)}"
+            raise NexVarError(what, where="sequence", fix="give a string of bases")
         ids = self.kmers.encode(sequence).ids
         return [self.kmers.tokens[i] for i in ids], ids
 
     def batch_tokenize(self, sequences: Sequence[str]) -> list[tuple[list[str], list[int]]]:
         """(tokens, ids) of each, padded to ``fixed_length``; NexVarError for one that is longer."""
         padded = []
-        for i, sequence in enumerate(sequences):
+        for i, sequence in enumerate(arguments.a_list(sequences, "sequences")):
             tokens, ids = self.tokenize(sequence)
             missing = self.fixed_length - len(ids)
             if missing < 0:

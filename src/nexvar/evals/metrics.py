@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 
 FEW = 10
-DRAWS = 1000
+DRAWS, MAX_DRAWS = 1000, 1_000_000
 
 # Class 1 and class 0 at each distinct score, the highest score first: (U,) each.
 Counts = tuple[np.ndarray, np.ndarray]
@@ -123,7 +124,7 @@ class Ranking:
 
 def checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(labels as bool, scores as float64); NexVarError for unequal lengths, other labels, NaN, or too few."""
-    labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    labels, scores = as_numbers(labels, "labels"), as_numbers(scores, "scores").astype(np.float64)
     if labels.ndim != 1 or labels.shape != scores.shape:
         raise NexVarError(f"{labels.shape} labels but {scores.shape} scores", fix="one label per score")
     if not np.isin(labels, (0, 1)).all():
@@ -137,6 +138,43 @@ def checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndar
         if size < FEW:
             raise TooFew(f"class {name} has {size} members", fix=f"at least {FEW} are needed")
     return labels, scores
+
+
+def as_numbers(values: Any, where: str) -> np.ndarray:
+    """Numbers or bools as an array of at least one dimension; NexVarError for anything else."""
+    try:
+        array = np.asarray(values)
+        array = array if array.dtype.kind in "biufc" else array.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        array = np.asarray(None)
+    if array.ndim == 0 or array.dtype.kind not in "biuf" or isinstance(values, str | bytes):
+        raise NexVarError(f"{where} is no row of numbers", where=where, fix="give an array of numbers")
+    return array
+
+
+def _pair(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Two rows of finite numbers, equally long, as float64."""
+    first, second = as_numbers(x, "x").astype(np.float64), as_numbers(y, "y").astype(np.float64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise NexVarError(f"shapes {first.shape} and {second.shape}", where="x, y", fix="two rows of one length")
+    for where, row in (("x", first), ("y", second)):
+        if not np.isfinite(row).all():
+            bad = int((~np.isfinite(row)).sum())
+            raise NexVarError(f"{bad} values are not finite", where=where, fix="drop them on both sides")
+    return first, second
+
+
+def _owners(clusters: Any, size: int) -> np.ndarray | None:
+    """(size,) int: the cluster of each sample, counted from 0; None for none."""
+    if clusters is None:
+        return None
+    array = np.array(arguments.a_list(clusters, "clusters", "names"), dtype=getattr(clusters, "dtype", None))
+    if array.shape != (size,):
+        raise NexVarError(f"shape {array.shape}", where="clusters", fix=f"one cluster for each of {size:,} samples")
+    try:
+        return np.unique(array, return_inverse=True)[1]
+    except TypeError:  # names and numbers together have no order
+        return np.unique([str(each) for each in array], return_inverse=True)[1]
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -171,12 +209,16 @@ def pr_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def midranks(x: np.ndarray) -> np.ndarray:
     """Ranks from 1, ties sharing the mean of their ranks: (N,) float64."""
+    x = as_numbers(x, "x")
     _, group, sizes = np.unique(x, return_inverse=True, return_counts=True)
     return (np.cumsum(sizes) - (sizes - 1) / 2)[group]
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's rank correlation; NaN if either side is constant."""
+    """Spearman's rank correlation of finite numbers; NaN if either side is constant or empty."""
+    x, y = _pair(x, y)
+    if not len(x):
+        return math.nan
     rank_x, rank_y = midranks(x), midranks(y)
     rank_x, rank_y = rank_x - rank_x.mean(), rank_y - rank_y.mean()
     root = math.sqrt(float(rank_x @ rank_x) * float(rank_y @ rank_y))
@@ -204,11 +246,9 @@ def draw_weights(labels: np.ndarray, rng: np.random.Generator, owner: np.ndarray
 def _draws(labels: np.ndarray, draws: int, seed: int, clusters: np.ndarray | None) -> Iterator[np.ndarray]:
     """``draws`` weight vectors that hold both classes (a cluster draw may lose one: it is drawn again)."""
     rng = np.random.default_rng(seed)
-    owner = None
-    if clusters is not None:
-        owner = np.unique(np.asarray(clusters), return_inverse=True)[1]
-        if min(len(np.unique(owner[labels])), len(np.unique(owner[~labels]))) < 2:
-            raise TooFew("a class lies in a single cluster", fix="cluster by something finer, or not at all")
+    owner = _owners(clusters, len(labels))
+    if owner is not None and min(len(np.unique(owner[labels])), len(np.unique(owner[~labels]))) < 2:
+        raise TooFew("a class lies in a single cluster", fix="cluster by something finer, or not at all")
     done = 0
     with _progress(draws) as bar:
         while done < draws:
@@ -217,6 +257,10 @@ def _draws(labels: np.ndarray, draws: int, seed: int, clusters: np.ndarray | Non
                 done += 1
                 yield weights
                 bar.update()
+
+
+def _repeats(draws: object, seed: object) -> tuple[int, int]:
+    return arguments.whole(draws, "draws", 1, MAX_DRAWS), arguments.whole(seed, "seed", 0)
 
 
 def _progress(draws: int) -> tqdm[Any]:
@@ -240,6 +284,8 @@ def bootstrap(
     """Each metric with its percentile interval. MCC and F1 choose their threshold anew in every draw, so that
     their intervals include that choice. Same seed, same interval."""
     ranking = Ranking(labels, scores)
+    metrics = tuple(arguments.one_of(m, "metric", METRICS) for m in arguments.a_list(metrics, "metrics", "names"))
+    draws, seed = _repeats(draws, seed)
     sampled = np.empty((draws, len(metrics)))
     for row, weights in zip(sampled, _draws(ranking.labels, draws, seed, clusters), strict=True):
         counts = ranking.counts(weights)
@@ -254,11 +300,13 @@ def bootstrap_spearman(
     x: np.ndarray, y: np.ndarray, *, draws: int = DRAWS, seed: int = 0, clusters: np.ndarray | None = None
 ) -> Estimate:
     """Spearman's correlation with its percentile interval (samples, or whole clusters, resampled)."""
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    x, y = _pair(x, y)
+    draws, seed = _repeats(draws, seed)
     if len(x) < FEW:
         raise TooFew(f"{len(x)} values", fix=f"at least {FEW} are needed")
     rng = np.random.default_rng(seed)
-    owner = np.arange(len(x)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    owners = _owners(clusters, len(x))
+    owner = np.arange(len(x)) if owners is None else owners
     sampled = np.empty(draws)
     with _progress(draws) as bar:
         for i in range(draws):
@@ -283,7 +331,8 @@ def paired_bootstrap(
     p is twice the share of draws on the other side of zero, never below 2 / (draws + 1).
     """
     a, b = Ranking(labels, scores_a), Ranking(labels, scores_b)
-    score = METRICS[metric]
+    score = METRICS[arguments.one_of(metric, "metric", METRICS)]
+    draws, seed = _repeats(draws, seed)
     drawn = _draws(a.labels, draws, seed, clusters)
     sampled = np.fromiter((score(a.counts(w)) - score(b.counts(w)) for w in drawn), np.float64, draws)
     tail = min(int((sampled <= 0).sum()), int((sampled >= 0).sum()))

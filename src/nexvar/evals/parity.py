@@ -30,6 +30,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nexvar import arguments
 from nexvar.errors import EXIT_BAD_INPUT, NexVarError
 from nexvar.models import block_taps
 from nexvar.weights.load import load
@@ -124,6 +125,8 @@ def _further_inputs(case: Case, module: nn.Module) -> dict[str, Tensor]:
 
 def compare(folder: Path, tolerance: float = TOLERANCE) -> Parity:
     """Load the folder's checkpoint in float32 and run every case."""
+    folder = arguments.path(folder, "folder")
+    tolerance = arguments.number(tolerance, "tolerance", "0 or more", 0)
     if not (folder / "io.safetensors").is_file():
         raise NexVarError("no io.safetensors in it", where=folder, fix="give a golden folder, see CONTRIBUTING.md")
     loaded = load(folder, device="cpu", dtype="float32")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.genome.textio import Lines
 from nexvar.genome.vcf import read_vcf
@@ -27,7 +28,7 @@ def read_table(path: str | Path) -> Table:
 
     The four key columns come back as chrom, pos, ref, alt (where the file has them); missing values as None.
     """
-    name = str(path)
+    name = str(arguments.path(path, "table"))
     if name.endswith(".parquet"):
         return _read_parquet(name)
     if name.endswith(".bcf"):

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.evals import metrics, plots
 from nexvar.evals.metrics import Comparison, Estimate
 from nexvar.evals.report import Report, Row
 from nexvar.evals.tables import column, joined, numbers, read_table, some
-
-MAX_DRAWS = 1_000_000
 
 
 def evaluate(
@@ -37,7 +36,12 @@ def evaluate(
     badness: (N,) finite, higher = more likely class 1. labels: (N,) bool, or float for a correlation.
     clusters: (N,) what to resample whole (genes). A group with too few of a class gets a note, not numbers.
     """
+    labels, badness = metrics.as_numbers(labels, "labels"), metrics.as_numbers(badness, "badness")
+    if labels.ndim != 1 or labels.shape != badness.shape:
+        raise NexVarError(f"{labels.shape} labels but {badness.shape} scores", where="evaluate", fix="one for each")
     groups = np.asarray(by if by is not None else [], dtype=object)
+    if by is not None and groups.shape != labels.shape:
+        raise NexVarError(f"{groups.shape} groups but {labels.shape} labels", where="by", fix="one for each variant")
     named = [("all", np.full(len(labels), True))]
     named += [(str(group), groups == group) for group in dict.fromkeys(groups)]
     rows = []
@@ -121,8 +125,14 @@ def run(
     higher: class 1 scores higher (distances, conservation); by default lower (log-likelihood ratios).
     against: another column, or FILE:COLUMN, to compare with; against_higher is its direction.
     """
-    if not 1 <= draws <= MAX_DRAWS:
-        raise NexVarError(f"{draws:,} draws", where="--draws", fix=f"from 1 to {MAX_DRAWS:,}; 1,000 is usual")
+    draws = arguments.whole(draws, "--draws", 1, metrics.MAX_DRAWS)
+    seed = arguments.whole(seed, "--seed", 0)
+    for option, name in (("--score", score), ("--label", label)):
+        arguments.text(name, option, "the name of a column")
+    for option, wanted in (("--positive", positive), ("--by", by), ("--cluster", cluster), ("--against", against)):
+        if wanted is not None:
+            arguments.text(wanted, option)
+    higher, against_higher = arguments.flag(higher, "--higher"), arguments.flag(against_higher, "--against-higher")
     scored, labelled = read_table(scores), read_table(scores if labels is None else labels)
     where = scores if labels is None else labels
     notes = []
@@ -193,7 +203,7 @@ def run(
 
 def write(report: Report, folder: str | Path, *, title: str = "") -> list[Path]:
     """metrics.tsv and metrics.png in ``folder`` (made if need be); returns their paths."""
-    folder = Path(folder)
+    folder = arguments.path(folder, "folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return _write(report, folder, title)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.genome.bytesource import open_source
 from nexvar.genome.fasta import BLANKS, build_index
@@ -81,7 +82,7 @@ class Fasta:
         synonyms: Mapping[str, str] | str | Path | None = None,
         circular: Iterable[str] = (),
     ) -> None:
-        self.path = Path(path)
+        self.path = arguments.path(path, "genome")
         self.source = open_source(self.path)
         self._entries = {entry.name: entry for entry in build_index(self.source, self.path)}
         self.contigs: dict[str, int] = {name: entry.length for name, entry in self._entries.items()}

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.genome.columns import first_row
 from nexvar.genome.reference import Fasta, Interval, Variant
@@ -57,8 +59,10 @@ def open_variants(
     What a text file holds decides how it is read: a VCF, a table (tables.py), or one variant per line (strings.py).
     require_sorted: of a VCF; lists are read in the order they are given.
     """
-    if not isinstance(source, str | Path):
-        return VariantList("variant", fasta, lambda: enumerate(source, 1))
+    if not isinstance(source, str | PathLike):
+        rows = arguments.a_list(source, "variants", "strings or Variant objects, or a path")
+        return VariantList("variant", fasta, lambda: enumerate(rows, 1))
+    arguments.path(source, "variants")
     if Path(str(source).removesuffix(".gz").removesuffix(".bgz")).suffix.lower() not in _LISTS:
         return VcfReader(source, require_sorted=require_sorted)
     lines = Lines(source)
@@ -100,7 +104,8 @@ class VariantList:
             if isinstance(item, Variant):
                 variant = item
             else:
-                variant = parse_variant(item, self.fasta, where=f"{self.name}:{number}")
+                what = arguments.text(item, f"{self.name}:{number}", "give a string or a Variant")
+                variant = parse_variant(what, self.fasta, where=f"{self.name}:{number}")
             yield as_record(variant, number)
 
     def scan(self) -> Scan:

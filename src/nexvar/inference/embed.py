@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.inference.core.batching import default_batch_tokens, equal_batches, padded, run_fitting
 from nexvar.inference.core.pieces import cache_for_pieces, piece_tokens
 from nexvar.inference.core.readout import coarser, pool
-from nexvar.inference.core.sequences import check_list, clean, encoding, other_strand, token_ids
+from nexvar.inference.core.sequences import clean, encoding, other_strand, token_ids
 from nexvar.models import check_taps
 from nexvar.weights.load import Loaded
 
@@ -41,14 +42,15 @@ class EmbedSettings:
 
 def check(loaded: Loaded, layer: str | Sequence[str] | None, method: str, strand: str) -> EmbedSettings:
     """The options, or a NexVarError that names what there is."""
-    layers = (loaded.module.last_hidden,) if layer is None else (layer,) if isinstance(layer, str) else tuple(layer)
+    example = f"name some, such as {loaded.module.last_hidden!r}"
+    given = loaded.module.last_hidden if layer is None else layer
+    names = [given] if isinstance(given, str) else arguments.a_list(given, "layer", "layers' names")
+    layers = tuple(arguments.text(name, "layer", example) for name in names)
     if not layers:
-        raise NexVarError("no layer", where="layer", fix=f"name some, such as {loaded.module.last_hidden!r}")
+        raise NexVarError("no layer", where="layer", fix=example)
     check_taps(layers, loaded.module.tap_names)
-    if method not in POOLS:
-        raise NexVarError(f"no pooling {method!r}", where="pool", fix=f"one of {', '.join(POOLS)}")
-    if strand not in STRANDS:
-        raise NexVarError(f"no strand {strand!r}", where="strand", fix=f"one of {', '.join(STRANDS)}")
+    arguments.one_of(method, "pool", POOLS)
+    arguments.one_of(strand, "strand", STRANDS)
     if method == "cls" and not hasattr(loaded.tokenizer, "cls_id"):
         raise NexVarError(
             f"{loaded.card.name} puts no [CLS] token before a sequence", where="pool", fix="'mean', 'max' or 'last'"
@@ -66,8 +68,10 @@ def embed(
     batch_tokens: int | None = None,
 ) -> Tensor | list[Tensor] | dict[str, Tensor] | dict[str, list[Tensor]]:
     """See ``NexVar.embed``."""
-    check_list(seqs)
+    seqs = arguments.a_list(seqs, "seqs")
     settings = check(loaded, layer, pool, strand)
+    if batch_tokens is not None:
+        batch_tokens = arguments.whole(batch_tokens, "batch_tokens", 1)
     texts = [clean(loaded, seq, f"seqs[{i}]") for i, seq in enumerate(seqs)]
     embedded = vectors(loaded, texts, settings, batch_tokens or default_batch_tokens(loaded))
     if pool == "none":
@@ -224,7 +228,8 @@ class _Pool:
 @torch.inference_mode()
 def attention_maps(loaded: Loaded, seqs: Sequence[str], layers: Sequence[int]) -> dict[int, list[Tensor]]:
     """See ``NexVar.attention_maps``."""
-    check_list(seqs)
+    seqs = arguments.a_list(seqs, "seqs")
+    layers = [arguments.whole(layer, "layers", 0) for layer in arguments.a_list(layers, "layers", "whole numbers")]
     if "attentions" not in inspect.signature(loaded.module.forward).parameters:
         raise NexVarError(
             f"{loaded.card.architecture} has no attention maps", where="layers", fix="a transformer, such as nt_v2_50m"
@@ -252,11 +257,12 @@ def jax_attention_maps(
     loaded: Loaded, seqs: Sequence[str], attention_maps_to_save: Sequence[tuple[int, int]]
 ) -> dict[str, list[Tensor]]:
     """See ``NexVar.attention_maps``."""
-    layers = sorted({layer - 1 for layer, _ in attention_maps_to_save})
+    pairs = arguments.pairs(attention_maps_to_save, "attention_maps_to_save")
+    layers = sorted({layer - 1 for layer, _ in pairs})
     maps = attention_maps(loaded, seqs, layers)
     return {
         f"attention_map_layer_{layer}_number_{number}": [
             jax_attention_map({layer - 1: one[None]}, layer, number)[0] for one in maps[layer - 1]
         ]
-        for layer, number in attention_maps_to_save
+        for layer, number in pairs
     }

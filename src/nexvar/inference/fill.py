@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.inference.core.batching import run_fitting
-from nexvar.inference.core.sequences import check_list, clean
+from nexvar.inference.core.sequences import clean
 from nexvar.tokenizers import BpeTokenizer, KmerTokenizer
 from nexvar.weights.load import Loaded
 
@@ -66,14 +67,13 @@ def fill(
     temperature: 0 takes the most probable; otherwise drawn from p^(1 / temperature), by ``seed``.
     Raises NexVarError: a causal model, a sequence without N, bad sequences.
     """
-    check_list(seqs)
+    seqs = arguments.a_list(seqs, "seqs")
     if loaded.card.objective != "masked":
         what = f"{loaded.card.name} is a causal model and cannot fill in"
         raise NexVarError(what, fix="use a masked model, or `generate`")
-    if steps is not None and steps < 1:
-        raise NexVarError(f"steps is {steps}", where="steps", fix="1 or more, or None")
-    if not 0 <= temperature < math.inf:
-        raise NexVarError(f"temperature is {temperature}", where="temperature", fix="0 or more")
+    steps = None if steps is None else arguments.whole(steps, "steps", 1)
+    temperature = arguments.number(temperature, "temperature", "0 or more", 0)
+    seed = arguments.whole(seed, "seed", 0, (1 << 63) - 1)
     texts = [clean(loaded, seq, f"seqs[{i}]") for i, seq in enumerate(seqs)]
     for i, text in enumerate(texts):
         if set(text) - set("ACGTN") or "N" not in text:

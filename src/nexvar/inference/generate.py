@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.inference.core.batching import default_batch_tokens, out_of_memory, run_fitting
 from nexvar.inference.core.sampling import Sampling, draw, prefill
-from nexvar.inference.core.sequences import check_list, clean
+from nexvar.inference.core.sequences import clean
 from nexvar.weights.load import Loaded
 
+MOST_SEED = (1 << 44) - 1
 MOST_ROWS = 64  # sequences that decode together
 
 # What a guide is: (prompt, candidates) -> a score for each candidate; higher is better.
@@ -85,8 +87,12 @@ def generate(
     cached: False recomputes everything at each token, to check the cache.
     """
     sampling = Sampling(n_tokens, temperature, top_k, top_p, alphabet, stop, cached)
+    n_tokens, prompts = sampling.n_tokens, arguments.a_list(prompts, "prompt_seqs")
+    return_logits = arguments.flag(return_logits, "return_logits")
     ids, seeds = _prepare(loaded, prompts, sampling, seed)
     if guide is not None:
+        if not callable(guide):
+            raise NexVarError(f"guide is {arguments.described(guide)}", where="guide", fix="give a function")
         if sampling.stops or return_logits:
             raise NexVarError("guided generation has no stop conditions and keeps no logits", where="guide")
         return _guided_all(loaded, prompts, ids, seeds, sampling, guide, beam, branches, chunk, progress)
@@ -133,6 +139,7 @@ def left_out_line(made: Generation, every: str) -> str | None:
 
 def stream(loaded: Loaded, prompts: Sequence[str], sampling: Sampling, *, seed: int | None = None) -> Iterator[Token]:
     """The tokens of ``generate``, each as soon as it is drawn; prompts of one length take turns."""
+    prompts = arguments.a_list(prompts, "prompt_seqs")
     ids, seeds = _prepare(loaded, prompts, sampling, seed)
 
     def tokens() -> Iterator[Token]:
@@ -161,16 +168,13 @@ def _prepare(
             f"{loaded.card.name} is a masked model and cannot generate left to right",
             fix="use a causal model, or `fill` a sequence with N",
         )
-    check_list(prompts, "prompt_seqs")
     texts = [clean(loaded, prompt, f"prompt_seqs[{i}]", more=sampling.n_tokens) for i, prompt in enumerate(prompts)]
     sampling.allowed(loaded)
     return [loaded.tokenizer.encode(text, special=False).ids for text in texts], _seeds(texts, seed)
 
 
 def _seeds(prompts: Sequence[str], seed: int | None) -> list[int]:
-    first = secrets.randbits(40) if seed is None else seed
-    if not 0 <= first < 1 << 44:
-        raise NexVarError(f"seed is {first}", where="seed", fix="a whole number from 0 to 2^44")
+    first = secrets.randbits(40) if seed is None else arguments.whole(seed, "seed", 0, MOST_SEED)
     copies: dict[str, int] = defaultdict(int)
     seeds = []
     for prompt in prompts:
@@ -244,9 +248,8 @@ def _guided_all(
     chunk: int,
     progress: bool,
 ) -> Generation:
-    for name, value in (("beam", beam), ("branches", branches), ("chunk", chunk)):
-        if value < 1:
-            raise NexVarError(f"{name} is {value}", where=name, fix="1 or more")
+    beam, branches = arguments.whole(beam, "beam", 1), arguments.whole(branches, "branches", 1)
+    chunk = arguments.whole(chunk, "chunk", 1)
     every = []
     with tqdm(total=sampling.n_tokens * len(ids), unit="token", disable=not progress, delay=2) as bar:
         for prompt, prompt_ids, seed in zip(prompts, ids, seeds, strict=True):

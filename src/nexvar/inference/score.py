@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.genome.assemblies import MITO_ACCESSIONS, MITO_NAMES
 from nexvar.genome.bed import Regions
@@ -22,7 +23,7 @@ from nexvar.inference.core.batching import Tally, default_batch_tokens
 from nexvar.inference.core.embedding_cache import EmbeddingCache
 from nexvar.inference.core.likelihood import Member, log_likelihoods
 from nexvar.inference.core.readout import reduce_log_likelihood
-from nexvar.inference.core.sequences import begin_ids, check_list, clean, other_strand, token_ids
+from nexvar.inference.core.sequences import begin_ids, clean, other_strand, token_ids
 from nexvar.inference.scorers import protocols
 from nexvar.models import check_taps
 from nexvar.weights.load import Loaded
@@ -32,6 +33,26 @@ WINDOWINGS = ("centred", "tiled")
 MITO_CONTIGS = (*MITO_NAMES, *MITO_ACCESSIONS)
 
 T = TypeVar("T")
+
+
+def _names(value: object, where: str) -> tuple[str, ...]:
+    """One name, or a row of them."""
+    given = [value] if isinstance(value, str) else arguments.a_list(value, where, "names")
+    return tuple(name if isinstance(name, str) else arguments.text(name, where) for name in given)
+
+
+def _share(value: object, where: str) -> float:
+    return arguments.number(value, where, "a share from 0 to 1", 0, 1)
+
+
+# what each option must be before its value is looked at
+OPTION_KINDS: dict[str, Callable[[object, str], Any]] = {
+    **dict.fromkeys(("window", "left", "span", "batch_tokens"), arguments.whole),
+    **dict.fromkeys(("strand", "windowing", "layer", "pool", "protocol"), arguments.text),
+    **dict.fromkeys(("share", "begin"), arguments.flag),
+    "readouts": _names,
+    "max_ref_mismatch": _share,
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +86,10 @@ class Options:
     windowing: str = "centred"
 
     def __post_init__(self) -> None:
+        for name, kind in OPTION_KINDS.items():
+            value = getattr(self, name)
+            if value is not None or name in ("share", "max_ref_mismatch"):
+                object.__setattr__(self, name, kind(value, f"--{name.replace('_', '-')}"))
         if self.strand is not None and self.strand not in STRANDS:
             raise NexVarError(f"no strand {self.strand!r}", where="--strand", fix=f"one of {', '.join(STRANDS)}")
         if self.windowing not in WINDOWINGS:
@@ -80,8 +105,6 @@ class Options:
             raise NexVarError(f"batch of {self.batch_tokens} tokens", where="--batch-tokens", fix="1 or more")
         if self.span is not None and not 0 <= self.span <= 1_000_000:
             raise NexVarError(f"span of {self.span} bases", where="--span", fix="0 or more")
-        if not 0 <= self.max_ref_mismatch <= 1:
-            raise NexVarError(f"{self.max_ref_mismatch}", where="--max-ref-mismatch", fix="a share from 0 to 1")
         if self.protocol is not None:
             protocols.get(self.protocol)
 
@@ -190,10 +213,13 @@ def score_sequences(
 ) -> list[float]:
     """See ``NexVar.score_sequences``."""
     _need_causal(loaded)
-    check_list(seqs)
-    if batch_size is not None and batch_size < 1:
-        raise NexVarError(f"batch_size is {batch_size}", where="batch_size", fix="1 or more")
-    reduce_log_likelihood(0.0, 1, reduce_method)
+    seqs = arguments.a_list(seqs, "seqs")
+    if batch_size is not None:
+        batch_size = arguments.whole(batch_size, "batch_size", 1)
+    reduce_log_likelihood(0.0, 1, arguments.text(reduce_method, "reduce_method", "'mean' or 'sum'"))
+    arguments.flag(average_reverse_complement, "average_reverse_complement")
+    if prepend_bos is not None:
+        prepend_bos = arguments.flag(prepend_bos, "prepend_bos")
     begin = begin_ids(loaded, prepend_bos) or ((0,) if prepend_bos else ())  # the originals put 0 where there is none
     shortest = 1 if begin else 2
     texts = [clean(loaded, seq, f"seqs[{i}]") for i, seq in enumerate(seqs)]

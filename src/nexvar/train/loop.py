@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.models import GenomicModel
 from nexvar.train import lora, state
@@ -213,8 +214,9 @@ def pretrain(path: str | Path, track: str = "") -> Path:
 
     track: "wandb" or "trackio", whatever the recipe's ``run.track`` says.
     """
-    recipe = read(Path(path))
+    recipe = read(arguments.path(path, "recipe"))
     if track:
+        arguments.text(track, "track")
         recipe = replace(recipe, run=replace(recipe.run, track=track))
     try:
         return _pretrain(recipe)

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
 from nexvar.inference.core.batching import equal_batches, padded
@@ -237,7 +238,7 @@ class Predictor:
     """
 
     def __init__(self, folder: str | Path, device: str = "auto") -> None:
-        folder = Path(folder)
+        folder = arguments.path(folder, "folder")
         path = folder / "task.json"
         try:
             self.facts = json.loads(path.read_text(encoding="utf-8"))
@@ -260,7 +261,9 @@ class Predictor:
     @torch.no_grad()
     def predict(self, seqs: Sequence[str], batch_tokens: int = 1 << 14) -> list[dict[str, Any]]:
         """For each sequence {"label": …, class: probability, …}, or {"value": …}."""
-        texts = [clean(self.loaded, text, f"seqs[{i}]") for i, text in enumerate(seqs)]
+        batch_tokens = arguments.whole(batch_tokens, "batch_tokens", 1)
+        given = arguments.a_list(seqs, "seqs")
+        texts = [clean(self.loaded, text, f"seqs[{i}]") for i, text in enumerate(given)]
         special = self.loaded.card.special_tokens
         ids = [token_ids(self.loaded.tokenizer, text, special=special) for text in texts]
         found: dict[int, dict[str, Any]] = {}

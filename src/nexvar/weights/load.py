@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nexvar import cards, models, tokenizers
+from nexvar import arguments, cards, models, tokenizers
 from nexvar.cards import Card
 from nexvar.errors import NexVarError
 from nexvar.weights import checkpoint, offload
@@ -83,6 +83,16 @@ def load(
     allow_wrong_fp8: load 20B/40B where their FP8 numbers cannot be had (or NEXVAR_ALLOW_WRONG_FP8=1).
     Raises NexVarError for anything wrong with the source: one line, nothing executed, nothing deleted.
     """
+    for name, value in (("architecture", architecture), ("revision", revision), ("quantize", quantize)):
+        if value is not None:
+            arguments.text(value, name)
+    for name, given in (("weights", weights), ("offload_folder", offload_folder)):
+        if given is not None:
+            arguments.path(given, name)
+    arguments.flag(allow_wrong_fp8, "allow_wrong_fp8")
+    if device_map is not None and not isinstance(device_map, (str, Mapping)):
+        what = f"device_map is {arguments.described(device_map)}"
+        raise NexVarError(what, where="device_map", fix='"auto", or {part: device}')
     where_to = pick_device(device)
     folder = as_folder(source)
     if folder is not None and weights is not None:
@@ -153,7 +163,7 @@ class _Opened:
 
 def as_folder(source: str | Path) -> Path | None:
     """The folder that ``source`` means, or None for a name; NexVarError for a path where there is none."""
-    path = Path(source)
+    path = arguments.path(source, "source")
     looks_like_path = isinstance(source, Path) or path.is_absolute() or str(source).startswith((".", "~"))
     path = path.expanduser()
     if looks_like_path or (path.is_dir() and not cards.is_known(str(source))):
@@ -300,6 +310,9 @@ def compare_config(card: Card, config: Any, path: Path) -> Any:
 
 def pick_device(device: str | torch.device) -> torch.device:
     """ "auto" -> the first of cuda, mps, cpu that exists; NexVarError for one that does not."""
+    if not isinstance(device, (str, torch.device)):
+        what = f"device is {arguments.described(device)}"
+        raise NexVarError(what, where="device", fix='a name such as "cpu" or "cuda:0", or "auto"')
     if str(device) == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -312,6 +325,9 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 
 def _pick_dtype(dtype: str | torch.dtype, card: Card) -> torch.dtype:
+    if not isinstance(dtype, (str, torch.dtype)):
+        what = f"dtype is {arguments.described(dtype)}"
+        raise NexVarError(what, where="dtype", fix="auto, float32, bfloat16 or float16")
     name = card.dtype if dtype == "auto" else str(dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise NexVarError(f"no dtype {name!r}", where="dtype", fix="auto, float32, bfloat16 or float16")

@@ -5,12 +5,14 @@ Order of operations as in the official Evo 2 code: top-k, then temperature, then
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.inference.core.pieces import piece_tokens
 from nexvar.inference.core.readout import next_token_log_probs
@@ -18,6 +20,7 @@ from nexvar.threads import largest_matrix, threads_for
 from nexvar.weights.load import Loaded
 
 AUTO = "auto"
+TINY = 1e-300  # "above 0" as a lower bound
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,23 @@ class Sampling:
     cached: bool = True
 
     def __post_init__(self) -> None:
-        for name, value, good, allowed in (
-            ("n_tokens", self.n_tokens, self.n_tokens >= 1, "at least 1"),
-            ("temperature", self.temperature, 0 < self.temperature < float("inf"), "above 0 (top_k=1 is greedy)"),
-            ("top_k", self.top_k, self.top_k >= 0, "0 (no limit) or more"),
-            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("stop", self.stop, "" not in self.stops, "strings of one letter or more, or token ids"),
-            ("alphabet", self.alphabet, self.alphabet != "", "letters, such as 'ACGT', or None"),
-        ):
-            if not good:
-                raise NexVarError(f"{name} is {value!r}", where=name, fix=f"it must be {allowed}")
+        checked = {
+            "n_tokens": arguments.whole(self.n_tokens, "n_tokens", 1),
+            "temperature": arguments.number(self.temperature, "temperature", "above 0 (top_k=1 is greedy)", TINY),
+            "top_k": arguments.whole(self.top_k, "top_k", 0),
+            "top_p": arguments.number(self.top_p, "top_p", "above 0 and at most 1", TINY, 1),
+            "cached": arguments.flag(self.cached, "cached_generation"),
+            "stop": _stops(self.stop),
+        }
+        if self.alphabet is not None:
+            arguments.text(self.alphabet, "alphabet", "letters, such as 'ACGT', or None")
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def stops(self) -> tuple[str | int, ...]:
-        return (self.stop,) if isinstance(self.stop, (str, int)) else tuple(self.stop)
+        """``stop`` as a row."""
+        return self.stop  # type: ignore[return-value]  # made one above
 
     def allowed(self, loaded: Loaded) -> Tensor | None:
         """The token ids that may be drawn; None for all."""
@@ -72,6 +78,16 @@ class Sampling:
                 raise NexVarError(f"{letter!r} is no token of {loaded.card.name}", where="alphabet", fix="'ACGT'")
             drawn += ids
         return torch.tensor(list(dict.fromkeys([*drawn, *ends])), device=loaded.device)
+
+
+def _stops(stop: object) -> tuple[str | int, ...]:
+    one = isinstance(stop, (str, numbers.Integral))
+    given = [stop] if one else arguments.a_list(stop, "stop", "strings and token ids")
+    fix = "strings of one letter or more, or token ids"
+    return tuple(
+        arguments.whole(each, "stop") if isinstance(each, numbers.Integral) else arguments.text(each, "stop", fix)
+        for each in given
+    )
 
 
 class Walk:

@@ -9,7 +9,6 @@ read them where they are written out (``<mask>``, ``[MASK]``).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import reverse_complement
@@ -20,12 +19,6 @@ _BASES = re.compile("[ACGTNacgtn]+")
 _BYTES = re.compile(r"(\|[^|]*\|)|([ACGTNacgtn]+)|[!-/:-@\[-`{-~]+|(.)", re.DOTALL)
 _IUPAC = frozenset("RYSWKMBDHV")
 _PROTEIN_ONLY = frozenset("EFILPQXZJO*")
-
-
-def check_list(seqs: object, where: str = "seqs") -> None:
-    """NexVarError for one string where a list of them is meant, and for what is no list."""
-    if isinstance(seqs, str) or not isinstance(seqs, Sequence):
-        raise NexVarError(f"{where} is a {type(seqs).__name__}", where=where, fix="give a list of strings")
 
 
 def clean(loaded: Loaded, text: object, where: str, *, more: int = 0) -> str:
