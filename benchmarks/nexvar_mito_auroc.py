@@ -25,9 +25,11 @@ from _nexvar_mito import (
 )
 from nexvar.evals import metrics
 from nexvar.inference import score
-from nexvar.runs import jobs
+from nexvar.runs.job import InputFiles, ScoreJob
+from nexvar.runs.score_run import score_file
 from nexvar.train import data
 from nexvar.train.markov import Markov
+from nexvar.weights.choice import ModelChoice
 
 
 def model_scores(variants: list[tuple[int, str, str]], options: argparse.Namespace) -> np.ndarray:
@@ -38,7 +40,7 @@ def model_scores(variants: list[tuple[int, str, str]], options: argparse.Namespa
         vcf, out = Path(folder) / "in.vcf", Path(folder) / "out.tsv"
         lines = [f"chrM\t{p}\t.\t{r}\t{a}\t.\t.\t.\n" for p, r, a in variants]
         vcf.write_text("##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n" + "".join(lines))
-        jobs.score_file(vcf, RCRS, [out], model=options.model, options=settings)
+        score_file(ScoreJob(InputFiles(RCRS, vcf), out, model=ModelChoice(options.model), options=settings))
         with out.open() as file:
             rows = {(int(r["POS"]), r["REF"], r["ALT"]): r["LLR"] for r in csv.DictReader(file, delimiter="\t")}
     return np.array([np.nan if rows[v] == "NA" else float(rows[v]) for v in variants])

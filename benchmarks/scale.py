@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from nexvar.cards import get
 from nexvar.inference.score import Options
 from nexvar.models import GenomicModel, Output
-from nexvar.runs import jobs
+from nexvar.runs.job import InputFiles, ScoreJob
+from nexvar.runs.score_run import score_file
 from nexvar.tokenizers import make
 from nexvar.weights.load import Loaded, load
 
@@ -121,7 +122,7 @@ def main() -> None:
         few = write_inputs(folder / "few", 200)
         loaded = load(args.model, device="cpu") if args.model else stand_in()
         options = Options(window=args.window)
-        jobs.score_file(few[1], few[0], folder / "few.vcf.gz", model=loaded, options=options, progress=False)
+        score_file(ScoreJob(InputFiles(*few), folder / "few.vcf.gz", model=loaded, options=options))
         spent = timed_forward(loaded)
         before, begun, cpu = peak(), time.perf_counter(), time.process_time()
         out = folder / args.output
@@ -130,7 +131,7 @@ def main() -> None:
         if args.profile:
             profile.enable()
         try:
-            summary = jobs.score_file(vcf, fasta, out, model=loaded, options=options, progress=False)
+            summary = score_file(ScoreJob(InputFiles(fasta, vcf), out, model=loaded, options=options))
         except KeyboardInterrupt:  # --first
             return
         if args.profile:

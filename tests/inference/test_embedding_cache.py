@@ -15,8 +15,9 @@ import torch
 from nexvar.errors import NexVarError
 from nexvar.inference.core.embedding_cache import FILE, ROW_BYTES, EmbeddingCache
 from nexvar.inference.score import Options
-from nexvar.runs import jobs, plan
-from nexvar.runs.table import read_rows
+from nexvar.runs import plan
+from nexvar.runs.writers import read_rows
+from score_job import run_job
 from tiny import tiny_loaded
 from toy_genome import other_bases, random_bases, vcf_line, write_fasta, write_vcf
 
@@ -83,8 +84,8 @@ def test_scores_with_it_are_the_same_and_the_second_run_computes_nothing(tmp_pat
 
         def run(name, pool=pool, readouts=readouts, **options):
             out = tmp_path / f"{pool}.{name}.parquet"
-            summary = jobs.score_file(
-                vcf, fasta, out, progress=False, model=tiny_loaded(),
+            summary = run_job(
+                vcf, fasta, out, model=tiny_loaded(),
                 options=Options(window=64, readouts=readouts, pool=pool), **options,
             )  # fmt: skip
             return [row.extra for row in read_rows(out)], summary.tally.computed
@@ -95,8 +96,8 @@ def test_scores_with_it_are_the_same_and_the_second_run_computes_nothing(tmp_pat
         assert first == plain == second
         assert (tokens, none) == (same_tokens, 0) and tokens > 0
     other = replace(tiny_loaded(seed=1), device=torch.device("cpu"))
-    summary = jobs.score_file(
-        vcf, fasta, tmp_path / "other.parquet", progress=False, model=other,
+    summary = run_job(
+        vcf, fasta, tmp_path / "other.parquet", model=other,
         options=Options(window=64, readouts=("cosine",)), cache=tmp_path / "cache",
     )  # fmt: skip
     assert summary.tally.computed > 0

@@ -10,8 +10,9 @@ import torch
 
 from nexvar.errors import NexVarError
 from nexvar.inference.score import Options
-from nexvar.runs import jobs
-from nexvar.runs.table import read_rows
+from nexvar.runs.score_run import merge
+from nexvar.runs.writers import read_rows
+from score_job import run_job
 from tiny import tiny_loaded
 from toy_genome import random_bases, write_fasta, write_vcf
 
@@ -62,10 +63,10 @@ def expected(edits):
 
 def run(files, out, **options):
     given = dict(
-        model=LOADED, haplotypes=True, sample="my kid", progress=False,
+        model=LOADED, haplotypes=True, sample="my kid",
         options=Options(window=WINDOW, strand="forward", max_ref_mismatch=1.0),
     )  # fmt: skip
-    return jobs.score_file(*files, out, **{**given, **options})
+    return run_job(*files, out, **{**given, **options})
 
 
 def test_every_haplotype_is_a_row_of_every_output(files, tmp_path):
@@ -96,7 +97,7 @@ def test_shards_of_haplotypes_merge_to_the_same_bytes(files, tmp_path):
     run(files, tmp_path / "whole.tsv")
     for i in (2, 1):
         run(files, tmp_path / "out.tsv", shard=(i, 2))
-    jobs.merge(tmp_path / "out.tsv")
+    merge(tmp_path / "out.tsv")
     assert (tmp_path / "out.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
 
 
@@ -117,6 +118,4 @@ def test_bad_samples_are_one_line(files, tmp_path, options, says):
 
 def test_a_source_without_samples_has_no_haplotypes(files, tmp_path):
     with pytest.raises(NexVarError, match="samples: none"):
-        jobs.score_file(
-            None, files[1], tmp_path / "out.vcf", model=LOADED, saturate="chr1:10-12", haplotypes=True, sample="x"
-        )
+        run_job(None, files[1], tmp_path / "out.vcf", model=LOADED, saturate="chr1:10-12", haplotypes=True, sample="x")

@@ -15,9 +15,9 @@ from nexvar.genome.reference import Fasta, Variant, reverse_complement
 from nexvar.inference import score
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.score import Options
-from nexvar.runs import jobs
 from nexvar.runs.rows import score_variants
-from nexvar.runs.table import read_rows
+from nexvar.runs.writers import read_rows
+from score_job import run_job
 from tiny import tiny_loaded
 from toy_genome import other_bases, random_bases, write_fasta, write_vcf
 
@@ -106,7 +106,7 @@ def mixed_vcf(tmp_path):
 
 def test_alleles_in_are_scored_plus_skipped(mixed_vcf, fasta, tmp_path):
     outputs = [tmp_path / name for name in ("out.vcf.gz", "out.tsv", "out.parquet")]
-    summary = jobs.score_file(mixed_vcf, fasta, outputs, model=LOADED, options=Options(window=256))
+    summary = run_job(mixed_vcf, fasta, outputs, model=LOADED, options=Options(window=256))
     assert summary.records == 9 and summary.alleles == 11
     assert summary.scored + sum(summary.skipped.values()) == summary.alleles
     assert summary.scored == 4
@@ -129,7 +129,7 @@ def test_alleles_in_are_scored_plus_skipped(mixed_vcf, fasta, tmp_path):
 
 def test_header_and_untouched_fields_are_kept(mixed_vcf, fasta, tmp_path):
     out = tmp_path / "out.vcf"
-    jobs.score_file(mixed_vcf, fasta, out, model=LOADED, options=Options(window=256), command="nexvar score x")
+    run_job(mixed_vcf, fasta, out, model=LOADED, options=Options(window=256), command="nexvar score x")
     text = out.read_text()
     assert "##nexvar_command=nexvar score x\n" in text
     assert 'ID=NEXVAR_LLR,Number=A,Type=Float,Description="' in text and "model=tiny" in text
@@ -143,23 +143,23 @@ def test_a_wrong_assembly_stops_before_anything_is_computed(fasta, tmp_path):
     vcf, out = write_vcf(tmp_path / "wrong.vcf", wrong), tmp_path / "out.vcf"
     before = LOADED.module.tokens
     with pytest.raises(NexVarError, match="assembly") as error:
-        jobs.score_file(vcf, fasta, out, model=LOADED, options=Options(window=256))
+        run_job(vcf, fasta, out, model=LOADED, options=Options(window=256))
     assert all(f"chr1:{p} REF" in str(error.value) for p in (100, 101, 102))
     assert LOADED.module.tokens == before and not out.exists()
-    summary = jobs.score_file(vcf, fasta, out, model=LOADED, options=Options(window=256, max_ref_mismatch=1.0))
+    summary = run_job(vcf, fasta, out, model=LOADED, options=Options(window=256, max_ref_mismatch=1.0))
     assert summary.skipped == {"REF_MISMATCH": 40}
 
 
 def test_the_default_model_is_for_mitochondria_only(mixed_vcf, fasta, tmp_path):
     with pytest.raises(NexVarError, match="knows mitochondria only") as error:
-        jobs.score_file(mixed_vcf, fasta, tmp_path / "out.vcf")
+        run_job(mixed_vcf, fasta, tmp_path / "out.vcf")
     assert "fits this machine" in str(error.value)
 
 
 def test_variants_outside_the_regions_keep_their_place(mixed_vcf, fasta, tmp_path):
     bed, out = tmp_path / "r.bed", tmp_path / "out.parquet"
     bed.write_text("1\t0\t100\n2\t0\t5\n")
-    summary = jobs.score_file(mixed_vcf, fasta, out, model=LOADED, options=Options(window=256), regions=bed)
+    summary = run_job(mixed_vcf, fasta, out, model=LOADED, options=Options(window=256), regions=bed)
     assert summary.scored == 3 and summary.alleles == 11
     statuses = [str(row.status) for row in read_rows(out)]
     assert statuses[:3] == ["EDGE"] * 3 and statuses[-1] == "UNKNOWN_CONTIG"

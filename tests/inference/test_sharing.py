@@ -20,10 +20,10 @@ from nexvar.inference.core import batching
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.core.likelihood import SHORTEST_SHARED_PREFIX, Member, count_tokens, log_likelihoods
 from nexvar.inference.score import Options
-from nexvar.runs import jobs
 from nexvar.runs.rows import score_variants
-from nexvar.runs.table import read_rows
+from nexvar.runs.writers import read_rows
 from nexvar.weights.load import load
+from score_job import run_job
 from tiny import tiny_loaded
 from tiny_masked import tiny_masked
 from toy_genome import random_bases, write_fasta
@@ -196,8 +196,8 @@ def test_the_site_ratio_of_a_region_is_one_pass_for_each_tile_and_strand(fasta, 
     """2,000 bases are 10 tiles of 200; a pass ends with the last base that is asked for."""
     window, tiles = 400, 10
     out = tmp_path / "out.parquet"
-    summary = jobs.score_file(
-        None, fasta.path, out, model=tiny_loaded(), saturate="chr1:1,001-3,000", progress=False,
+    summary = run_job(
+        None, fasta.path, out, model=tiny_loaded(), saturate="chr1:1,001-3,000",
         options=Options(window=window, windowing="tiled", readouts=("site",), strand=strand),
     )  # fmt: skip
     strands = 1 if strand == "forward" else 2
@@ -214,8 +214,8 @@ def test_the_site_ratio_of_a_region_is_one_pass_for_each_tile_and_strand(fasta, 
 
 def test_tiled_scores_are_labelled_in_every_output(fasta, tmp_path):
     vcf, table = tmp_path / "out.vcf", tmp_path / "out.tsv"
-    jobs.score_file(
-        None, fasta.path, [vcf, table], model=tiny_loaded(), saturate="chr1:1,001-1,003", progress=False,
+    run_job(
+        None, fasta.path, [vcf, table], model=tiny_loaded(), saturate="chr1:1,001-1,003",
         options=Options(window=400, windowing="tiled"),
     )  # fmt: skip
     text = vcf.read_text()
@@ -280,8 +280,8 @@ def test_an_equivariant_model_gets_the_other_strand_right(pool, fasta, golden):
 def test_a_resumed_run_keeps_its_batches_when_memory_changed(fasta, tmp_path, monkeypatch):
     def run(out, free, **options):
         monkeypatch.setattr(batching.machine, "free_memory", lambda device: free)
-        region = dict(saturate="chr1:501-620", progress=False, options=Options(window=64), **options)
-        return jobs.score_file(None, fasta.path, tmp_path / out, model=tiny_loaded(), **region)
+        region = dict(saturate="chr1:501-620", options=Options(window=64), **options)
+        return run_job(None, fasta.path, tmp_path / out, model=tiny_loaded(), **region)
 
     run("whole.tsv", 1 << 40)
     run("out.tsv", 1 << 40, shard=(1, 2))

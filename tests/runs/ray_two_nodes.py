@@ -17,7 +17,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from nexvar.inference.score import Options
-from nexvar.runs import jobs, plan
+from nexvar.runs import plan
+from score_job import run_job
 
 NODE = {"num_cpus": 2, "object_store_memory": 80 << 20, "include_dashboard": False}
 
@@ -52,9 +53,7 @@ def main() -> None:
             time.sleep(0.005)
 
     threading.Thread(target=kill_one, daemon=True).start()
-    summary = jobs.score_file(
-        **given, options=Options(window=128), engine="ray", workers=2, ray_address=cluster.address, progress=False
-    )
+    summary = run_job(**given, options=Options(window=128), engine="ray", workers=2, ray_address=cluster.address)
     print(json.dumps({"scored": summary.scored, "killed": len(killed), "left": not ray.is_initialized()}))
     cluster.shutdown()
 

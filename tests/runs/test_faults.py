@@ -23,8 +23,9 @@ from tqdm import tqdm
 from nexvar import cli
 from nexvar.errors import NexVarError
 from nexvar.inference.score import Options
-from nexvar.runs import jobs, partscorer, plan
-from nexvar.runs.table import read_rows
+from nexvar.runs import parts, partscorer, plan
+from nexvar.runs.writers import read_rows
+from score_job import run_job
 from tiny import tiny_loaded
 from toy_genome import random_bases, vcf_line, write_fasta, write_vcf
 
@@ -45,7 +46,7 @@ def files(tmp_path):
 
 
 def run(files, out):
-    return jobs.score_file(*files, out, model=tiny_loaded(), options=Options(window=64), progress=False)
+    return run_job(*files, out, model=tiny_loaded(), options=Options(window=64))
 
 
 def slow_down(seconds: float) -> None:
@@ -166,7 +167,7 @@ def test_killed_at_every_step_on_the_disk(files, tmp_path):
 ])  # fmt: skip
 def test_the_command_says_that_it_resumes(files, tmp_path, monkeypatch, number, code, word):
     whole, out, log = tmp_path / "whole.vcf", tmp_path / "out.vcf", tmp_path / "log"
-    monkeypatch.setattr(partscorer, "load", lambda *args, **kwargs: tiny_loaded())
+    monkeypatch.setattr(partscorer, "loaded_model", lambda choice: tiny_loaded())
 
     def command(path):
         line = f"nexvar score --vcf {files[0]} --fasta {files[1]} -o {path} --model tiny --window 64"
@@ -178,13 +179,13 @@ def test_the_command_says_that_it_resumes(files, tmp_path, monkeypatch, number, 
     def slow_command():
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
         sys.stderr = os.fdopen(2, "w", buffering=1)
-        write = jobs.write_part
+        write = parts.write_part
 
         def write_and_wait(*args):
             write(*args)
             time.sleep(60)  # until the signal
 
-        jobs.write_part = write_and_wait
+        parts.write_part = write_and_wait
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
         sys.argv = f"nexvar score --vcf {files[0]} --fasta {files[1]} -o {out} --model tiny --window 64".split()
         try:
@@ -228,7 +229,7 @@ def test_out_of_disk_is_one_line_and_resumes(files, tmp_path, room):
         with pytest.raises(NexVarError, match="No space left on device.*make room") as failed:
             run(files, out)
     assert "\n" not in str(failed.value)
-    assert not list(Path(f"{out}.parts").glob("*.tmp"))
+    assert not list(Path(f"{out}.parts").glob(".*"))
     run(files, out)
     assert out.read_bytes() == whole.read_bytes()
 

@@ -13,7 +13,8 @@ import pytest
 
 from nexvar.errors import NexVarError
 from nexvar.inference.score import Options
-from nexvar.runs import jobs, plan, ray_executor
+from nexvar.runs import plan, ray_executor
+from score_job import run_job
 from toy_genome import random_bases, vcf_line, write_fasta, write_vcf
 
 GENOME = random_bases(3000, seed=3)
@@ -24,7 +25,7 @@ def given(tmp_path, golden):
     write_fasta(tmp_path / "ref.fa", chr1=GENOME)
     write_vcf(tmp_path / "in.vcf", [vcf_line(GENOME, pos) for pos in range(100, 2900, 8)])
     return {
-        "source": str(tmp_path / "in.vcf"), "fasta_path": str(tmp_path / "ref.fa"),
+        "variants": str(tmp_path / "in.vcf"), "fasta": str(tmp_path / "ref.fa"),
         "model": str(golden / "hyenadna_tiny"), "device": "cpu",
     }  # fmt: skip
 
@@ -33,7 +34,7 @@ def given(tmp_path, golden):
 def test_an_actor_killed_on_a_cluster_of_two_nodes_loses_nothing(given, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "PART_TOKENS", 32 * 128)
     whole, out = tmp_path / "whole.vcf", tmp_path / "out.vcf"
-    jobs.score_file(outputs=whole, options=Options(window=128), progress=False, **given)
+    run_job(outputs=whole, options=Options(window=128), **given)
     script = Path(__file__).with_name("ray_two_nodes.py")
     environment = {
         **os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0",
@@ -51,7 +52,7 @@ def test_an_actor_killed_on_a_cluster_of_two_nodes_loses_nothing(given, tmp_path
 def test_without_ray_one_line_says_how_to_get_it(given, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(NexVarError, match=r"Ray is not installed: pip install 'nexvar\[ray\]'"):
-        jobs.score_file(outputs=tmp_path / "out.vcf", options=Options(window=128), engine="ray", **given)
+        run_job(outputs=tmp_path / "out.vcf", options=Options(window=128), engine="ray", **given)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "host:x", "host:99999"])

@@ -11,6 +11,7 @@ import pytest
 from nexvar import NexVar
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
+from nexvar.inference.core.sampling import Sampling
 from nexvar.runs.sequence_files import fill_file, generate_file, read_prompts
 from places import GOLDEN
 
@@ -18,6 +19,10 @@ from places import GOLDEN
 @pytest.fixture(scope="module")
 def model() -> NexVar:
     return NexVar(GOLDEN / "sh2_a", device="cpu", dtype="float32")
+
+
+def draw(n_tokens: int) -> Sampling:
+    return Sampling(n_tokens, alphabet="ACGT")
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def test_n_sequences_of_every_prompt_that_seeds_make_again(model, prompts, tmp_p
     named_prompts = read_prompts(["TTT"], prompts)
     assert named_prompts == {"prompt1": "TTT", "one": "ACGTAC", "two": "GG"}
     out = tmp_path / "out.fa"
-    lines = generate_file(model.loaded, named_prompts, out, n=3, n_tokens=90, seed=7, progress=False)
+    lines = generate_file(model.loaded, named_prompts, out, draw(90), n=3, seed=7)
     assert lines == ["9 sequences after 3 prompts, seed 7"]
     made = Fasta(out)
     assert list(made.contigs) == [f"{name}_{i}" for name in named_prompts for i in (1, 2, 3)]
@@ -40,19 +45,19 @@ def test_n_sequences_of_every_prompt_that_seeds_make_again(model, prompts, tmp_p
     assert made.fetch("one_2", 0, 90) == again
     header = next(line for line in out.read_text().splitlines() if line.startswith(">one_2"))
     assert "model=sh2_a seed=8 mean_log_prob=-" in header
-    generate_file(model.loaded, {"one": "ACGTAC"}, out, n_tokens=5, with_prompt=True, progress=False)
+    generate_file(model.loaded, {"one": "ACGTAC"}, out, draw(5), with_prompt=True)
     assert Fasta(out).fetch("one_1", 0, 6) == "ACGTAC"
-    generate_file(model.loaded, {"t": "|D__BACTERIA|GGA"}, out, n_tokens=5, with_prompt=True, progress=False)
+    generate_file(model.loaded, {"t": "|D__BACTERIA|GGA"}, out, draw(5), with_prompt=True)
     assert Fasta(out).contigs == {"t_1": 8}
 
 
 def test_nothing_is_left_after_an_error(model, tmp_path, monkeypatch):
     out = tmp_path / "out.fa"
     with pytest.raises(NexVarError):
-        generate_file(model.loaded, {"a": "ACGU"}, out, progress=False)
+        generate_file(model.loaded, {"a": "ACGU"}, out, draw(5))
     monkeypatch.setattr("nexvar.runs.sequence_files.WIDTH", 0)  # fails while writing
     with pytest.raises(ValueError):
-        generate_file(model.loaded, {"a": "ACG"}, out, n_tokens=2, progress=False)
+        generate_file(model.loaded, {"a": "ACG"}, out, draw(2))
     assert list(tmp_path.iterdir()) == []
 
 

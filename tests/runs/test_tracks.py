@@ -10,8 +10,9 @@ import pytest
 from nexvar.errors import NexVarError
 from nexvar.inference import scorers
 from nexvar.inference.score import Options
-from nexvar.runs import jobs, tracks
-from nexvar.runs.table import read_rows
+from nexvar.runs import tracks
+from nexvar.runs.writers import read_rows
+from score_job import run_job
 from tiny import tiny_loaded
 from tiny_masked import tiny_masked
 from toy_genome import other_bases, random_bases, vcf_line, write_fasta, write_vcf
@@ -27,9 +28,7 @@ def fasta(tmp_path):
 
 def saturate(fasta, outputs, region="chr1:1,001-1,120", loaded=None, **options):
     given = Options(window=64, strand="forward", **options)
-    return jobs.score_file(
-        None, fasta, outputs, model=loaded or tiny_loaded(), saturate=region, options=given, progress=False
-    )
+    return run_job(None, fasta, outputs, model=loaded or tiny_loaded(), saturate=region, options=given)
 
 
 def values(path, start=1000, end=1120):
@@ -138,7 +137,7 @@ def test_sparse_variants_of_several_contigs_keep_their_places(fasta, tmp_path):
     ]
     lines.insert(1, vcf_line(GENOME, 100, GENOME[100] + "TT"))  # an insertion has no place
     vcf = write_vcf(tmp_path / "in.vcf", lines)
-    jobs.score_file(vcf, fasta, out, model=tiny_loaded(), options=Options(window=64), progress=False)
+    run_job(vcf, fasta, out, model=tiny_loaded(), options=Options(window=64))
     reader = pybigtools.open(str(out))
     for chrom in ("chr1", "chr2"):
         assert [(a, b) for a, b, _ in reader.records(chrom, 0, 103)] == [(99, 100), (102, 103)]
@@ -149,7 +148,7 @@ def test_what_cannot_be_drawn_is_one_line(fasta, tmp_path, monkeypatch):
         saturate(fasta, tmp_path / "out.png", region="chr1:1-2500")
     vcf = write_vcf(tmp_path / "in.vcf", [vcf_line(GENOME, 100, GENOME[100] + "TT")])
     with pytest.raises(NexVarError, match="the track would be empty"):
-        jobs.score_file(vcf, fasta, tmp_path / "out.bw", model=tiny_loaded(), options=Options(window=64))
+        run_job(vcf, fasta, tmp_path / "out.bw", model=tiny_loaded(), options=Options(window=64))
     assert not (tmp_path / "out.bw").exists()
     monkeypatch.setattr(tracks, "find_spec", lambda name: None)
     with pytest.raises(NexVarError, match=r"pybigtools is not installed.*nexvar\[tracks\]"):

@@ -14,7 +14,8 @@ import torch
 
 from nexvar.errors import NexVarError
 from nexvar.inference.score import Options
-from nexvar.runs import jobs, plan, workers
+from nexvar.runs import plan, workers
+from score_job import run_job
 from tiny import tiny_loaded
 from toy_genome import random_bases, vcf_line, write_fasta, write_vcf
 
@@ -29,8 +30,8 @@ def given(tmp_path, golden, monkeypatch):
     write_fasta(tmp_path / "ref.fa", chr1=GENOME)
     write_vcf(tmp_path / "in.vcf", [vcf_line(GENOME, pos, info="AC=1") for pos in range(500, 1700, 10)])
     return {
-        "source": tmp_path / "in.vcf", "fasta_path": tmp_path / "ref.fa", "model": golden / "hyenadna_tiny",
-        "options": Options(window=128), "progress": False, "device": "cpu",
+        "variants": tmp_path / "in.vcf", "fasta": tmp_path / "ref.fa", "model": golden / "hyenadna_tiny",
+        "options": Options(window=128), "device": "cpu",
     }  # fmt: skip
 
 
@@ -54,10 +55,10 @@ class Killer(threading.Thread):
 
 def test_a_worker_that_is_killed_loses_nothing(given, tmp_path):
     whole, out = tmp_path / "whole.vcf", tmp_path / "out.vcf"
-    jobs.score_file(outputs=whole, **given)
+    run_job(outputs=whole, **given)
     killer = Killer(tmp_path / "out.vcf.parts", names={"nexvar-0"})
     killer.start()
-    summary = jobs.score_file(outputs=out, workers=2, **given)
+    summary = run_job(outputs=out, workers=2, **given)
     assert out.read_bytes() == whole.read_bytes()
     assert summary.scored == 360 and summary.tally.computed > 0
     assert any("worker 0 was killed (SIGKILL)" in note and "computed again" in note for note in summary.notes)
@@ -66,29 +67,29 @@ def test_a_worker_that_is_killed_loses_nothing(given, tmp_path):
 
 def test_all_workers_killed_at_once_are_replaced(given, tmp_path):
     whole, out = tmp_path / "whole.vcf", tmp_path / "out.vcf"
-    jobs.score_file(outputs=whole, **given)
+    run_job(outputs=whole, **given)
     killer = Killer(tmp_path / "out.vcf.parts", names={"nexvar-0", "nexvar-1"})
     killer.start()
-    summary = jobs.score_file(outputs=out, workers=2, **given)
+    summary = run_job(outputs=out, workers=2, **given)
     assert out.read_bytes() == whole.read_bytes()
     assert sum("was killed (SIGKILL)" in note for note in summary.notes) == 2
 
 
 def test_workers_that_all_die_stop_the_run_with_one_line_and_it_resumes(given, tmp_path):
     whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
-    jobs.score_file(outputs=whole, **given)
+    run_job(outputs=whole, **given)
     killer = Killer(tmp_path / "out.parquet.parts")
     killer.start()
     try:
         with pytest.raises(NexVarError, match="was killed.*the same command resumes") as failed:
-            jobs.score_file(outputs=out, workers=2, **given)
+            run_job(outputs=out, workers=2, **given)
     finally:
         killer.over = True
         killer.join()
     assert "\n" not in str(failed.value)
     kept = len(list((tmp_path / "out.parquet.parts").glob("part-*.parquet")))
     assert kept
-    jobs.score_file(outputs=out, **given)
+    run_job(outputs=out, **given)
     assert out.read_bytes() == whole.read_bytes()
 
 
@@ -101,7 +102,7 @@ def test_what_workers_cannot_do_is_one_line(given, tmp_path):
         ({"ray_address": "localhost:1"}, "--ray-address: an address without --engine ray"),
     ]:
         with pytest.raises(NexVarError, match=says) as failed:
-            jobs.score_file(outputs=tmp_path / "out.vcf", **{**given, **changes})
+            run_job(outputs=tmp_path / "out.vcf", **{**given, **changes})
         assert "\n" not in str(failed.value)
 
 

@@ -247,7 +247,7 @@ def test_peak_memory_is_below_the_unquantised_model(method, tmp_path):
 def test_scoring_a_file(option, folder, tmp_path):
     """`nexvar score --quantize int8` and `--device-map auto`: the output says it, and the scores are close."""
     from nexvar.inference.score import Options
-    from nexvar.runs import jobs
+    from score_job import run_job
 
     sequence = "ACGTTGCAAGCTCTAGGACTTACGGATCCATGAACGTCCATTTGCGAGTACCTTAGGCATCGAC" * 4
     (tmp_path / "g.fa").write_text(f">chr1\n{sequence}\n")
@@ -262,9 +262,8 @@ def test_scoring_a_file(option, folder, tmp_path):
     for name, value in (("plain", None), (option, "int8" if option == "quantize" else "auto")):
         out = tmp_path / f"{name}.vcf"
         more = {} if value is None else {option: value}
-        jobs.score_file(
-            tmp_path / "in.vcf", tmp_path / "g.fa", out, model=folder, device="cpu", options=Options(window=64),
-            progress=False, **more,
+        run_job(
+            tmp_path / "in.vcf", tmp_path / "g.fa", out, model=folder, device="cpu", options=Options(window=64), **more,
         )  # fmt: skip
         text = out.read_text()
         assert ("float32, int8" in text) == (value == "int8")

@@ -1,55 +1,75 @@
-"""The application object and the options that several verbs share."""
+"""The application object, the decorator of a verb, and what several verbs share.
+
+    @verb()
+    def saturate(*, region: Region, model: Model = None, load: LoadOptions, scoring: ScoringOptions): ...
+
+A parameter whose type is a dataclass (options.py) stands for all of its fields: each becomes an option of the command,
+and the function gets the dataclass. So options that travel together are declared once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated
+from typing import Any, get_type_hints
 
 import typer
 
 RESEARCH_ONLY = "Scores are research output, not a diagnosis."
 
-app = typer.Typer(
-    help=f"Genomic foundation models in plain PyTorch. {RESEARCH_ONLY}",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+
+def new_group(text: str, **settings: Any) -> typer.Typer:
+    """A set of verbs. NOTE no markup: it would swallow words in square brackets."""
+    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, **settings)
+
+
+app = new_group(
+    f"Genomic foundation models in plain PyTorch. {RESEARCH_ONLY}", add_completion=False, pretty_exceptions_enable=False
 )
 
-Model = Annotated[str | None, typer.Option(help="A model's name, alias or folder; `nexvar models` lists them.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
-Dtype = Annotated[str, typer.Option(help="auto (the card's), float32, bfloat16, float16")]
-Quantize = Annotated[str | None, typer.Option(help="int8, int4 or nf4: large layers in 8 or 4 bits")]
-DeviceMap = Annotated[str | None, typer.Option(help="auto: what does not fit the device lies in memory or on disk")]
-Outputs = Annotated[
-    list[Path], typer.Option("-o", "--output", help=".vcf, .vcf.gz, .tsv, .parquet, .bw, .png (repeatable)")
-]
-Window = Annotated[int | None, typer.Option(help="bases around a variant; default: the model's")]
-Left = Annotated[int | None, typer.Option(help="of these, how many stand before the variant; default: half")]
-Readout = Annotated[str | None, typer.Option(help="one or more, by comma; default: the model's")]
-Protocol = Annotated[str | None, typer.Option(help="a published protocol; `nexvar protocols` lists them")]
-Windowing = Annotated[
-    str, typer.Option(help="centred, or tiled: variants of a stretch share a window (another score, *_TILED)")
-]
-Strand = Annotated[str | None, typer.Option(help="both (averaged, each kept; the default) or forward")]
-Layer = Annotated[str | None, typer.Option(help="of embedding readouts; default: the last hidden state")]
-Pool = Annotated[str | None, typer.Option(help="of embeddings: mean (default), max, last, cls, site, site+N or flat")]
-Begin = Annotated[bool | None, typer.Option(help="the model's begin token before every window; default: the card's")]
-Span = Annotated[
-    int | None, typer.Option(help="bases that count beside the allele: of pll on each side, of site behind it")
-]
-BatchTokens = Annotated[int | None, typer.Option(help="tokens in one forward; default: by device")]
-Circular = Annotated[list[str] | None, typer.Option(help="a circular contig (repeatable); chrM is one")]
-Workers = Annotated[
-    int | None, typer.Option(help="processes, each with the model: one per GPU, or on the CPU; with ray: actors")
-]
-Engine = Annotated[str, typer.Option(help="local, or ray: actors of a cluster")]
-RayAddress = Annotated[str | None, typer.Option(help="of a running cluster; default: one is started here")]
-Cache = Annotated[Path | None, typer.Option(help="a folder that keeps pooled embeddings for other runs")]
-CacheGb = Annotated[float, typer.Option(help="its size at most, in GB")]
-Explain = Annotated[bool, typer.Option(help="say how many tokens were computed and how many were shared")]
+
+def verb(name: str | None = None, *, group: typer.Typer = app) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command; its docstring is the help, the first sentence of it the line in the list of verbs."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        text = " ".join((function.__doc__ or "").split())
+        first = re.split(r"(?<=\.) (?=[A-Z])", text)[0]
+        group.command(name or function.__name__, help=text, short_help=first)(_expanded(function))
+        return function
+
+    return register
+
+
+def _expanded(function: Callable[..., None]) -> Callable[..., None]:
+    """The function with the fields of its dataclass parameters as parameters of its own."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        kind = hints[parameter.name]
+        if dataclasses.is_dataclass(kind):
+            groups[parameter.name] = kind
+            types = get_type_hints(kind, include_extras=True)
+            declared = [(field.name, types[field.name], field.default) for field in dataclasses.fields(kind)]
+        else:
+            declared = [(parameter.name, kind, parameter.default)]
+        for name, annotation, default in declared:
+            default = inspect.Parameter.empty if default is dataclasses.MISSING else default
+            kw = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(inspect.Parameter(name, kw, default=default, annotation=annotation))
+
+    def run(**values: Any) -> None:
+        for name, kind in groups.items():
+            values[name] = kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
+        function(**values)
+
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
 @contextmanager

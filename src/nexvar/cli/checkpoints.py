@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import Device, Dtype, app
+from nexvar.cli._app import verb
+from nexvar.cli.options import Device, Dtype
 
 
-@app.command()
+@verb()
 def models(
     fits: Annotated[bool, typer.Option("--fits", help="which fit this machine, with what options and memory")] = False,
     length: Annotated[int | None, typer.Option(help="with --fits: bases of a sequence; default: the window")] = None,
@@ -41,7 +42,7 @@ def models(
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-@app.command()
+@verb()
 def fetch(
     name: Annotated[str, typer.Argument(help="a model's name, alias or hub repository")],
     revision: Annotated[str | None, typer.Option(help="instead of the pinned one; checksums then do not apply")] = None,
@@ -56,7 +57,7 @@ def fetch(
     typer.echo(folder)
 
 
-@app.command()
+@verb()
 def verify(
     source: Annotated[str, typer.Argument(help="a model's name, alias or hub repository, or a folder")],
     device: Device = "auto",

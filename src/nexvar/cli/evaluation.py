@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import app
+from nexvar.cli._app import app, new_group, verb
 
-evaluation = typer.Typer(help="Evaluate scores and models.", no_args_is_help=True)
+evaluation = new_group("Evaluate scores and models.")
 app.add_typer(evaluation, name="eval")
 
 
-@evaluation.command("variants")
+@verb("variants", group=evaluation)
 def eval_variants(
     scores: Annotated[Path, typer.Option(help="scored variants: VCF, TSV or Parquet")],
     labels: Annotated[Path | None, typer.Option(help="labelled variants; default: the scores file")] = None,

@@ -5,127 +5,93 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexvar.cli._app import (
-    BatchTokens,
-    Begin,
-    Cache,
-    CacheGb,
+from nexvar.cli._app import report, resumable, verb
+from nexvar.cli.options import (
     Circular,
-    Device,
-    DeviceMap,
-    Dtype,
-    Engine,
     Explain,
-    Layer,
-    Left,
+    LoadOptions,
     Model,
     Outputs,
-    Pool,
-    Protocol,
-    Quantize,
-    RayAddress,
-    Readout,
-    Span,
-    Strand,
-    Window,
-    Windowing,
+    PlacementOptions,
+    ScoringOptions,
     Workers,
-    app,
-    report,
-    resumable,
 )
 
+if TYPE_CHECKING:
+    from nexvar.runs.job import InputFiles
 
-@app.command()
+
+@verb()
 def score(
+    *,
     fasta: Annotated[Path, typer.Option(help="the reference the variants were called on")],
     output: Outputs,
     variants: Annotated[list[str] | None, typer.Argument(help="instead of --vcf: 'chr17:41197722T>A'")] = None,
     vcf: Annotated[Path | None, typer.Option(help="VCF (plain, gzip, bgzip), BCF, .tsv or .hgvs; - is stdin")] = None,
     model: Model = None,
-    protocol: Protocol = None,
-    window: Window = None,
-    left: Left = None,
-    windowing: Windowing = "centred",
-    readout: Readout = None,
-    strand: Strand = None,
-    layer: Layer = None,
-    pool: Pool = None,
-    begin: Begin = None,
-    span: Span = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    quantize: Quantize = None,
-    device_map: DeviceMap = None,
-    batch_tokens: BatchTokens = None,
+    scoring: ScoringOptions,
+    load: LoadOptions,
     circular: Circular = None,
     synonyms: Annotated[Path | None, typer.Option(help="table of contig names: the file's, the FASTA's")] = None,
     regions: Annotated[Path | None, typer.Option(help="BED: variants outside get a status, not a score")] = None,
     haplotype: Annotated[bool, typer.Option("--haplotype", help="phased variants of one sample act together")] = False,
     sample: Annotated[str | None, typer.Option(help="whose haplotypes; default: the only sample")] = None,
     max_ref_mismatch: Annotated[float, typer.Option(help="stop above this share of wrong REFs; 1: never")] = 0.05,
-    shard: Annotated[str | None, typer.Option(help="i/n: every n-th part only; then `nexvar merge`")] = None,
-    workers: Workers = None,
-    engine: Engine = "local",
-    ray_address: RayAddress = None,
-    cache: Cache = None,
-    cache_gb: CacheGb = 10.0,
+    placement: PlacementOptions,
     explain: Explain = False,
 ) -> None:
     """Score every allele of a VCF with a genomic language model. The same command resumes a run that was stopped."""
-    from nexvar.inference.score import Options
-    from nexvar.runs import jobs
+    from nexvar.runs.job import InputFiles, one_source
 
-    with resumable():
-        summary = jobs.score_file(
-            jobs.one_source(vcf, variants),
-            fasta,
-            output,
-            model=model,
-            device=device,
-            dtype=dtype,
-            quantize=quantize,
-            device_map=device_map,
-            options=Options(
-                protocol=protocol,
-                window=window,
-                left=left,
-                windowing=windowing,
-                readouts=_names(readout),
-                strand=strand,
-                layer=layer,
-                pool=pool,
-                begin=begin,
-                span=span,
-                batch_tokens=batch_tokens,
-                max_ref_mismatch=max_ref_mismatch,
-            ),
-            circular=tuple(circular or ()),
-            synonyms=synonyms,
-            regions=regions,
-            haplotypes=haplotype,
-            sample=sample,
-            command=shlex.join(["nexvar", *sys.argv[1:]]),
-            shard=jobs.parse_shard(shard) if shard is not None else None,
-            workers=workers,
-            engine=engine,
-            ray_address=ray_address,
-            cache=cache,
-            cache_gb=cache_gb,
-        )
+    source = one_source(vcf, variants)
+    files = InputFiles(
+        fasta, source, synonyms=synonyms, circular=tuple(circular or ()), regions=regions, haplotypes=haplotype,
+        sample=sample,
+    )  # fmt: skip
+    _run(
+        files, output, explain,
+        model=load.choice(model), options=scoring.options(max_ref_mismatch), placement=placement.placement(),
+    )  # fmt: skip
+
+
+@verb()
+def saturate(
+    *,
+    region: Annotated[str, typer.Option(help="chr17:41,197,000-41,198,000 (1-based, inclusive), or a contig")],
+    fasta: Annotated[Path, typer.Option(help="the reference genome")],
+    output: Outputs,
+    model: Model = None,
+    scoring: ScoringOptions,
+    load: LoadOptions,
+    circular: Circular = None,
+    workers: Workers = None,
+    explain: Explain = False,
+) -> None:
+    """Score every SNV of a region."""
+    from nexvar.runs.job import InputFiles, Placement
+
+    files = InputFiles(fasta, saturate=region, circular=tuple(circular or ()))
+    placement = Placement(workers=workers)
+    _run(files, output, explain, model=load.choice(model), options=scoring.options(), placement=placement)
+
+
+def _run(files: InputFiles, output: list[Path], explain: bool, **fields: Any) -> None:
+    """Do the job with a bar, record the command, report. fields: of ``ScoreJob``."""
+    from nexvar.runs.job import ScoreJob
+    from nexvar.runs.progress import progress_bar
+    from nexvar.runs.score_run import score_file
+
+    command = shlex.join(["nexvar", *sys.argv[1:]])
+    with resumable(), progress_bar("allele") as bar:
+        summary = score_file(ScoreJob(files, output, command=command, progress=bar, **fields))
     report(summary.lines(explain=explain))
 
 
-def _names(text: str | None) -> tuple[str, ...] | None:
-    """ "a,b" -> ("a", "b")."""
-    return tuple(name.strip() for name in text.split(",")) if text is not None else None
-
-
-@app.command()
+@verb()
 def protocols() -> None:
     """List the published protocols of `--protocol`: what each fixes, and its source."""
     from nexvar.inference.scorers.protocols import PROTOCOLS
@@ -134,73 +100,13 @@ def protocols() -> None:
         typer.echo(f"{p.name}: {p.what}\n    {p.line()}\n    {p.source}")
 
 
-@app.command()
-def saturate(
-    region: Annotated[str, typer.Option(help="chr17:41,197,000-41,198,000 (1-based, inclusive), or a contig")],
-    fasta: Annotated[Path, typer.Option(help="the reference genome")],
-    output: Outputs,
-    model: Model = None,
-    protocol: Protocol = None,
-    window: Window = None,
-    left: Left = None,
-    windowing: Windowing = "centred",
-    readout: Readout = None,
-    strand: Strand = None,
-    layer: Layer = None,
-    pool: Pool = None,
-    begin: Begin = None,
-    span: Span = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    quantize: Quantize = None,
-    device_map: DeviceMap = None,
-    batch_tokens: BatchTokens = None,
-    circular: Circular = None,
-    workers: Workers = None,
-    explain: Explain = False,
-) -> None:
-    """Score every SNV of a region."""
-    from nexvar.inference.score import Options
-    from nexvar.runs import jobs
-
-    with resumable():
-        summary = jobs.score_file(
-            None,
-            fasta,
-            output,
-            model=model,
-            device=device,
-            dtype=dtype,
-            quantize=quantize,
-            device_map=device_map,
-            options=Options(
-                protocol=protocol,
-                window=window,
-                left=left,
-                windowing=windowing,
-                readouts=_names(readout),
-                strand=strand,
-                layer=layer,
-                pool=pool,
-                begin=begin,
-                span=span,
-                batch_tokens=batch_tokens,
-            ),
-            circular=tuple(circular or ()),
-            saturate=region,
-            workers=workers,
-            command=shlex.join(["nexvar", *sys.argv[1:]]),
-        )
-    report(summary.lines(explain=explain))
-
-
-@app.command()
+@verb()
 def merge(
     output: Annotated[Path, typer.Argument(help="the -o of `nexvar score --shard` or `nexvar embed --shard`")],
     also: Annotated[list[Path] | None, typer.Option("-o", "--output", help="write these instead")] = None,
 ) -> None:
     """Join the parts of all shards into the output; no model is loaded."""
-    from nexvar.runs import embedding_file, jobs
+    from nexvar.runs import embed_run, score_run
 
-    run = embedding_file.merge if embedding_file.is_unfinished(output) else jobs.merge
+    run = embed_run.merge if embed_run.is_unfinished(output) else score_run.merge
     report(run(output, also).lines())

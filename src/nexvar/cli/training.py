@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import Device, app
+from nexvar.cli._app import verb
+from nexvar.cli.options import Device
 
 Recipe = Annotated[Path, typer.Argument(help="a recipe.toml (see recipes/)")]
 Track = Annotated[str, typer.Option(help="wandb or trackio, beside the log files; default: the recipe's run.track")]
 
 
-@app.command()
+@verb()
 def pretrain(recipe: Recipe, track: Track = "") -> None:
     """Train a model from scratch or from a checkpoint, or resume: the recipe says all."""
     from nexvar.train import pretrain as run
@@ -21,7 +22,7 @@ def pretrain(recipe: Recipe, track: Track = "") -> None:
     run(recipe, track)
 
 
-@app.command()
+@verb()
 def finetune(recipe: Recipe, track: Track = "") -> None:
     """Fine-tune a trained model ([model] init) on labelled sequences ([task]) or on a corpus, or resume."""
     from nexvar.train import pretrain as run
@@ -29,7 +30,7 @@ def finetune(recipe: Recipe, track: Track = "") -> None:
     run(recipe, track)
 
 
-@app.command()
+@verb()
 def predict(
     model: Annotated[Path, typer.Argument(help="the model folder of a fine-tuning run with a [task]")],
     fasta: Annotated[Path, typer.Argument(help="FASTA of the sequences")],

@@ -46,7 +46,10 @@ def shipped(name: str) -> Path:
 def run(folder: Path, *, vcf: Path | None = None, window: int | None = None) -> list[Path]:
     """Score, evaluate, draw; returns the files written. ``vcf``: others than the labelled variants of the package."""
     from nexvar.inference.score import Options
-    from nexvar.runs import jobs
+    from nexvar.runs.job import InputFiles, ScoreJob
+    from nexvar.runs.progress import progress_bar
+    from nexvar.runs.score_run import score_file
+    from nexvar.weights.choice import ModelChoice
 
     vcf = vcf or shipped("mtdna_labelled.vcf")
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,14 +59,16 @@ def run(folder: Path, *, vcf: Path | None = None, window: int | None = None) -> 
     print(f"Scoring the human mitochondrial variants of {vcf.name} with {MODEL} ({size}, built in) …", flush=True)
 
     start = time.monotonic()
-    summary = jobs.score_file(
-        vcf,
-        shipped("chrM_rCRS.fa"),
-        scored,
-        model=MODEL,
-        options=Options(window=window),
-        command=shlex.join(["python", "-m", "nexvar.evals.demo", *sys.argv[1:]]),
-    )
+    with progress_bar("allele") as bar:
+        job = ScoreJob(
+            InputFiles(shipped("chrM_rCRS.fa"), vcf),
+            scored,
+            model=ModelChoice(MODEL),
+            options=Options(window=window),
+            command=shlex.join(["python", "-m", "nexvar.evals.demo", *sys.argv[1:]]),
+            progress=bar,
+        )
+        summary = score_file(job)
     seconds = time.monotonic() - start
     for line in summary.lines(explain=True):
         print(line)

@@ -5,11 +5,8 @@ Parquet streams; the others go through memory-mapped arrays on disk.
 
 from __future__ import annotations
 
-import os
-import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nexvar.errors import NexVarError
-
 ROW_GROUP = 4096
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A hidden name beside ``path``, renamed to it at the end; removed after an error."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        what = f"cannot be written ({error.strerror or error})"
-        raise NexVarError(what, where=path, fix="make room; `nexvar merge` tries again") from None
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)
 
 
 def write_parquet(files: Sequence[Path], temporary: Path, manifest: dict[str, Any]) -> int:

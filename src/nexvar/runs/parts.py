@@ -1,24 +1,28 @@
 """The parts of a run on disk: a folder with a manifest and one Parquet file for each finished part.
 
-OUT.parts/manifest.json        what the scores depend on: contents of the input and of the genome, model, options
+OUT.parts/manifest.json        what the rows depend on: contents of the input and of the genome, model, options
 OUT.parts/part-000012.parquet  written under a temporary name, then renamed: there and whole, or not there
+
+Scoring and embedding runs are resumed, cut into shards and merged by what stands here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
+from nexvar.runs import atomic
 
-NEEDED = {"inputs", "provenance", "parts", "variants", "options"}  # keys without which a manifest is none
+Shard = tuple[int, int]  # (i, n), i from 1: every n-th part, from the i-th on
 FREE = {"inputs", "provenance"}  # paths and the command line may differ: the contents are what counts
+NEEDED = {"inputs": dict, "provenance": dict, "options": dict, "variants": str, "parts": int}  # of every manifest
 
 
 def parts_folder(output: str | Path) -> Path | None:
@@ -41,35 +45,61 @@ def missing_parts(folder: Path, indices: Sequence[int]) -> list[int]:
 
 
 def write_part(folder: Path, index: int, data: bytes) -> None:
-    """One finished part: on disk before it has its name, so that not even a power cut leaves half of one."""
-    _write(part_path(folder, index), data, fix="make room; the same command resumes with the parts that are finished")
+    """One finished part."""
+    fix = "make room; the same command resumes with the parts that are finished"
+    atomic.write_bytes(part_path(folder, index), data, fix)
 
 
-def _write(path: Path, data: bytes, *, fix: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise NexVarError(f"cannot be written ({error.strerror or error})", where=path, fix=fix) from None
+# -- shards
+
+
+def of_shard(shard: Shard | None, parts: int) -> list[int]:
+    """The indices of the parts that a run computes: all of them, or those of its shard."""
+    return [i for i in range(parts) if shard is None or i % shard[1] == shard[0] - 1]
+
+
+def shard_note(shard: Shard, folder: Path, parts: int) -> str:
+    """What a person reads when a shard is done."""
+    missing = len(missing_parts(folder, range(parts)))
+    state = f"{missing:,} of {parts:,} parts are missing" if missing else "all parts are there"
+    return f"shard {shard[0]}/{shard[1]} is done; {state}: merge when all shards are"
+
+
+def finished_parts(folder: Path, parts: int) -> list[Path]:
+    """The files of all parts, in order; NexVarError where some are missing."""
+    if missing := missing_parts(folder, range(parts)):
+        raise NexVarError(
+            f"{len(missing):,} of {parts:,} parts are missing, the first is {part_path(folder, missing[0]).name}",
+            where=folder,
+            fix="run the shards that have not finished",
+        )
+    return [part_path(folder, i) for i in range(parts)]
+
+
+# -- manifests
+
+
+def make_manifest(
+    *, options: Any, parts: int, inputs: dict[str, Any], provenance: dict[str, Any], **depends_on: Any
+) -> dict[str, Any]:
+    """depends_on: whatever else the rows depend on; ``variants`` is the digest of what the rows are of."""
+    written = {"nexvar": version("nexvar"), **depends_on, "options": options, "parts": parts}
+    return {**json.loads(json.dumps(written)), "inputs": inputs, "provenance": provenance}
 
 
 def open_parts(folder: Path, manifest: dict[str, Any]) -> None:
     """Make the folder and its manifest, or check that what is there is of the same job."""
-    found = find_manifest(folder)
-    if found is None:
+    unfinished = find_manifest(folder)
+    if unfinished is None:
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             what = f"cannot keep parts here ({error.strerror})"
             raise NexVarError(what, where=folder, fix="is the disk full?") from None
-        _write(folder / "manifest.json", json.dumps(manifest, indent=1).encode(), fix="make room, and start again")
+        data = json.dumps(manifest, indent=1).encode()
+        atomic.write_bytes(folder / "manifest.json", data, fix="make room, and start again")
         return
-    changed = {key: (found.get(key), value) for key, value in manifest.items() if found.get(key) != value}
+    changed = {key: (unfinished.get(key), value) for key, value in manifest.items() if unfinished.get(key) != value}
     named = [_difference(key, *values) for key, values in changed.items() if key not in FREE]
     if named:
         raise NexVarError(
@@ -102,9 +132,31 @@ def find_manifest(folder: Path) -> dict[str, Any] | None:
         raise NexVarError(f"cannot be read ({error.strerror})", where=path, fix="check its rights") from None
     except ValueError:
         manifest = None
-    if not isinstance(manifest, dict) or not set(manifest) >= NEEDED:
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(k), kind) for k, kind in NEEDED.items()):
         raise NexVarError("the manifest is damaged", where=path, fix=f"delete {folder} and start again")
     return manifest
+
+
+def unfinished_run(output: str | Path, verb: str) -> tuple[Path, dict[str, Any]]:
+    """The folder and the manifest of the run of ``nexvar VERB`` that is to be merged into ``output``."""
+    folder = Path(f"{output}.parts")
+    manifest = find_manifest(folder)
+    if manifest is None:
+        raise NexVarError("no unfinished run is here", where=folder, fix=f"give the -o of `nexvar {verb}`")
+    return folder, manifest
+
+
+def unfinished_batch_tokens(folder: Path) -> int | None:
+    """The batch size of the unfinished run, if there is one.
+
+    It fixes the bytes and follows from the memory that was free, so a resumed run keeps it.
+    """
+    manifest = find_manifest(folder)
+    if manifest is None:
+        return None
+    options = manifest["options"]
+    tokens = options.get("readout", options).get("batch_tokens")
+    return tokens if isinstance(tokens, int) else None
 
 
 def remove_parts(folder: Path) -> None:
@@ -119,9 +171,9 @@ def genome_digest(fasta: Fasta, contigs: Sequence[str]) -> str:
     """sha256 of the sequence of these contigs, by the variants' names."""
     genome = hashlib.sha256()
     for name in contigs:
-        found = fasta.resolve(name)
-        genome.update(f">{name} {found}\n".encode())
-        if found is not None:
-            for piece in fasta.pieces(found.contig):
+        match = fasta.resolve(name)
+        genome.update(f">{name} {match}\n".encode())
+        if match is not None:
+            for piece in fasta.pieces(match.contig):
                 genome.update(piece)
     return genome.hexdigest()

@@ -1,141 +1,68 @@
-"""One loaded model that turns records into the bytes of a part: in this process, in N processes, on a cluster.
-
-    Setup (pickled to wherever the model runs) -> PartScorer: loads model and FASTA -> Identity (what it is)
-    PartTask (records of one part) -> PartScorer.score -> Done (the part's Parquet file as bytes, the token counts)
-
-Only the process that was started by the user writes files (parts.py): whoever dies elsewhere leaves nothing behind.
-"""
+"""One loaded model that turns records into the bytes of a part: here, in each worker process, in each actor."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 
-from nexvar.genome.bed import Regions
 from nexvar.genome.reference import Fasta
-from nexvar.genome.vcf import Record
 from nexvar.inference import scorers
-from nexvar.inference.core import embedding_cache
 from nexvar.inference.core.batching import Tally
+from nexvar.inference.core.embedding_cache import EmbeddingCache
 from nexvar.inference.score import Options, ScoreSettings, score_alleles
-from nexvar.runs.plan import Part
+from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup
 from nexvar.runs.rows import columns_of, rows
-from nexvar.runs.table import ParquetWriter, Provenance
-from nexvar.weights.load import Loaded, load
+from nexvar.runs.writers import ParquetWriter, Provenance
+from nexvar.weights.choice import loaded_model
+from nexvar.weights.load import Loaded
 from nexvar.weights.quantize import stored
 
 HASHED_WHOLE = 1 << 28  # bytes of weights; of larger models a sample of every tensor is hashed
 
-Progress = Callable[[int], None]  # called with how many alleles more are scored
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a process needs to become a ``PartScorer``; plain values only.
-
-    circular: names of the FASTA's circular contigs. threads: of torch; None leaves them alone.
-    cache: a folder for pooled embeddings (embedding_cache.py).
-    """
-
-    model: str | Path
-    device: str
-    dtype: str
-    options: Options
-    fasta: Path
-    synonyms: str | Path | None = None
-    circular: tuple[str, ...] = ()
-    regions: Regions | None = None
-    threads: int | None = None
-    quantize: str | None = None
-    device_map: str | None = None
-    cache: Path | None = None
-    cache_bytes: int = embedding_cache.MAX_BYTES
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a loaded model is and how it will score: what the manifest and the output's header say of it."""
-
-    provenance: Provenance
-    resolved: ScoreSettings
-    fingerprint: str
-    device: str
-    species: str | None
-
-
-@dataclass(frozen=True)
-class PartTask:
-    """One part to compute."""
-
-    part: Part
-    records: list[Record]
-    resolved: ScoreSettings
-
-
-@dataclass(frozen=True)
-class Done:
-    """A computed part: a Parquet file."""
-
-    index: int
-    data: bytes
-    computed: int  # tokens
-    naive: int
-
-
-class Executor(Protocol):
-    """Where parts are computed. Parts come back in any order, each once."""
-
-    identity: Identity
-    notes: list[str]  # what the user should know of: workers that died
-
-    def run(self, tasks: Iterable[PartTask], progress: Progress) -> Iterator[Done]: ...
-
-
-def slim(record: Record) -> Record:
-    """The record without INFO and the samples, which may be megabytes and which no score depends on."""
-    r = record
-    return Record(r.line_no, r.chrom, r.pos0, r.id, r.ref, r.alt, "", "", "", "", "", r.ends)
-
 
 class PartScorer:
-    """A model with its genome. It is also the engine of a run in one process."""
+    """The executor of a run in one process: a model, and the genome of the present job."""
 
-    def __init__(self, setup: Setup, loaded: Loaded | None = None, fasta: Fasta | None = None) -> None:
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.setup: Setup | None = None
+        self.loaded: Loaded
+        self.fasta: Fasta
+        self.identity: Identity
+        self.cache: EmbeddingCache | None = None
+
+    def prepare(self, setup: Setup, fasta: Fasta | None = None) -> Identity:
         if setup.threads is not None:
             torch.set_num_threads(setup.threads)
-        self.loaded = loaded or load(
-            setup.model,
-            device=setup.device,
-            dtype=setup.dtype,
-            quantize=setup.quantize,
-            device_map=setup.device_map,
-        )
+        if self.setup is None or self.setup.model != setup.model:
+            self.loaded = loaded_model(setup.model)
+        self.setup = setup
         self.fasta = fasta or Fasta(setup.fasta, synonyms=setup.synonyms, circular=setup.circular)
-        self.regions = setup.regions
-        self.notes: list[str] = []
-        self.cache: embedding_cache.EmbeddingCache | None = None
         self.identity = _identity(self.loaded, setup.options)
+        self.cache = None
         if setup.cache is not None:
             model = f"{self.identity.fingerprint} {self.loaded.precision} {self.loaded.device.type}"
-            self.cache = embedding_cache.EmbeddingCache(setup.cache, model, setup.cache_bytes)
+            self.cache = EmbeddingCache(setup.cache, model, setup.cache_bytes)
+        return self.identity
 
-    def run(self, tasks: Iterable[PartTask], progress: Progress) -> Iterator[Done]:
+    def run(self, tasks: Iterable[PartTask], report: Report) -> Iterator[Done]:
         for task in tasks:
-            yield self.score(task, progress)
+            yield self.score(task, report)
 
-    def score(self, task: PartTask, progress: Progress) -> Done:
+    def score(self, task: PartTask, report: Report) -> Done:
         """Compute one part."""
+        assert self.setup is not None, "prepare comes first"
         tally, file = Tally(), io.BytesIO()
         writer = ParquetWriter(file, replace(self.identity.provenance, command=""))
         items = ((record, record.variant) for record in task.records)
-        scored = score_alleles(self.loaded, items, self.fasta, task.resolved, tally, self.regions, progress, self.cache)
+        scored = score_alleles(
+            self.loaded, items, self.fasta, task.resolved, tally, self.setup.regions, report, self.cache
+        )
         for index, (record, scores) in enumerate(scored, start=task.part.first):
             writer.write(record, rows(index, record, scores, task.resolved))
         writer.close()

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from nexvar.errors import NexVarError
-from nexvar.runs.partscorer import Done, Identity, PartScorer, PartTask, Progress, Setup, slim
+from nexvar.genome.reference import Fasta
+from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup, slim
+from nexvar.runs.partscorer import PartScorer
 
 CONNECT_S = 10.0
 
@@ -27,11 +29,11 @@ Failure = tuple[str, str | None, str | None]  # a NexVarError's what, where, fix
 
 
 class RayExecutor:
-    """The engine of ``--engine ray``; a context manager that leaves the cluster at the end."""
+    """The executor of ``--engine ray``; a context manager that leaves the cluster at the end."""
 
-    identity: Identity
+    setup: Setup
 
-    def __init__(self, setup: Setup, actors: int | None, address: str | None) -> None:
+    def __init__(self, actors: int | None, address: str | None) -> None:
         """actors: None is one per GPU, on a cluster without any one per node. address: None starts Ray here."""
         try:
             import ray
@@ -39,8 +41,9 @@ class RayExecutor:
         except ImportError:
             raise NexVarError("Ray is not installed", where="--engine ray", fix="pip install 'nexvar[ray]'") from None
         self.ray: Any = ray
-        self.setup, self.actors, self.address = setup, actors, address
+        self.wanted, self.address = actors, address
         self.notes: list[str] = []
+        self.actors = 1
         self.resources: dict[str, int] = {}
         self.connected = False  # by us, who then leave
 
@@ -55,19 +58,6 @@ class RayExecutor:
                 raise NexVarError(f"no Ray cluster at {self.address} ({str(error)[:200]})", where="--ray-address",
                                   fix="start one with `ray start --head`") from None  # fmt: skip
             self.connected = True
-        try:
-            gpus = 0 if self.setup.device == "cpu" else int(self.ray.cluster_resources().get("GPU", 0))
-            self.resources = {"num_gpus": 1} if gpus else {"num_cpus": 1}
-            self.actors = self.actors or gpus or len(self.ray.nodes())
-            if gpus and self.actors > gpus:
-                raise NexVarError(f"{self.actors} workers for {gpus} GPUs", where="--workers", fix=f"at most {gpus}")
-            # NOTE one thread for each CPU actor, whatever the node has: results then do not depend on the node
-            self.setup = replace(self.setup, device="cuda" if gpus else "cpu", threads=None if gpus else 1)
-            identify = self.ray.remote(**self.resources)(_identify)
-            self.identity = _unpacked(self.ray.get(identify.remote(self.setup)))
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
         return self
 
     def __exit__(
@@ -76,7 +66,20 @@ class RayExecutor:
         if self.connected:
             self.ray.shutdown()
 
-    def run(self, tasks: Iterable[PartTask], progress: Progress) -> Iterator[Done]:
+    def prepare(self, setup: Setup, fasta: Fasta | None = None) -> Identity:
+        gpus = 0 if setup.choice.device == "cpu" else int(self.ray.cluster_resources().get("GPU", 0))
+        self.resources = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+        self.actors = self.wanted or gpus or len(self.ray.nodes())
+        if gpus and self.actors > gpus:
+            raise NexVarError(f"{self.actors} workers for {gpus} GPUs", where="--workers", fix=f"at most {gpus}")
+        # NOTE one thread for each CPU actor, whatever the node has: results then do not depend on the node
+        model = replace(setup.choice, device="cuda" if gpus else "cpu")
+        self.setup = replace(setup, model=model, threads=None if gpus else 1)
+        identify = self.ray.remote(**self.resources)(_identify)
+        identity: Identity = _unpacked(self.ray.get(identify.remote(self.setup)))
+        return identity
+
+    def run(self, tasks: Iterable[PartTask], report: Report) -> Iterator[Done]:
         data = self.ray.data
         data.DataContext.get_current().enable_progress_bars = False  # ours counts alleles
         alleles: dict[int, int] = {}
@@ -88,12 +91,12 @@ class RayExecutor:
             _Actor,
             fn_constructor_args=(self.setup,),
             batch_size=1,
-            compute=data.ActorPoolStrategy(size=min(self.actors or 1, len(items)), max_tasks_in_flight_per_actor=2),
+            compute=data.ActorPoolStrategy(size=min(self.actors, len(items)), max_tasks_in_flight_per_actor=2),
             **self.resources,
         )
         for row in computed.iter_rows():
             done: Done = _unpacked(row["done"])
-            progress(alleles[done.index])
+            report(alleles[done.index])
             yield done
 
 
@@ -115,24 +118,25 @@ class _Actor:
     """One loaded model; called with a batch of one part."""
 
     def __init__(self, setup: Setup) -> None:
-        self.scorer = PartScorer(setup)
+        self.scorer = PartScorer()
+        self.scorer.prepare(setup)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        found = []
+        computed = []
         for item in batch["task"]:
             try:
-                found.append(_packed(self.scorer.score(_unpacked(item), lambda alleles: None)))
+                computed.append(_packed(self.scorer.score(_unpacked(item), lambda alleles: None)))
             except NexVarError as error:
-                found.append(_packed(_failure(error)))
-        column = np.empty(len(found), dtype=object)
-        column[:] = found
+                computed.append(_packed(_failure(error)))
+        column = np.empty(len(computed), dtype=object)
+        column[:] = computed
         return {"done": column}
 
 
 def _identify(setup: Setup) -> bytes:
     """A task of its own, before any part: what the model is decides the plan and the manifest."""
     try:
-        return _packed(PartScorer(setup).identity)
+        return _packed(PartScorer().prepare(setup))
     except NexVarError as error:
         return _packed(_failure(error))
 

@@ -12,11 +12,12 @@ from typing import IO
 
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
+from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.core.tags import Taxonomy
 from nexvar.inference.fill import fill
 from nexvar.inference.generate import generate, left_out_line
-from nexvar.runs.embedding_table import atomic
-from nexvar.runs.table import check_output
+from nexvar.runs.atomic import disk_errors, replacing
+from nexvar.runs.output import check_output
 from nexvar.weights.load import Loaded
 
 ENDINGS = (".fa", ".fasta", ".fna", "-")
@@ -31,35 +32,30 @@ def read_prompts(
     species: str | None = None,
 ) -> dict[str, str]:
     """{name: prompt}, typed ones first. species: its phylogenetic tag, from ``taxonomy``, goes before each prompt."""
-    found = {f"prompt{i}": text for i, text in enumerate(prompts, start=1)}
+    named = {f"prompt{i}": text for i, text in enumerate(prompts, start=1)}
     if fasta is not None:
         genome = Fasta(fasta)
-        found |= {name: genome.fetch(name, *genome.span(name)) for name in genome.contigs}
+        named |= {name: genome.fetch(name, *genome.span(name)) for name in genome.contigs}
     if (taxonomy is None) != (species is None):
         raise NexVarError("a tag needs --taxonomy and --species", where="--species", fix="give both")
     tag = Taxonomy(taxonomy).tag(species) if taxonomy is not None and species is not None else ""
-    if not found and tag:
-        found = {"tag": ""}
-    if not found:
+    if not named and tag:
+        named = {"tag": ""}
+    if not named:
         raise NexVarError("no prompt", where="--prompt", fix="give --prompt ACGT… or --fasta prompts.fa")
-    return {name: tag + text for name, text in found.items()}
+    return {name: tag + text for name, text in named.items()}
 
 
 def generate_file(
     loaded: Loaded,
     prompts: dict[str, str],
     output: str | Path,
+    sampling: Sampling,
     *,
     n: int = 1,
-    n_tokens: int = 500,
-    temperature: float = 1.0,
-    top_k: int = 4,
-    top_p: float = 1.0,
     seed: int | None = None,
-    alphabet: str | None = "ACGT",
-    stop: Sequence[str] = (),
     with_prompt: bool = False,
-    progress: bool = True,
+    progress: bool = False,
 ) -> list[str]:
     """``n`` sequences after each prompt, to a FASTA ("-": standard output); a line for people.
 
@@ -74,13 +70,14 @@ def generate_file(
     result = generate(
         loaded,
         [prompts[name] for name, _ in names],
-        n_tokens=n_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
+        n_tokens=sampling.n_tokens,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
         seed=first,
-        alphabet=alphabet,
-        stop=stop,
+        alphabet=sampling.alphabet,
+        stop=sampling.stop,
+        cached=sampling.cached,
         progress=progress,
     )
     records = (
@@ -121,10 +118,10 @@ def fill_file(
             if "N" not in text:
                 yield name, text
                 continue
-            (found,) = fill(loaded, [text], steps=steps, temperature=temperature, seed=seed)
-            filled += len(found.positions)
-            about = f"filled={len(found.positions)} score={found.score:.4f} model={loaded.card.name}"
-            yield f"{name} {about}", found.sequence
+            (result,) = fill(loaded, [text], steps=steps, temperature=temperature, seed=seed)
+            filled += len(result.positions)
+            about = f"filled={len(result.positions)} score={result.score:.4f} model={loaded.card.name}"
+            yield f"{name} {about}", result.sequence
 
     write_fasta(output, records())
     return [f"{filled:,} N filled in {len(genome.contigs):,} records"]
@@ -144,5 +141,6 @@ def _sink(output: str | Path) -> Iterator[IO[str]]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    with atomic(Path(output)) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
+    path = Path(output)
+    with replacing(path) as new, disk_errors(path), new.open("w", encoding="ascii", newline="\n") as file:
         yield file

@@ -1,6 +1,7 @@
 """N processes on this machine, each with the model: one per GPU, or sharing the CPU's cores.
 
-    parent:  reads the variants ── PartTask ──> worker 0 (cuda:0) ── scored, scored, …, Done ──> writes the part
+    parent:  prepare            ── Setup ─────> worker 0 (cuda:0) ── Identity
+             reads the variants ── PartTask ──> worker 0 (cuda:0) ── scored, scored, …, Done ──> writes the part
                                 ── PartTask ──> worker 1 (cuda:1) ──              …
 
 A worker that dies (killed, out of memory) is replaced and its part computed again; a part that kills a second one
@@ -10,10 +11,10 @@ stops the run. Every finished part is kept, so that the same command resumes.
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -23,7 +24,9 @@ from typing import Any
 import torch
 
 from nexvar.errors import NexVarError
-from nexvar.runs.partscorer import Done, Identity, PartScorer, PartTask, Progress, Setup, default_threads, slim
+from nexvar.genome.reference import Fasta
+from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup, slim
+from nexvar.runs.partscorer import PartScorer, default_threads
 
 DEATHS_OF_A_PART = 2  # then it is the part's fault (or the machine's), not chance
 BETWEEN_REPORTS_S = 0.2
@@ -43,26 +46,14 @@ def devices_of(workers: int, device: str) -> list[str]:
 
 
 class Workers:
-    """The engine of ``--workers N``; a context manager that ends its processes."""
+    """The executor of ``--workers N``; a context manager that ends its processes."""
 
-    identity: Identity
-
-    def __init__(self, setup: Setup, workers: int) -> None:
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
         self.notes: list[str] = []
-        setup = replace(setup, threads=default_threads(workers))
-        self._setups = [replace(setup, device=device) for device in devices_of(workers, setup.device)]
         self._members: list[_Member] = []
 
     def __enter__(self) -> Workers:
-        try:
-            self._members = [_Member(i, setup) for i, setup in enumerate(self._setups)]
-            found = [member.wait_until_ready() for member in self._members]
-        except BaseException:
-            self.__exit__(*sys.exc_info())
-            raise
-        fewest = min(identity.resolved.readout.batch_tokens for identity in found)  # of the GPU with the least memory
-        readout = replace(found[0].resolved.readout, batch_tokens=fewest)
-        self.identity = replace(found[0], resolved=replace(found[0].resolved, readout=readout))
         return self
 
     def __exit__(
@@ -71,7 +62,32 @@ class Workers:
         for member in self._members:
             member.end()
 
-    def run(self, tasks: Iterable[PartTask], progress: Progress) -> Iterator[Done]:
+    def prepare(self, setup: Setup, fasta: Fasta | None = None) -> Identity:
+        devices = devices_of(self.workers, setup.choice.device)
+        setup = replace(setup, threads=default_threads(self.workers))
+        setups = [replace(setup, model=replace(setup.choice, device=device)) for device in devices]
+        for number, each in enumerate(setups):
+            if number == len(self._members):
+                self._members.append(_Member(number, each))
+            else:
+                self._prepare_again(number, each)
+        identities = [member.wait_until_ready() for member in self._members]
+        fewest = min(each.resolved.readout.batch_tokens for each in identities)  # of the GPU with the least memory
+        resolved = identities[0].resolved
+        return replace(
+            identities[0], resolved=replace(resolved, readout=replace(resolved.readout, batch_tokens=fewest))
+        )
+
+    def _prepare_again(self, number: int, setup: Setup) -> None:
+        """A worker that is free keeps its model; one that still computes for a run that was left starts anew."""
+        member = self._members[number]
+        if member.is_idle and member.process.is_alive():
+            member.prepare(setup)
+        else:
+            member.end()
+            self._members[number] = _Member(number, setup)
+
+    def run(self, tasks: Iterable[PartTask], report: Report) -> Iterator[Done]:
         coming, again = iter(tasks), deque[PartTask]()
         deaths: Counter[int] = Counter()
         all_given = False
@@ -93,7 +109,7 @@ class Workers:
                 try:
                     message = member.receive()
                 except EOFError:
-                    progress(-member.reported)
+                    report(-member.reported)
                     lost = self._replace(member)
                     if lost is not None:
                         deaths[lost.part.index] += 1
@@ -103,7 +119,7 @@ class Workers:
                         again.append(lost)
                     continue
                 if isinstance(message, int):
-                    progress(message)
+                    report(message)
                 elif isinstance(message, Done):
                     yield message
 
@@ -133,6 +149,12 @@ class _Member:
         self.process.start()
         theirs.close()  # so that the pipe ends with the process
 
+    def prepare(self, setup: Setup) -> None:
+        """Send the next job; a worker that is gone shows when it is waited for."""
+        self.setup, self.identity = setup, None
+        with suppress(OSError):
+            self.pipe.send(setup)
+
     @property
     def is_idle(self) -> bool:
         return self.identity is not None and self.task is None
@@ -149,10 +171,8 @@ class _Member:
     def give(self, task: PartTask) -> None:
         """Send a part; a worker that is gone shows when it is waited for."""
         self.task, self.reported = task, 0
-        try:
+        with suppress(OSError):
             self.pipe.send(replace(task, records=[slim(record) for record in task.records]))
-        except OSError:
-            return
 
     def receive(self) -> Identity | Done | int:
         """The next message; EOFError if the process has ended; its NexVarError if it has raised one."""
@@ -183,11 +203,11 @@ class _Member:
 
 
 def _work(pipe: Connection, setup: Setup) -> None:
-    """A worker's life: load, then tasks until the parent's end of the pipe closes."""
+    """A worker's life: load, then tasks and further jobs until the parent's end of the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends us
     waiting, last = 0, time.monotonic()
 
-    def report(alleles: int) -> None:
+    def tell(alleles: int) -> None:
         nonlocal waiting, last
         waiting += alleles
         if time.monotonic() - last > BETWEEN_REPORTS_S:
@@ -195,11 +215,14 @@ def _work(pipe: Connection, setup: Setup) -> None:
             waiting, last = 0, time.monotonic()
 
     try:
-        scorer = PartScorer(setup)
-        pipe.send(scorer.identity)
+        scorer = PartScorer()
+        pipe.send(scorer.prepare(setup))
         while True:
-            task = pipe.recv()
-            done = scorer.score(task, report)
+            message = pipe.recv()
+            if isinstance(message, Setup):
+                pipe.send(scorer.prepare(message))
+                continue
+            done = scorer.score(message, tell)
             if waiting:
                 pipe.send(waiting)
                 waiting = 0

@@ -9,9 +9,12 @@ import pytest
 
 from nexvar.errors import NexVarError
 from nexvar.inference.score import Options
-from nexvar.runs import jobs, plan
+from nexvar.runs import plan
+from nexvar.runs.job import one_source
 from nexvar.runs.rows import score_variants
-from nexvar.runs.table import read_rows
+from nexvar.runs.score_run import merge
+from nexvar.runs.writers import read_rows
+from score_job import run_job
 from tiny import tiny_loaded
 from toy_genome import random_bases, vcf_line, write_fasta, write_vcf
 
@@ -31,8 +34,8 @@ def files(tmp_path):
 
 
 def run(files, out, loaded=None, **options):
-    given = {"model": loaded or tiny_loaded(), "options": OPTIONS, "progress": False, **options}
-    return jobs.score_file(*files, out, **given)
+    given = {"model": loaded or tiny_loaded(), "options": OPTIONS, **options}
+    return run_job(*files, out, **given)
 
 
 class StopAfter:
@@ -75,7 +78,7 @@ def test_shards_in_any_order_merge_to_the_same_bytes(files, tmp_path, shards):
     run(files, whole)
     for i in random.Random(0).sample(range(1, shards + 1), shards):
         run(files, out, shard=(i, shards))
-    summary = jobs.merge(out)
+    summary = merge(out)
     assert summary.alleles == summary.scored == 900
     assert out.read_bytes() == whole.read_bytes()
     assert Path(f"{out}.tbi").exists()
@@ -83,9 +86,7 @@ def test_shards_in_any_order_merge_to_the_same_bytes(files, tmp_path, shards):
 
 def test_saturation_is_every_snv_of_a_region(files, tmp_path):
     out = tmp_path / "out.parquet"
-    summary = jobs.score_file(
-        None, files[1], out, model=tiny_loaded(), options=OPTIONS, saturate="1:1,001-1,020", progress=False
-    )
+    summary = run_job(None, files[1], out, model=tiny_loaded(), options=OPTIONS, saturate="1:1,001-1,020")
     assert summary.scored == 60
     rows = list(read_rows(out))
     assert [row.pos for row in rows[::3]] == list(range(1001, 1021))
@@ -97,16 +98,16 @@ def test_saturation_is_every_snv_of_a_region(files, tmp_path):
 @pytest.mark.parametrize("region", ["chr1:0-5", "chr1:20-10", "chr7:1-5", "nonsense", "chr1:1-99999"])
 def test_bad_regions_are_one_line(files, tmp_path, region):
     with pytest.raises(NexVarError):
-        jobs.score_file(None, files[1], tmp_path / "o.tsv", model=tiny_loaded(), options=OPTIONS, saturate=region)
+        run_job(None, files[1], tmp_path / "o.tsv", model=tiny_loaded(), options=OPTIONS, saturate=region)
 
 
 def test_merge_says_what_is_missing(files, tmp_path):
     out = tmp_path / "out.tsv"
     run(files, out, shard=(2, 3))
     with pytest.raises(NexVarError, match="part-000000.parquet"):
-        jobs.merge(out)
+        merge(out)
     with pytest.raises(NexVarError, match="no unfinished run"):
-        jobs.merge(tmp_path / "other.tsv")
+        merge(tmp_path / "other.tsv")
 
 
 def change_vcf(vcf, fasta):
@@ -164,4 +165,4 @@ def test_variants_on_the_command_line_score_as_from_a_file(files, tmp_path):
 @pytest.mark.parametrize(("vcf", "variants", "says"), [(None, None, "no variants"), (Path("x"), ["a"], "twice")])
 def test_variants_come_from_one_place(vcf, variants, says):
     with pytest.raises(NexVarError, match=says):
-        jobs.one_source(vcf, variants)
+        one_source(vcf, variants)

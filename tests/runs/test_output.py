@@ -23,9 +23,10 @@ from malformed.case import gz
 from nexvar.errors import NexVarError
 from nexvar.genome.vcf import Record, read_vcf
 from nexvar.genome.windows import Status
-from nexvar.runs import table
+from nexvar.runs import writers
+from nexvar.runs.output import check_output, open_writer
 from nexvar.runs.rows import ScoredAllele
-from nexvar.runs.table import Provenance, check_output, open_writer, read_rows
+from nexvar.runs.writers import Provenance, read_rows
 from places import TESTS
 from rich_vcf import RICH
 
@@ -237,7 +238,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(name, tmp_path):
         import random, resource, sys
         sys.path[:0] = [{str(TESTS)!r}, {str(TESTS / "runs")!r}]
         from pathlib import Path
-        from test_table import PROVENANCE, ScoredAllele, Status, open_writer, read_vcf
+        from test_output import PROVENANCE, ScoredAllele, Status, open_writer, read_vcf
         from nexvar.errors import NexVarError
         reader = read_vcf({str(tmp_path / "in.vcf")!r})
         record = next(iter(reader))
@@ -280,7 +281,7 @@ def table_of():
 
 
 def test_row_groups_are_written_as_they_fill(tmp_path, monkeypatch):
-    monkeypatch.setattr(table, "ROW_GROUP", 3)
+    monkeypatch.setattr(writers, "ROW_GROUP", 3)
     expected = write_all(tmp_path, names=["out.parquet"])
     assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups > 3
     assert [r.alt for r in read_rows(tmp_path / "out.parquet")] == [r.alt for r in expected]
@@ -289,14 +290,14 @@ def test_row_groups_are_written_as_they_fill(tmp_path, monkeypatch):
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32))
 def test_small_differences_survive_the_text(value):
     row = ScoredAllele(0, 1, 0, "c", 1, ".", "A", "C", Status.OK, value)
-    assert float(table._number(row, value, ".")) == pytest.approx(value, rel=1e-6)
+    assert float(writers._number(row, value, ".")) == pytest.approx(value, rel=1e-6)
 
 
 def test_a_stream_of_bytes_is_enough(tmp_path):
     """The VCF writer needs only ``write``: an HTTP response can be one."""
     (tmp_path / "in.vcf").write_bytes(RICH)
     reader, sink = read_vcf(tmp_path / "in.vcf"), io.BytesIO()
-    writer = table.VcfWriter(sink, reader, PROVENANCE)
+    writer = writers.VcfWriter(sink, reader, PROVENANCE)
     for index, record in enumerate(reader):
         writer.write(record, rows_of(index, record))
     assert without_ours(sink.getvalue()) == KEPT

@@ -12,8 +12,9 @@ import torch
 
 from nexvar.errors import NexVarError
 from nexvar.inference.embed import embed
-from nexvar.runs import embedding_file
-from nexvar.runs.embedding_file import embed_file, merge
+from nexvar.runs import embed_run
+from nexvar.runs.embed_run import embed_file, merge
+from nexvar.runs.job import EmbedJob, EmbedOptions, SequenceFiles
 from nexvar.weights.load import load
 from places import GOLDEN
 from tiny import tiny_loaded
@@ -32,11 +33,14 @@ def fasta(tmp_path):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(embedding_file, "PART_SEQUENCES", 3)
+    monkeypatch.setattr(embed_run, "PART_SEQUENCES", 3)
 
 
 def run(output, fasta, **options):
-    return embed_file(output, fasta=fasta, model=options.pop("model", LOADED), progress=False, **options)
+    chosen = {name: options.pop(name) for name in ("layer", "pool", "strand", "batch_tokens") if name in options}
+    inputs = SequenceFiles(fasta, options.pop("bed", None))
+    job = EmbedJob(inputs, output, **{"model": LOADED, **options}, options=EmbedOptions(**chosen))
+    return embed_file(job)
 
 
 def test_rows_are_the_records_in_order_with_their_embeddings(fasta, tmp_path, small_parts):
@@ -92,7 +96,7 @@ def test_anndata(tmp_path, fasta, ending):
 
 def test_a_stopped_run_resumes_to_the_same_bytes_and_computes_the_rest_only(tmp_path, fasta, small_parts, monkeypatch):
     run(tmp_path / "whole.parquet", fasta)
-    calls, compute = [], embedding_file._compute
+    calls, compute = [], embed_run.compute_part
 
     def stops(loaded, genome, regions, how, batch_tokens):
         calls.append(regions[0].name)
@@ -100,7 +104,7 @@ def test_a_stopped_run_resumes_to_the_same_bytes_and_computes_the_rest_only(tmp_
             raise KeyboardInterrupt
         return compute(loaded, genome, regions, how, batch_tokens)
 
-    monkeypatch.setattr(embedding_file, "_compute", stops)
+    monkeypatch.setattr(embed_run, "compute_part", stops)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "out.parquet", fasta)
     assert not (tmp_path / "out.parquet").exists()
@@ -118,7 +122,7 @@ def test_shards_and_their_merge_give_the_same_bytes(tmp_path, fasta, small_parts
     with pytest.raises(NexVarError, match="missing"):
         merge(out)
     run(out, fasta, shard=(2, 2))
-    assert embedding_file.is_unfinished(out)
+    assert embed_run.is_unfinished(out)
     merge(out, [out, tmp_path / "also.npz"])
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert np.load(tmp_path / "also.npz")["gru"].shape == (10, 16)

@@ -16,7 +16,6 @@ import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tqdm import tqdm
 
 from nexvar.errors import NexVarError
 from nexvar.genome.bed import bed_rows
@@ -33,20 +31,18 @@ from nexvar.inference import embed
 from nexvar.inference.core.batching import default_batch_tokens
 from nexvar.inference.core.sequences import clean
 from nexvar.inference.embed import EmbedSettings
-from nexvar.runs.embedding_table import ROW_GROUP, arrays_of, atomic, write_anndata, write_npz, write_parquet
-from nexvar.runs.parts import (
-    find_manifest,
-    missing_parts,
-    open_parts,
-    part_path,
-    remove_parts,
-    write_part,
-)
+from nexvar.runs import parts as on_disk
+from nexvar.runs.atomic import disk_errors, replacing
+from nexvar.runs.embedding_table import ROW_GROUP, arrays_of, write_anndata, write_npz, write_parquet
+from nexvar.runs.job import EmbedJob, Watch
+from nexvar.runs.output import check_output
 from nexvar.runs.partscorer import fingerprint
-from nexvar.runs.table import check_output
-from nexvar.weights.load import Loaded, load
+from nexvar.weights.choice import loaded_model
+from nexvar.weights.load import Loaded
 
+KIND = "embeddings"  # in the manifest, which scoring runs have too
 ENDINGS = (".parquet", ".npz", ".h5ad", ".zarr")
+MERGE_AGAIN = "make room; `nexvar merge` tries again"
 PART_SEQUENCES, PART_BASES = 256, 1 << 20
 PART_BASES_TOKENS = 1 << 15  # of pool "none", whose rows are as many as the tokens
 
@@ -71,67 +67,81 @@ class EmbedSummary:
         return self.notes
 
 
-def embed_file(
-    outputs: str | Path | Sequence[str | Path],
-    *,
-    fasta: str | Path,
-    bed: str | Path | None = None,
-    model: str | Path | Loaded = "nexvar_mito",
-    layer: str | Sequence[str] | None = None,
-    pool: str = "mean",
-    strand: str = "forward",
-    batch_tokens: int | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    quantize: str | None = None,
-    device_map: str | None = None,
-    synonyms: str | Path | None = None,
-    shard: tuple[int, int] | None = None,
-    progress: bool = True,
-) -> EmbedSummary:
-    """Embeddings of every record of a FASTA, or of every region of a BED file, to one or more files.
+@dataclass(frozen=True)
+class Plan:
+    """What is computed: parts of the regions, with every choice made. ambiguous: IUPAC codes that are read as N."""
 
-    outputs: .parquet, .npz, .h5ad or .zarr (the last two need ``pip install 'nexvar[embed]'``). layer, pool, strand:
-    see ``NexVar.embed``. shard: (i, n), 1-based: every n-th part only; ``merge`` then makes the outputs.
+    folder: Path
+    parts: list[list[Region]]
+    settings: EmbedSettings
+    batch_tokens: int
+    ambiguous: int
+
+
+def embed_file(job: EmbedJob) -> EmbedSummary:
+    """Do the job. NexVarError for bad input, ``job.Stopped`` where the job says so; then parts may be left.
+
     IUPAC codes are read as N, and counted in the summary.
     """
-    targets = [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
-    for path in targets:
-        _check_target(path, [fasta, *([bed] if bed else [])])
-    genome = Fasta(fasta, synonyms=synonyms)
-    regions = _regions(genome, bed)
-    loaded = (
-        model
-        if isinstance(model, Loaded)
-        else load(model, device=device, dtype=dtype, quantize=quantize, device_map=device_map)
-    )
-    settings = embed.check(loaded, layer, pool, strand)
-    if pool == "none":
+    for path in job.targets:
+        _check_target(path, job.inputs.files)
+    genome = Fasta(job.inputs.fasta, synonyms=job.inputs.synonyms)
+    regions = _regions(genome, job.inputs.bed)
+    loaded = loaded_model(job.model)
+    plan = _plan(job, loaded, genome, regions)
+    _compute(job, loaded, genome, plan)
+    if job.shard is not None:
+        summary = EmbedSummary([on_disk.shard_note(job.shard, plan.folder, len(plan.parts))])
+    else:
+        summary = merge(job.targets[0], job.targets)
+    if plan.ambiguous:
+        summary.notes.append(f"{plan.ambiguous:,} IUPAC codes were read as N")
+    if loaded.card.species is not None:
+        known = f"{loaded.card.name} knows {loaded.card.species} only"
+        summary.notes.append(f"{known}: embeddings of other DNA mean little")
+    return summary
+
+
+def _plan(job: EmbedJob, loaded: Loaded, genome: Fasta, regions: list[Region]) -> Plan:
+    """The parts, and the folder that is either new or of an unfinished run of the same job."""
+    wanted = job.options
+    settings = embed.check(loaded, wanted.layer, wanted.pool, wanted.strand)
+    if settings.pool == "none":
         _same_rows(loaded, settings)
     _check_lengths(loaded, regions)
     digest, ambiguous = _digest(genome, regions)
-    parts = _cut(regions, PART_BASES if pool != "none" else PART_BASES_TOKENS)
-    folder = Path(f"{targets[0]}.parts")
-    tokens = batch_tokens or default_batch_tokens(loaded)
-    if (before := find_manifest(folder)) is not None and batch_tokens is None:
-        tokens = before["options"].get("batch_tokens", tokens)  # the unfinished run's, which follows from its machine
-    open_parts(folder, _manifest(loaded, settings, tokens, digest, len(parts), {"fasta": fasta, "bed": bed}))
-    mine = [i for i in range(len(parts)) if shard is None or i % shard[1] == shard[0] - 1]
-    todo = missing_parts(folder, mine)
-    with tqdm(total=len(regions), unit="sequence", disable=not progress, delay=2) as bar:
-        bar.update(sum(len(parts[i]) for i in mine if i not in todo))
-        for i in todo:
-            write_part(folder, i, _compute(loaded, genome, parts[i], settings, tokens))
-            bar.update(len(parts[i]))
+    parts = _cut(regions, PART_BASES if settings.pool != "none" else PART_BASES_TOKENS)
+    folder = Path(f"{job.targets[0]}.parts")
+    tokens = wanted.batch_tokens or on_disk.unfinished_batch_tokens(folder) or default_batch_tokens(loaded)
     card = loaded.card
-    notes = [f"{ambiguous:,} IUPAC codes were read as N"] if ambiguous else []
-    if card.species is not None:
-        notes.append(f"{card.name} knows {card.species} only: embeddings of other DNA mean little")
-    if shard is not None:
-        left = len(missing_parts(folder, range(len(parts))))
-        state = f"{left:,} of {len(parts):,} parts are missing" if left else "all parts are there"
-        return EmbedSummary([f"shard {shard[0]}/{shard[1]} is done; {state}: merge when all shards are", *notes])
-    return EmbedSummary([*merge(targets[0], targets).notes, *notes])
+    manifest = on_disk.make_manifest(
+        kind=KIND,
+        variants=digest,  # the manifest's name for what the rows are of
+        model=f"{card.name} {card.revision} {fingerprint(loaded)}",
+        dtype=loaded.precision,
+        device=loaded.device.type,
+        options={**asdict(settings), "batch_tokens": tokens},
+        parts=len(parts),
+        inputs=job.inputs.paths,
+        provenance={
+            "model": card.name, "revision": card.revision or "", "dtype": loaded.precision,
+            "pool": settings.pool, "strand": settings.strand,
+        },
+    )  # fmt: skip
+    on_disk.open_parts(folder, manifest)
+    return Plan(folder, parts, settings, tokens, ambiguous)
+
+
+def _compute(job: EmbedJob, loaded: Loaded, genome: Fasta, plan: Plan) -> None:
+    """Compute the parts of this run that are not there yet."""
+    mine = on_disk.of_shard(job.shard, len(plan.parts))
+    todo = on_disk.missing_parts(plan.folder, mine)
+    total, left = (sum(len(plan.parts[i]) for i in indices) for indices in (mine, todo))
+    watch = Watch(job, total - left, total)
+    for i in todo:
+        regions = plan.parts[i]
+        on_disk.write_part(plan.folder, i, compute_part(loaded, genome, regions, plan.settings, plan.batch_tokens))
+        watch(len(regions))
 
 
 # -- input --------------------------------------------------------------------------------------------------------
@@ -140,7 +150,7 @@ def embed_file(
 def _regions(genome: Fasta, bed: str | Path | None) -> list[Region]:
     if bed is None:
         return [Region(name, name, *genome.span(name)) for name in genome.contigs]
-    found = []
+    regions = []
     for interval, fields in bed_rows(bed, genome):
         low, high = genome.span(interval.chrom, interval.start, interval.end)
         if not low <= interval.start < interval.end <= high:
@@ -148,10 +158,10 @@ def _regions(genome: Fasta, bed: str | Path | None) -> list[Region]:
             raise NexVarError(f"{interval} is not all in the FASTA ({there})", where=bed, fix="cut the region")
         named = len(fields) > 3 and fields[3].strip() not in ("", ".")
         name = fields[3].strip() if named else f"{interval.chrom}:{interval.start}-{interval.end}"
-        found.append(Region(name, interval.chrom, interval.start, interval.end))
-    if not found:
+        regions.append(Region(name, interval.chrom, interval.start, interval.end))
+    if not regions:
         raise NexVarError("no regions in the file", where=bed, fix="BED has chrom, start and end, by tabs")
-    return found
+    return regions
 
 
 def _check_lengths(loaded: Loaded, regions: Sequence[Region]) -> None:
@@ -193,38 +203,12 @@ def _cut(regions: Sequence[Region], most_bases: int) -> list[list[Region]]:
     return parts
 
 
-def _manifest(
-    loaded: Loaded,
-    settings: EmbedSettings,
-    batch_tokens: int,
-    digest: str,
-    parts: int,
-    inputs: dict[str, str | Path | None],
-) -> dict[str, Any]:
-    card = loaded.card
-    dtype = loaded.precision
-    options = {**asdict(settings), "layers": list(settings.layers), "batch_tokens": batch_tokens}
-    about = {"model": card.name, "revision": card.revision or "", "dtype": dtype, "pool": settings.pool}
-    return {
-        "kind": "embeddings",
-        "nexvar": version("nexvar"),
-        "variants": digest,  # parts.py's name for what the rows are of
-        "model": f"{card.name} {card.revision} {fingerprint(loaded)}",
-        "dtype": dtype,
-        "device": loaded.device.type,
-        "options": options,
-        "parts": parts,
-        "inputs": {key: None if path is None else str(Path(path).absolute()) for key, path in inputs.items()},
-        "provenance": {**about, "strand": settings.strand},
-    }
-
-
-def _compute(
+def compute_part(
     loaded: Loaded, genome: Fasta, regions: Sequence[Region], settings: EmbedSettings, batch_tokens: int
 ) -> bytes:
-    """One part: a Parquet file."""
+    """The rows of one part: a Parquet file."""
     texts = [clean(loaded, _read(genome, region)[0], region.name) for region in regions]
-    found = embed.vectors(loaded, texts, settings, batch_tokens)
+    vectors = embed.vectors(loaded, texts, settings, batch_tokens)
     columns: dict[str, pa.Array] = {}
     repeats = [1] * len(regions)
     if settings.pool == "none":
@@ -240,7 +224,7 @@ def _compute(
         columns = {name.replace("contig", "chrom"): pa.array(values, kind), **columns}
     for layer in settings.layers:
         stack = torch.stack if settings.pool != "none" else torch.cat
-        values_ND = stack([each[layer] for each in found]).numpy()
+        values_ND = stack([each[layer] for each in vectors]).numpy()
         columns[layer] = pa.FixedSizeListArray.from_arrays(values_ND.reshape(-1), values_ND.shape[1])
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer, compression="zstd", row_group_size=ROW_GROUP)
@@ -269,36 +253,30 @@ def _check_target(path: str | Path, inputs: Sequence[str | Path]) -> None:
 
 def is_unfinished(output: str | Path) -> bool:
     """Whether the parts beside ``output`` are those of an embedding run."""
-    manifest = find_manifest(Path(f"{output}.parts"))
-    return manifest is not None and manifest.get("kind") == "embeddings"
+    manifest = on_disk.find_manifest(Path(f"{output}.parts"))
+    return manifest is not None and manifest.get("kind") == KIND
 
 
 def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> EmbedSummary:
     """The outputs of a run whose parts are all there; no model is loaded. targets: other files, or several."""
-    folder = Path(f"{output}.parts")
-    manifest = find_manifest(folder)
-    if manifest is None:
-        raise NexVarError("no unfinished run is here", where=folder, fix="give the -o of `nexvar embed`")
-    count = manifest["parts"]
-    if missing := missing_parts(folder, range(count)):
-        raise NexVarError(
-            f"{len(missing):,} of {count:,} parts are missing, the first is {part_path(folder, missing[0]).name}",
-            where=folder,
-            fix="run the shards that have not finished",
-        )
-    files = [part_path(folder, i) for i in range(count)]
+    folder, manifest = on_disk.unfinished_run(output, "embed")
+    files = on_disk.finished_parts(folder, manifest["parts"])
     rows = 0
     for path in map(Path, targets or [output]):
         _check_target(path, [])
-        with atomic(path) as temporary:
-            if path.suffix == ".parquet":
-                rows = write_parquet(files, temporary, manifest)
-            else:
-                with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as work:
-                    names, arrays = arrays_of(files, Path(work))
-                    rows = len(names["name"])
-                    write = write_npz if path.suffix == ".npz" else write_anndata
-                    write(temporary, names, arrays, manifest)
-    remove_parts(folder)
+        with replacing(path, fix=MERGE_AGAIN) as temporary, disk_errors(path, MERGE_AGAIN):
+            rows = _write_table(path, temporary, files, manifest)
+    on_disk.remove_parts(folder)
     unit = "tokens" if manifest["options"]["pool"] == "none" else "sequences"
     return EmbedSummary([f"{rows:,} {unit} embedded: {', '.join(manifest['options']['layers'])}"])
+
+
+def _write_table(path: Path, temporary: Path, files: list[Path], manifest: dict[str, Any]) -> int:
+    """All rows, in the format of ``path``, to ``temporary``; how many they are."""
+    if path.suffix == ".parquet":
+        return write_parquet(files, temporary, manifest)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as work:
+        names, arrays = arrays_of(files, Path(work))
+        write = write_npz if path.suffix == ".npz" else write_anndata
+        write(temporary, names, arrays, manifest)
+        return len(names["name"])

@@ -1,38 +1,27 @@
-"""Writers of scored alleles: VCF (plain, bgzip + tabix), TSV, Parquet, tracks.py's; chosen by the file's ending.
+"""Writers of scored alleles: VCF, TSV, Parquet (and the reader of that Parquet). Files by name: output.py.
 
-    with open_writer("out.vcf.gz", reader, provenance) as writer:
-        writer.write(record, rows)          # one row per ALT of the record, in order; every record, in order
-
-A VCF keeps its records and headers byte for byte, but for the NEXVAR_* keys, which are replaced. Everything is written
-beside the target under a temporary name and renamed when it is complete.
+A VCF keeps its records and headers byte for byte, but for the NEXVAR_* keys, which are replaced.
 """
 
 from __future__ import annotations
 
-import glob
 import math
-import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from nexvar.errors import NexVarError, printable
-from nexvar.genome.bytesource import BgzfWriter
 from nexvar.genome.variants import VariantSource
 from nexvar.genome.vcf import Record
 from nexvar.genome.windows import Status
-from nexvar.runs import tracks
-from nexvar.runs.rows import ScoredAllele, score_readout
+from nexvar.runs.rows import ScoredAllele
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PREFIX = "NEXVAR_"
 ROW_GROUP = 10_000
-ENDINGS = (".vcf", ".vcf.gz", ".vcf.bgz", ".tsv", ".tsv.gz", ".parquet", *tracks.ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -77,147 +66,12 @@ class Writer(Protocol):
         ...
 
 
-def check_output(
-    path: str | Path, inputs: Iterable[str | Path] = (), endings: tuple[str, ...] = (*ENDINGS, "-")
-) -> None:
-    """NexVarError unless ``path`` can be written and is none of the ``inputs``: call it before the long work."""
-    if str(path) == "-" and "-" in endings:
-        return
-    path = Path(path)
-    if not path.name.endswith(endings):
-        raise NexVarError(f"no format for the ending of {path.name!r}", where=path, fix=f"use {', '.join(endings)}")
-    tracks.check_track(path)
-    if path.is_dir():
-        raise NexVarError("is a directory", where=path, fix="give a file name")
-    if not path.parent.is_dir():
-        raise NexVarError("its folder does not exist", where=path, fix=f"mkdir -p {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise NexVarError("its folder is not writable", where=path, fix="choose another place")
-    for other in inputs:
-        if str(other) != "-" and path.exists() and Path(other).exists() and path.samefile(other):
-            raise NexVarError("the output is an input", where=path, fix="choose another name")
+class Sink(Protocol):
+    """Where bytes go: a file, a compressed file, an HTTP response."""
 
-
-@contextmanager
-def open_writer(path: str | Path, reader: VariantSource, provenance: Provenance) -> Iterator[Writer]:
-    """The writer for ``path`` by its ending ("-": VCF on standard output). Nothing is left behind after an error."""
-    check_output(path)
-    if str(path) == "-":
-        yield VcfWriter(sys.stdout.buffer, reader, provenance)
-        sys.stdout.flush()
-        return
-    path = Path(path)
-    with _temporary(path) as temporary:
-        writer: VcfWriter | TsvWriter | ParquetWriter | tracks.TrackWriter
-        with _disk(path):
-            if path.suffix in tracks.ENDINGS:
-                lengths, readout = tracks.contig_lengths(reader.header), score_readout(provenance.readout.split(", "))
-                writer = tracks.TrackWriter(temporary, path, lengths, readout)
-            elif path.name.endswith(".parquet"):
-                writer = ParquetWriter(temporary, provenance)
-            elif ".tsv" in path.suffixes:
-                writer = TsvWriter(_open_sink(temporary), provenance)
-            else:
-                writer = VcfWriter(_open_sink(temporary), reader, provenance)
-        try:
-            yield _Guarded(writer, path)
-        except BaseException:
-            with suppress(OSError, ValueError):  # the file goes away, whether it can be finished or not
-                writer.close()
-            raise
-        with _disk(path):
-            writer.close()
-        if isinstance(writer, VcfWriter) and path.suffix != ".vcf" and writer.is_sorted:
-            _index(temporary, path)
-
-
-@contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    """A full disk or a lost folder, as one line."""
-    try:
-        yield
-    except OSError as error:
-        what = f"cannot be written ({error.strerror or error})"
-        raise NexVarError(what, where=path, fix="is the disk full? is its folder still there?") from None
-
-
-@dataclass
-class _Guarded:
-    """A writer whose disk errors name the file the user asked for."""
-
-    writer: Writer
-    path: Path
-
-    def write(self, record: Record, rows: Sequence[ScoredAllele]) -> None:
-        with _disk(self.path):
-            self.writer.write(record, rows)
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """A hidden name beside ``path``, renamed to it at the end; removed after an error."""
-    _remove_stale(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    indexes = [(temporary.with_name(temporary.name + ending), Path(f"{path}{ending}")) for ending in (".tbi", ".csi")]
-    try:
-        yield temporary
-        with _disk(path):
-            for _, old in indexes if path.name.endswith((".vcf.gz", ".vcf.bgz")) else ():
-                old.unlink(missing_ok=True)  # an older run's index would not fit
-            temporary.replace(path)
-            for new, target in indexes:
-                if new.exists():
-                    new.replace(target)
-    finally:
-        for leftover in (temporary, *(new for new, _ in indexes)):
-            leftover.unlink(missing_ok=True)
-
-
-def _remove_stale(path: Path) -> None:
-    """Delete what killed processes left of earlier attempts at ``path``."""
-    for leftover in path.parent.glob(f".*.{glob.escape(path.name)}*"):
-        owner = leftover.name[1:].partition(".")[0]
-        if owner.isdecimal() and not _is_alive(int(owner)):
-            leftover.unlink(missing_ok=True)
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":  # where signal 0 is a Ctrl-C
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
-
-
-class _Sink(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
     def close(self) -> None: ...
-
-
-def _open_sink(path: Path) -> _Sink:
-    if path.suffix in (".vcf", ".tsv"):
-        return path.open("wb", buffering=1 << 16)
-    return BgzfWriter(path)
-
-
-def _index(temporary: Path, path: Path) -> None:
-    """A .tbi, or a .csi where a record ends beyond the 2^29 bases of a .tbi: htslib knows what ends a record."""
-    import pysam
-
-    verbosity = pysam.set_verbosity(0)
-    try:
-        for csi in (False, True):
-            with suppress(OSError):
-                pysam.tabix_index(str(temporary), preset="vcf", force=True, csi=csi)
-                return
-        raise NexVarError("its index cannot be written", where=path, fix="is the disk full?")
-    finally:
-        pysam.set_verbosity(verbosity)
 
 
 def _number(row: ScoredAllele, value: float | None, missing: str) -> str:
@@ -242,7 +96,7 @@ class VcfWriter:
     is_sorted: contigs stayed together and positions ascended, so that the file can have an index.
     """
 
-    def __init__(self, sink: _Sink, reader: VariantSource, provenance: Provenance) -> None:
+    def __init__(self, sink: Sink, reader: VariantSource, provenance: Provenance) -> None:
         self.sink, self.extra = sink, tuple(provenance.extra)
         self.keys = [PREFIX + name for name in provenance.descriptions()]
         self.is_sorted = True
@@ -311,7 +165,7 @@ _AFTER = (
 class TsvWriter:
     """One line per allele, NA for what is missing; the first line names the columns (#CHROM POS ID REF ALT …)."""
 
-    def __init__(self, sink: _Sink, provenance: Provenance) -> None:
+    def __init__(self, sink: Sink, provenance: Provenance) -> None:
         self.sink, self.extra = sink, tuple(provenance.extra)
         names = [c[0] for c in _BEFORE] + list(provenance.descriptions()) + [c[0] for c in _AFTER]
         self.sink.write(("#" + "\t".join(names) + "\n").encode())

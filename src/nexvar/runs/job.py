@@ -1,0 +1,287 @@
+"""A job: what is computed, of what, by which model, where, and how it reports. Built once, handed on whole.
+
+    job = ScoreJob(
+        InputFiles("ref.fa", "in.vcf"), "out.vcf.gz",
+        model=ModelChoice("nexvar_7b", device="cuda"), options=Options(window=8192), placement=Placement(workers=4),
+        progress=lambda done, total: print(done, "of", total), stop=event.is_set,
+    )
+    summary = score_file(job)                       # score_run.py; EmbedJob: embed_run.py
+
+The command line, Python, worker processes, a cluster and a server all start from it. What can be wrong with values
+alone is found when the object is made, what is wrong with files when the job is run; both are a NexVarError.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nexvar.errors import NexVarError
+from nexvar.inference.score import Options
+from nexvar.runs.executor import Executor
+from nexvar.runs.parts import Shard, parts_folder
+from nexvar.weights.choice import ModelChoice
+from nexvar.weights.load import Loaded
+
+ENGINES = ("local", "ray")
+# Options of the command that say where and how fast, not what: the recorded command is the same without them.
+_WHERE_OPTIONS = ("--shard", "--workers", "--engine", "--ray-address", "--cache", "--cache-gb")
+
+Progress = Callable[[int, int], None]  # called with how many alleles (sequences) are done, and of how many
+Stop = Callable[[], bool]  # asked again and again whether the run should end
+Outputs = str | Path | Sequence[str | Path]
+
+
+class Stopped(NexVarError):
+    """A job whose ``stop`` said True. Finished parts are kept: the same job goes on from there."""
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """Variants and their genome.
+
+    fasta: the reference. variants: VCF or BCF ("-": standard input), .tsv, .hgvs, or variants as text
+    (``chr17:41197722T>A``). saturate: in their place, every SNV of a region such as ``chr17:41,197,000-41,198,000``
+    (1-based, inclusive). synonyms, circular: see ``genome.Fasta``. regions: a BED file; variants outside get a status
+    instead of a score. haplotypes: in place of alleles, the haplotypes of ``sample`` (by default the only one): what
+    stands on one copy within half a window acts together.
+    """
+
+    fasta: str | Path
+    variants: str | Path | Sequence[str] | None = None
+    saturate: str | None = None
+    synonyms: str | Path | None = None
+    circular: tuple[str, ...] = ()
+    regions: str | Path | None = None
+    haplotypes: bool = False
+    sample: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.variants is None) == (self.saturate is None):
+            raise NexVarError("give variants or a region to saturate, one of them")
+        if self.sample is not None and not self.haplotypes:
+            raise NexVarError("a sample without --haplotype", where="--sample", fix="add --haplotype")
+
+    @property
+    def files(self) -> list[str | Path]:
+        """Those that an output must not replace."""
+        return [path for path in (self.fasta, self.variants) if isinstance(path, (str, Path))]
+
+    @property
+    def paths(self) -> dict[str, str | list[str] | None]:
+        """For ``merge``, in another process: absolute paths, and what is no path as it is."""
+        variants = self.variants
+        if variants is not None and not isinstance(variants, (str, Path)):
+            kept: str | list[str] | None = list(variants)
+        else:
+            kept = _absolute(variants)
+        paths = {"fasta": _absolute(self.fasta), "synonyms": _absolute(self.synonyms)}
+        return {"variants": kept, **paths, "saturate": self.saturate}
+
+
+def _absolute(path: str | Path | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a job is computed; none of it changes a score.
+
+    shard: (i, n), 1-based: only every n-th part; ``merge`` (or a run without shard) makes the outputs of all of them.
+    workers: processes, each with the model: one per GPU, or on the CPU; default: this process alone. engine: "ray"
+    makes them actors of the cluster at ray_address (default: one that is started here), as many as it has GPUs.
+    cache: a folder where pooled embeddings are kept for other runs, up to cache_gb (embedding readouts).
+    """
+
+    shard: Shard | None = None
+    workers: int | None = None
+    engine: str = "local"
+    ray_address: str | None = None
+    cache: str | Path | None = None
+    cache_gb: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise NexVarError(f"no engine {self.engine!r}", where="--engine", fix=f"one of {', '.join(ENGINES)}")
+        if self.workers is not None and self.workers < 1:
+            raise NexVarError(f"{self.workers} workers", where="--workers", fix="1 or more")
+        if self.ray_address is not None and self.engine != "ray":
+            raise NexVarError("an address without --engine ray", where="--ray-address", fix="add --engine ray")
+        if not 0 < self.cache_gb < 1e6:
+            raise NexVarError(f"a cache of {self.cache_gb} GB", where="--cache-gb", fix="above 0")
+        if self.shard is not None:
+            check_shard(self.shard)
+
+    @property
+    def here(self) -> bool:
+        """Whether this process computes."""
+        return self.engine == "local" and (self.workers or 1) == 1
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """Variants + genome -> one or more of .vcf, .vcf.gz (indexed), .tsv, .parquet, .bw, .png, in one pass.
+
+    outputs: one or several; "-" is a VCF on standard output. model: without a source, the built-in model, for
+    mitochondrial variants only; an already loaded model stays in this process. command: to be recorded in the outputs.
+
+    progress(done, total): alleles; called at the start, then after every batch. stop(): asked as often; True ends the
+    run with ``Stopped``. Both are called in the thread that runs the job. executor: where parts are computed, already
+    open, in place of what ``placement`` says; it keeps its model for the next job (executor.py).
+    """
+
+    inputs: InputFiles
+    outputs: Outputs
+    model: ModelChoice | Loaded = ModelChoice()
+    options: Options = Options()
+    placement: Placement = Placement()
+    command: str = ""
+    progress: Progress | None = field(default=None, compare=False)
+    stop: Stop | None = field(default=None, compare=False)
+    executor: Executor | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.placement.shard is not None and "-" in (str(self.inputs.variants), str(self.targets[0])):
+            raise NexVarError("standard input and output cannot be cut into shards", where="--shard", fix="use files")
+        if isinstance(self.model, Loaded) and not self.placement.here:
+            raise NexVarError("a loaded model stays in its process", where="model", fix="give its name or folder")
+
+    @property
+    def targets(self) -> list[str | Path]:
+        return _targets(self.outputs)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its parts are kept; None for standard output."""
+        return parts_folder(self.targets[0])
+
+
+@dataclass(frozen=True)
+class SequenceFiles:
+    """A FASTA whose records are embedded, or the regions of a BED file (0-based, half-open) on it.
+
+    synonyms: see ``genome.Fasta``.
+    """
+
+    fasta: str | Path
+    bed: str | Path | None = None
+    synonyms: str | Path | None = None
+
+    @property
+    def files(self) -> list[str | Path]:
+        """Those that an output must not replace."""
+        return [path for path in (self.fasta, self.bed) if path is not None]
+
+    @property
+    def paths(self) -> dict[str, str | None]:
+        return {"fasta": _absolute(self.fasta), "bed": _absolute(self.bed)}
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """What is kept of each sequence; see ``NexVar.embed``. batch_tokens: tokens in one forward (by device)."""
+
+    layer: str | Sequence[str] | None = None
+    pool: str = "mean"
+    strand: str = "forward"
+    batch_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """Embeddings of every record of a FASTA, or of every region of a BED file, to one or more files.
+
+    outputs: .parquet, .npz, .h5ad or .zarr (the last two need ``pip install 'nexvar[embed]'``). shard: (i, n), 1-based:
+    every n-th part only; ``merge`` then makes the outputs. progress(done, total): sequences; called at the start, then
+    after every part. stop(): asked as often; True ends the run with ``Stopped``.
+    """
+
+    inputs: SequenceFiles
+    outputs: Outputs
+    model: ModelChoice | Loaded = ModelChoice()
+    options: EmbedOptions = EmbedOptions()
+    shard: Shard | None = None
+    progress: Progress | None = field(default=None, compare=False)
+    stop: Stop | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.shard is not None:
+            check_shard(self.shard)
+
+    @property
+    def targets(self) -> list[str | Path]:
+        return _targets(self.outputs)
+
+
+def _targets(outputs: Outputs) -> list[str | Path]:
+    targets = [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
+    if not targets:
+        raise NexVarError("no output", where="-o", fix="name a file")
+    return targets
+
+
+class Watch:
+    """What a run tells its job while it computes, how far it is; and what it asks, whether to stop."""
+
+    def __init__(self, job: ScoreJob | EmbedJob, done: int, total: int) -> None:
+        self.job, self.done, self.total = job, done, total
+        self(0)
+
+    def __call__(self, more: int) -> None:
+        """So many more are done (below 0: a worker died in the middle of a part). ``Stopped`` if the job says so."""
+        self.done += more
+        if self.job.progress is not None:
+            self.job.progress(self.done, self.total)
+        if self.job.stop is not None and self.job.stop():
+            output = self.job.targets[0]
+            kept = None if parts_folder(output) is None else "finished parts are kept: the same job resumes"
+            raise Stopped(f"stopped, {self.done:,} of {self.total:,} were done", where=output, fix=kept)
+
+
+# -- what people type
+
+
+def one_source(vcf: Path | None, variants: list[str] | None) -> Path | list[str]:
+    """The one of the two ways to give variants that was used."""
+    if vcf is not None and not variants:
+        return vcf
+    if variants and vcf is None:
+        return variants
+    what = "no variants" if vcf is None else "variants twice"
+    raise NexVarError(what, where="--vcf", fix="give a file with --vcf, or variants such as 'chr17:41197722T>A'")
+
+
+def parse_shard(text: str) -> Shard:
+    """ "3/8" -> (3, 8)."""
+    first, slash, last = text.partition("/")
+    if not (slash and first.isdecimal() and last.isdecimal() and len(text) < 40):
+        raise _bad_shard(text)
+    return check_shard((int(first), int(last)))
+
+
+def check_shard(shard: Shard) -> Shard:
+    """NexVarError unless it is (i, n) with i from 1 to n."""
+    if not 1 <= shard[0] <= shard[1]:
+        raise _bad_shard(f"{shard[0]}/{shard[1]}")
+    return shard
+
+
+def _bad_shard(text: str) -> NexVarError:
+    return NexVarError(f"shard {text!r}", where="--shard", fix="i/n with i from 1 to n, such as 3/8")
+
+
+def recorded(command: str) -> str:
+    """The command line without what does not change a score, so that 1 and 4 shards give the same bytes."""
+    kept: list[str] = []
+    try:
+        words = iter(shlex.split(command))
+    except ValueError:
+        return command
+    for word in words:
+        if word in _WHERE_OPTIONS:
+            next(words, None)
+        elif not word.startswith(tuple(f"{name}=" for name in _WHERE_OPTIONS)):
+            kept.append(word)
+    return shlex.join(kept)

@@ -1,0 +1,290 @@
+"""Scoring a file: checked first, cut into parts, each part written atomically, merged at the end.
+
+    ScoreJob ─ check: every line and REF read (plan.py), outputs tried ─ open: model and genome, wherever (executor.py)
+        ─ plan: parts of whole positions; OUT.parts/manifest.json holds what the scores depend on
+        ─ compute: each part that is missing -> OUT.parts/part-000012.parquet (partscorer.py, parts.py)
+        ─ merge: the input's records + the parts' rows -> VCF, TSV, Parquet; OUT.parts is removed
+
+The same job again skips finished parts; other inputs are refused. The plan fixes the batches: a run that was killed
+and resumed, or cut into shards, gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from nexvar.errors import NexVarError
+from nexvar.genome.bed import Regions, parse_region, read_bed
+from nexvar.genome.haplotypes import Haplotypes, check_sample
+from nexvar.genome.reference import Fasta
+from nexvar.genome.variants import VariantSource, open_variants
+from nexvar.genome.variants import saturate as every_snv
+from nexvar.inference.core.batching import Tally
+from nexvar.inference.score import MITO_CONTIGS, ScoreSettings, make_circular
+from nexvar.runs import parts as on_disk
+from nexvar.runs.executor import Executor, Identity, PartTask, Setup
+from nexvar.runs.job import ScoreJob, Watch, recorded
+from nexvar.runs.output import COMPRESSED_VCF, check_output, open_writer
+from nexvar.runs.partscorer import PartScorer
+from nexvar.runs.plan import Part, Survey, cut, records_of, survey
+from nexvar.runs.rows import ScoreSummary
+from nexvar.runs.tracks import check_track
+from nexvar.runs.writers import Provenance, read_rows
+from nexvar.weights import footprint, machine
+from nexvar.weights.choice import BUILT_IN, ModelChoice
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of a job, checked and open. sample: whose haplotypes, if any. paths: for ``merge``."""
+
+    reader: VariantSource
+    fasta: Fasta
+    regions: Regions | None
+    survey: Survey
+    sample: str | None
+    paths: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is computed: the parts of the input, with every choice made. folder: where they are kept."""
+
+    folder: Path
+    reader: VariantSource
+    parts: tuple[Part, ...]
+    resolved: ScoreSettings
+    provenance: Provenance
+
+
+def score_file(job: ScoreJob) -> ScoreSummary:
+    """Do the job. NexVarError for bad input, ``job.Stopped`` where the job says so; then parts may be left."""
+    inputs = _check(job)
+    with ExitStack() as stack:
+        hashing = stack.enter_context(ThreadPoolExecutor(1)).submit(
+            on_disk.genome_digest, inputs.fasta, inputs.survey.contigs
+        )
+        executor = stack.enter_context(_open_executor(job))
+        earlier = len(executor.notes)
+        identity = executor.prepare(_setup(job, inputs), inputs.fasta)
+        genome = hashing.result()  # seconds for a human genome, meanwhile the model was loaded
+        folder = job.folder
+        if folder is None:  # standard output: nothing to resume from
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexvar-")))
+        plan = _plan(job, inputs, identity, genome, folder)
+        tally = _compute(job, executor, plan)
+        if (shard := job.placement.shard) is not None:
+            summary = ScoreSummary(notes=[on_disk.shard_note(shard, folder, len(plan.parts))])
+        else:
+            summary = _merge(folder, plan.reader, plan.provenance, len(plan.parts), job.targets)
+    summary.tally = tally
+    summary.notes += [*inputs.survey.notes, *executor.notes[earlier:]]
+    if not inputs.survey.sorted and shard is None:
+        unindexed = (path for path in job.targets if str(path).endswith(COMPRESSED_VCF))
+        summary.notes += [f"{path} has no index: its variants are in the order of the list" for path in unindexed]
+    summary.notes += _doubts(identity, inputs.survey.contigs)
+    return summary
+
+
+# -- check
+
+
+def _check(job: ScoreJob) -> Inputs:
+    """Everything that can be wrong with the files is found here, before a model is loaded."""
+    for path in job.targets:
+        check_output(path, inputs=job.inputs.files)
+    files = job.inputs
+    fasta = Fasta(files.fasta, synonyms=files.synonyms)
+    reader = _open_source(files.variants, files.saturate, fasta)
+    make_circular(fasta, files.circular, reader.circular)
+    regions = read_bed(files.regions, fasta) if files.regions is not None else None
+    surveyed = survey(reader, fasta, job.options.max_ref_mismatch)
+    for path in job.targets:
+        check_track(Path(path), surveyed.records[-1])
+    sample = check_sample(reader, files.sample) if files.haplotypes else None
+    return Inputs(reader, fasta, regions, surveyed, sample, files.paths)
+
+
+def _open_source(source: str | Path | Sequence[str] | None, saturate: str | None, fasta: Fasta) -> VariantSource:
+    if saturate is not None:
+        return every_snv(fasta, parse_region(saturate, fasta))
+    assert source is not None
+    return open_variants(source, fasta)
+
+
+# -- open
+
+
+@contextmanager
+def _open_executor(job: ScoreJob) -> Iterator[Executor]:
+    where = job.placement
+    if job.executor is not None:
+        yield job.executor
+    elif where.engine == "ray":
+        from nexvar.runs.ray_executor import RayExecutor
+
+        with RayExecutor(where.workers, where.ray_address) as cluster:
+            yield cluster
+    elif not where.here:
+        from nexvar.runs.workers import Workers
+
+        with Workers(where.workers or 1) as processes:
+            yield processes
+    else:
+        yield PartScorer()
+
+
+def _setup(job: ScoreJob, inputs: Inputs) -> Setup:
+    """The job for whoever computes: what other processes need of it, with the model named."""
+    files, where, model = job.inputs, job.placement, job.model
+    if isinstance(model, ModelChoice) and model.source is None:
+        model = replace(model, source=_default_model(inputs.survey.contigs))
+    return Setup(
+        model=model,
+        options=job.options,
+        fasta=Path(files.fasta).absolute(),
+        synonyms=None if files.synonyms is None else Path(files.synonyms).absolute(),
+        circular=tuple(sorted(inputs.fasta.circular)),
+        regions=inputs.regions,
+        cache=None if where.cache is None else Path(where.cache).absolute(),
+        cache_bytes=int(where.cache_gb * 1e9),
+    )
+
+
+def _default_model(contigs: Sequence[str]) -> str:
+    """The built-in model where it knows something; elsewhere an error that names what fits this machine."""
+    other = [name for name in contigs if name not in MITO_CONTIGS]
+    if not other:
+        return BUILT_IN
+    fitting = [
+        f"{card.name} ({machine.human_bytes(machine.weight_bytes(card))}, {card.licence})"
+        for card in footprint.as_they_are("causal")
+    ]
+    raise NexVarError(
+        f"the built-in model knows mitochondria only, and the variants are on {other[0]}",
+        where="--model",
+        fix=f"choose one that fits this machine: {'; '.join(fitting) or 'none does; use a larger one'}",
+    )
+
+
+# -- plan
+
+
+def _plan(job: ScoreJob, inputs: Inputs, identity: Identity, genome: str, folder: Path) -> Plan:
+    """The parts, and the folder that is either new or of an unfinished run of the same job."""
+    resolved = identity.resolved
+    if job.options.batch_tokens is None and (tokens := on_disk.unfinished_batch_tokens(folder)) is not None:
+        resolved = replace(resolved, readout=replace(resolved.readout, batch_tokens=tokens))
+    if inputs.sample is not None:
+        inputs = _as_haplotypes(inputs, inputs.sample, resolved.window // 2)
+    parts = cut(inputs.survey, inputs.reader, resolved.window, resolved.together)
+    provenance = replace(identity.provenance, command=recorded(job.command))
+    manifest = on_disk.make_manifest(
+        variants=inputs.survey.digest,
+        genome=genome,
+        circular=sorted(inputs.fasta.circular),
+        model=f"{provenance.model} {provenance.revision} {identity.fingerprint}",
+        dtype=provenance.dtype,
+        device=identity.device,
+        regions=inputs.regions.digest() if inputs.regions else None,
+        options=asdict(resolved),
+        parts=len(parts),
+        inputs=inputs.paths,
+        provenance=asdict(provenance),
+    )
+    on_disk.open_parts(folder, manifest)
+    return Plan(folder, inputs.reader, parts, resolved, provenance)
+
+
+def _as_haplotypes(inputs: Inputs, sample: str, reach: int) -> Inputs:
+    """The same files with the haplotypes of one sample as the records."""
+    reader = Haplotypes(inputs.reader, inputs.fasta, sample, reach)
+    paths = {**inputs.paths, "sample": sample, "reach": str(reach)}
+    surveyed = replace(survey(reader, inputs.fasta, 1.0), notes=inputs.survey.notes)
+    return replace(inputs, reader=reader, survey=surveyed, paths=paths)
+
+
+# -- compute
+
+
+def _compute(job: ScoreJob, executor: Executor, plan: Plan) -> Tally:
+    """Compute the parts of this run that are not there yet."""
+    tally = Tally()
+    mine = on_disk.of_shard(job.placement.shard, len(plan.parts))
+    missing = set(on_disk.missing_parts(plan.folder, mine))
+    todo = [part for part in plan.parts if part.index in missing]
+    total = sum(plan.parts[i].alleles for i in mine)
+    watch = Watch(job, total - sum(part.alleles for part in todo), total)
+    if not todo:
+        return tally
+    tasks = (PartTask(part, records, plan.resolved) for part, records in records_of(plan.reader, todo))
+    for done in executor.run(tasks, watch):
+        on_disk.write_part(plan.folder, done.index, done.data)
+        tally.computed += done.computed
+        tally.naive += done.naive
+    return tally
+
+
+# -- merge
+
+
+def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> ScoreSummary:
+    """The outputs of a run whose shards are all done, from ``OUTPUT.parts`` alone; no model is loaded.
+
+    targets: other files than ``output``, or several.
+    """
+    folder, manifest = on_disk.unfinished_run(output, "score")
+    wanted = list(targets or [output])
+    for path in wanted:
+        check_output(path)
+    paths = manifest["inputs"]
+    fasta = Fasta(paths["fasta"], synonyms=paths["synonyms"])
+    reader = _open_source(paths["variants"], paths["saturate"], fasta)
+    if paths.get("sample") is not None:
+        reader = Haplotypes(reader, fasta, paths["sample"], int(paths["reach"]))
+    if survey(reader, fasta, 1.0).digest != manifest["variants"]:
+        raise NexVarError("the variants changed since they were scored", where=paths["variants"], fix="score again")
+    return _merge(folder, reader, Provenance(**manifest["provenance"]), manifest["parts"], wanted)
+
+
+def _merge(
+    folder: Path, reader: VariantSource, provenance: Provenance, parts: int, targets: Sequence[str | Path]
+) -> ScoreSummary:
+    """The input's records beside the rows of the parts, in one pass, to every output; then the parts are removed."""
+    summary = ScoreSummary()
+    all_rows = (row for path in on_disk.finished_parts(folder, parts) for row in read_rows(path))
+    with ExitStack() as stack:
+        writers = [stack.enter_context(open_writer(path, reader, provenance)) for path in targets]
+        for record in reader:
+            rows = list(islice(all_rows, len(record.alts)))
+            if [row.alt for row in rows] != list(record.alts) or rows[0].line_no != record.line_no:
+                raise _misfit(folder, record.line_no)
+            summary.records += 1
+            for row in rows:
+                summary.add(row)
+            for writer in writers:
+                writer.write(record, rows)
+        if next(all_rows, None) is not None:
+            raise _misfit(folder, record.line_no)
+    on_disk.remove_parts(folder)
+    return summary
+
+
+def _misfit(folder: Path, line_no: int) -> NexVarError:
+    return NexVarError(f"the parts are not those of line {line_no:,}", where=folder, fix="delete it and start again")
+
+
+def _doubts(identity: Identity, contigs: Sequence[str]) -> list[str]:
+    """A note where the model knows other DNA than that of the variants."""
+    other = [name for name in contigs if name not in MITO_CONTIGS]
+    if identity.species is None or not other:
+        return []
+    known = f"{identity.provenance.model} knows {identity.species} only"
+    return [f"{known}: scores on {', '.join(other[:3])} mean little"]
