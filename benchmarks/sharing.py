@@ -30,6 +30,7 @@ import _naive_striped_hyena2 as naive
 from _measure import interleaved, table
 from nexvar.cards import Card
 from nexvar.genome import variants
+from nexvar.genome.bed import parse_region
 from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.variants import open_variants
 from nexvar.genome.windows import make_windows, tile_left
@@ -152,7 +153,7 @@ def main() -> None:
 
 def compare(fasta: Fasta, items: list[Variant], options: argparse.Namespace) -> None:
     first = items[0]
-    region = variants.parse_region(f"{first.chrom}:{first.pos0 + 1}-{first.pos0 + 1024}", fasta)
+    region = parse_region(f"{first.chrom}:{first.pos0 + 1}-{first.pos0 + 1024}", fasta)
     dense = [record.variant for record in variants.saturate(fasta, region)]
     rows = [
         counted("BRCA1 protocol", fasta, items, 8192),
