@@ -2,7 +2,7 @@
 
 A tokenizer.json can also hold normalisers, pre-tokenisers, post-processors and regular expressions. The tokenizers
 library believes them: it panics, hangs or fills the memory where they lie. The released checkpoints that we read
-(DNABERT-2, Genos) need none of them, so what they do is written in ``tokenizers.py``.
+(DNABERT-2, Genos) need none of them, so what they do is written in ``tokenizers/``.
 Format: https://github.com/huggingface/tokenizers
 """
 
