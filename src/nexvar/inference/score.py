@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from nexvar import arguments
+from nexvar.cards import Card
 from nexvar.errors import NexVarError
 from nexvar.genome.assemblies import MITO_ACCESSIONS, MITO_NAMES
 from nexvar.genome.bed import Regions
@@ -109,42 +110,68 @@ class Options:
             protocols.get(self.protocol)
 
     def resolve(self, loaded: Loaded) -> ScoreSettings:
-        """Every choice made, for this model and device; NexVarError for one that it does not offer."""
+        """Every choice made, for this model and device; NexVarError for one that it does not offer.
+
+        The first that says something decides: the user (these options), the protocol, the model's card, the default.
+
+            choice     user        protocol    card                      default
+            window     --window    window      window, within its context
+            left       --left      left                                  half the window (always so for tiles)
+            readouts   --readout   readouts    readout
+            strand     --strand    strand                                both
+            pool       --pool      pool                                  mean
+            begin      --begin     begin       bos_id                    none
+            span       --span      span        span, of its readout      0; at most the window
+            layer      --layer                                           the last hidden state
+            special                special     special_tokens
+        """
         card = loaded.card
-        preset = protocols.get(self.protocol).values(card) if self.protocol else {}
-        if preset.get("left") is not None and self.window is not None and self.left is None:
+        protocol = protocols.get(self.protocol).chosen(card) if self.protocol else protocols.Chosen()
+        if protocol.left is not None and self.window is not None and self.left is None:
             raise NexVarError(
-                f"{self.protocol} puts the variant behind {preset['left']} of {preset['window']} bases",
+                f"{self.protocol} puts the variant behind {protocol.left} of {protocol.window} bases",
                 where="--window",
                 fix="give --left too where you give --window",
             )
-        given = {name: getattr(self, name) for name in preset if getattr(self, name, None) is not None}
-        chosen = {**vars(self), **preset, **given}
-        window = chosen["window"] or min(card.window, card.context)
+        window, left = self._resolve_window(card, protocol)
+        named = _first(self.readouts, protocol.readouts)
+        readouts = tuple(named or (card.readout,))
+        scorers.check_readouts(readouts, loaded)
+        pool = _first(self.pool, protocol.pool) or "mean"
+        scorers.check_pool(pool, loaded)
+        if self.layer is not None:
+            check_taps([self.layer], loaded.module.tap_names)
+        self._check_used(readouts)
+        span = _first(_first(self.span, protocol.span), 0 if named else card.span) or 0
+        readout = scorers.ReadoutSettings(
+            names=readouts,
+            batch_tokens=self.batch_tokens or default_batch_tokens(loaded),
+            share=self.share,
+            layer=self.layer,
+            pool=pool,
+            begin=_begin(loaded, _first(self.begin, protocol.begin)),
+            span=min(span, window),
+            special=protocol.special,
+        )
+        strand = _first(self.strand, protocol.strand) or "both"
+        return ScoreSettings(window, strand, readout, left, self.windowing, self.protocol)
+
+    def _resolve_window(self, card: Card, protocol: protocols.Chosen) -> tuple[int, int]:
+        """(bases of a window, how many of them stand before the variant)."""
+        window = _first(self.window, protocol.window) or min(card.window, card.context)
         if window > card.context:
             raise NexVarError(
                 f"window of {window:,} bases, but the context of {card.name} is {card.context:,}",
                 where="--window",
                 fix=f"at most {card.context:,}",
             )
-        left = window // 2 if chosen["left"] is None or self.windowing == "tiled" else chosen["left"]
+        left = _first(self.left, protocol.left)
+        if left is None or self.windowing == "tiled":
+            left = window // 2
         if left >= window:
-            raise NexVarError(f"{left} bases before the variant in a window of {window:,}", where="--left",
-                              fix="fewer than the window has")  # fmt: skip
-        readouts = tuple(chosen["readouts"] or (card.readout,))
-        scorers.check_readouts(readouts, loaded)
-        pool = chosen["pool"] or "mean"
-        scorers.check_pool(pool, loaded)
-        if self.layer is not None:
-            check_taps([self.layer], loaded.module.tap_names)
-        self._check_used(readouts)
-        span = chosen["span"] if chosen["span"] is not None else 0 if chosen["readouts"] else card.span
-        span = min(span, window)
-        tokens = self.batch_tokens or default_batch_tokens(loaded)
-        readout = scorers.ReadoutSettings(
-            readouts, tokens, self.share, self.layer, pool, _begin(loaded, chosen["begin"]), span, chosen.get("special")
-        )
-        return ScoreSettings(window, chosen["strand"] or "both", readout, left, self.windowing, self.protocol)
+            what = f"{left} bases before the variant in a window of {window:,}"
+            raise NexVarError(what, where="--left", fix="fewer than the window has")
+        return window, left
 
     def _check_used(self, readouts: Sequence[str]) -> None:
         """NexVarError for an option that none of the readouts looks at."""
@@ -155,6 +182,11 @@ class Options:
                 needed = "pll or site" if option == "span" else ", ".join(scorers.EMBEDDING)
                 what = f"{given}, but {','.join(readouts)} has no {option}"
                 raise NexVarError(what, where=f"--{option}", fix=f"add --readout {needed}")
+
+
+def _first(user: T | None, otherwise: T | None) -> T | None:
+    """The user's word, if there is one."""
+    return user if user is not None else otherwise
 
 
 def _begin(loaded: Loaded, wanted: bool | None) -> tuple[int, ...]:
@@ -183,20 +215,20 @@ class ScoreSettings:
 
     def settings(self) -> dict[str, str]:
         """What else a reader of the scores must know, name -> value, for headers."""
-        found = {} if self.protocol is None else {"protocol": self.protocol}
+        notes = {} if self.protocol is None else {"protocol": self.protocol}
         if self.windowing == "tiled":
-            found["windowing"] = "tiled (not the score of a window around the variant)"
+            notes["windowing"] = "tiled (not the score of a window around the variant)"
         elif self.left != self.window // 2:
-            found["left"] = str(self.left)
+            notes["left"] = str(self.left)
         if any(name in scorers.EMBEDDING for name in self.readout.names):
-            found |= {"layer": self.readout.layer or "last hidden", "pool": self.readout.pool}
+            notes |= {"layer": self.readout.layer or "last hidden", "pool": self.readout.pool}
         if self.readout.begin:
-            found["begin"] = " ".join(map(str, self.readout.begin))
+            notes["begin"] = " ".join(map(str, self.readout.begin))
         if self.readout.special is not None:
-            found["special tokens"] = "yes" if self.readout.special else "no"
+            notes["special tokens"] = "yes" if self.readout.special else "no"
         if "pll" in self.readout.names or (self.readout.span and "site" in self.readout.names):
-            found["span"] = str(self.readout.span)
-        return found
+            notes["span"] = str(self.readout.span)
+        return notes
 
 
 # -- sequences ----------------------------------------------------------------------------------------------------
@@ -266,7 +298,7 @@ def score_alleles(
     loaded: Loaded,
     items: Iterable[tuple[T, Variant]],
     fasta: Fasta,
-    options: ScoreSettings,
+    settings: ScoreSettings,
     tally: Tally,
     regions: Regions | None = None,
     progress: Callable[[int], None] | None = None,
@@ -277,10 +309,10 @@ def score_alleles(
     regions: variants that do not start in them get the status OUTSIDE_REGIONS. progress: called after every batch
     with how many alleles more are done. cache: of pooled embeddings, where the user wants one.
     """
-    for part in _parts(items, fasta, options, regions):
+    for part in _parts(items, fasta, settings, regions):
         everything = [w for _, windows in part for w in windows]
         with _reported(tally, len(everything), progress):
-            scores = iter(_score_part(loaded, everything, options, tally, cache))
+            scores = iter(_score_part(loaded, everything, settings, tally, cache))
         for item, windows in part:
             yield item, list(islice(scores, len(windows)))
 
@@ -305,44 +337,44 @@ def _reported(tally: Tally, alleles: int, progress: Callable[[int], None] | None
 
 
 def _parts(
-    items: Iterable[tuple[T, Variant]], fasta: Fasta, options: ScoreSettings, regions: Regions | None
+    items: Iterable[tuple[T, Variant]], fasta: Fasta, settings: ScoreSettings, regions: Regions | None
 ) -> Iterator[list[tuple[T, list[Windows]]]]:
     """Pieces of about four batches, cut between positions so that alleles of one window stay together."""
-    enough = max(8, 4 * options.readout.batch_tokens // options.window)
+    enough = max(8, 4 * settings.readout.batch_tokens // settings.window)
     part: list[tuple[T, list[Windows]]] = []
     alleles, last = 0, None
     for item, variant in items:
-        here = variant.chrom, variant.pos0 // options.together
+        here = variant.chrom, variant.pos0 // settings.together
         if alleles >= enough and here != last:
             yield part
             part, alleles = [], 0
-        windows = _windows(variant, fasta, options, regions)
+        windows = _windows(variant, fasta, settings, regions)
         part.append((item, windows))
         alleles, last = alleles + len(windows), here
     if part:
         yield part
 
 
-def _windows(variant: Variant, fasta: Fasta, options: ScoreSettings, regions: Regions | None) -> list[Windows]:
-    found = fasta.resolve(variant.chrom) if regions is not None else None
-    if regions is not None and found is not None and (found.contig, variant.pos0) not in regions:
-        return [Windows(Status.OUTSIDE_REGIONS, *found)] * len(variant.alts)
-    left = tile_left(variant.pos0, options.window) if options.windowing == "tiled" else options.left
-    return make_windows(fasta, variant, options.window, left=left)
+def _windows(variant: Variant, fasta: Fasta, settings: ScoreSettings, regions: Regions | None) -> list[Windows]:
+    resolved = fasta.resolve(variant.chrom) if regions is not None else None
+    if regions is not None and resolved is not None and (resolved.contig, variant.pos0) not in regions:
+        return [Windows(Status.OUTSIDE_REGIONS, *resolved)] * len(variant.alts)
+    left = tile_left(variant.pos0, settings.window) if settings.windowing == "tiled" else settings.left
+    return make_windows(fasta, variant, settings.window, left=left)
 
 
 def _score_part(
-    loaded: Loaded, windows: list[Windows], options: ScoreSettings, tally: Tally, cache: EmbeddingCache | None
+    loaded: Loaded, windows: list[Windows], settings: ScoreSettings, tally: Tally, cache: EmbeddingCache | None
 ) -> list[AlleleScore]:
     """Scores of these windows, in order; both strands go through the model together."""
     scored = [w for w in windows if w.status.scored]
-    both = options.strand == "both"
-    same = loaded.module.rc_equivariant and options.readout.pool != "last"  # what is read alike on both strands
+    both = settings.strand == "both"
+    same = loaded.module.rc_equivariant and settings.readout.pool != "last"  # what is read alike on both strands
     turned = {i: w.reverse() for i, w in enumerate(scored) if both and (not same or w.opposite is not None)}
-    values = scorers.score_windows(loaded, [*scored, *turned.values()], options.readout, tally, cache)
+    values = scorers.score_windows(loaded, [*scored, *turned.values()], settings.readout, tally, cache)
     reverse = dict(zip(turned, values[len(scored) :], strict=True))
     pairs = iter(
-        {name: (value[name], reverse.get(i, value)[name] if both else None) for name in options.readout.names}
+        {name: (value[name], reverse.get(i, value)[name] if both else None) for name in settings.readout.names}
         for i, value in enumerate(values[: len(scored)])
     )
     return [AlleleScore(w, next(pairs) if w.status.scored else {}) for w in windows]
@@ -353,6 +385,6 @@ def make_circular(fasta: Fasta, named: Iterable[str], declared: Iterable[str]) -
     for name in named:
         fasta.set_circular(name)
     for name in (*declared, *MITO_CONTIGS):
-        found = fasta.resolve(name)
-        if found is not None and not fasta.is_slice(found.contig):
+        contig = fasta.resolve(name)
+        if contig is not None and not fasta.is_slice(contig.contig):
             fasta.set_circular(name)

@@ -45,34 +45,19 @@ class Run:
     """One run: the model, its optimizer, its data, where it writes and how far it is."""
 
     def __init__(self, recipe: Recipe, rank: int = 0, world: int = 1) -> None:
+        # 1. Where it runs, and whether the recipe can run there.
         self.recipe, self.rank, self.world = recipe, rank, world
         self.out, self.device = Path(recipe.run.out), pick_device(recipe.run.device)
         self.grid = grid = Grid.of(recipe.parallel, rank, world, self.device)
-        for stage in recipe.stages:
-            if stage.batch % (stage.micro_batch * grid.size(*WINDOWS)):
-                raise NexVarError(
-                    f"a batch of {stage.batch} does not split into {grid.size(*WINDOWS)} processes",
-                    where="run.batch",
-                    fix="batch = processes x micro_batch x a whole number",
-                )
-            if stage.length % grid.size("context"):
-                raise NexVarError(
-                    f"a window of {stage.length} does not split into {grid.size('context')} parts",
-                    where="parallel.context",
-                    fix="a length that does",
-                )
-        m, o, s = recipe.model, recipe.optimizer, recipe.schedule
-        whole = grid.size("tensor", "context", "expert") == 1
-        if o.kind == "muon" and (recipe.run.shard or not whole):
-            where = "run.shard" if recipe.run.shard else "[parallel]"
-            raise NexVarError("muon needs whole matrices", where=where, fix='optimizer.kind = "adamw"')
-        if (m.lora or recipe.task) and not whole:
-            raise NexVarError("fine-tuning splits windows alone", where="[parallel]", fix="data and run.shard")
+        _check_stages(recipe, grid)
+        _check_splits(recipe, grid)
+        # 2. The model it starts from.
         self.start = start = Start.of(recipe, self.device)
         self.model: GenomicModel | TaskModel = start.module
-        if m.lora:
-            lora.add(self.model, start.architecture, m.lora, recipe.run.seed)
+        if recipe.model.lora:
+            lora.add(self.model, start.architecture, recipe.model.lora, recipe.run.seed)
         self.out.mkdir(parents=True, exist_ok=True)
+        # 3. What it learns from; a task puts its head on the model.
         self.source: Corpus | Task
         if recipe.task is not None and start.loaded is not None:
             self.source = Task(recipe.task, start.loaded, grid, recipe.run)
@@ -82,12 +67,15 @@ class Run:
             self.source = Corpus(recipe, objective, grid)
         self.model.train()
         self.flops = _work(self.model, start.config) * self.source.unit
+        # 4. The model over the processes.
         if recipe.run.checkpoint_activations:
             checkpoint_blocks(self.model)
         self.weights = Weights(self.model, start.architecture, grid, recipe.run.shard)
         self.forward = ContextForward(self.model, grid) if grid.size("context") > 1 else self.model
-        self.optimizer = Optimizer(o, self.weights.local)
+        # 5. What changes the weights, and their average.
+        self.optimizer = Optimizer(recipe.optimizer, self.weights.local)
         self.ema = {n: p.detach().clone() for n, p in self.weights.local.items()} if recipe.run.ema else {}
+        s = recipe.schedule
         self.schedule = Schedule(s.kind, s.steps, s.warmup, s.decay, s.floor, s.cosine_steps)
         self.step = 0
 
@@ -193,6 +181,33 @@ class Run:
         return local | moments | {f"e.{n}": (n, t) for n, t in self.ema.items()}
 
 
+def _check_stages(recipe: Recipe, grid: Grid) -> None:
+    """NexVarError where a stage's batch or window does not split into the grid's processes."""
+    for stage in recipe.stages:
+        if stage.batch % (stage.micro_batch * grid.size(*WINDOWS)):
+            raise NexVarError(
+                f"a batch of {stage.batch} does not split into {grid.size(*WINDOWS)} processes",
+                where="run.batch",
+                fix="batch = processes x micro_batch x a whole number",
+            )
+        if stage.length % grid.size("context"):
+            raise NexVarError(
+                f"a window of {stage.length} does not split into {grid.size('context')} parts",
+                where="parallel.context",
+                fix="a length that does",
+            )
+
+
+def _check_splits(recipe: Recipe, grid: Grid) -> None:
+    """NexVarError where the weights or the windows are split for what needs them whole."""
+    whole = grid.size("tensor", "context", "expert") == 1
+    if recipe.optimizer.kind == "muon" and (recipe.run.shard or not whole):
+        where = "run.shard" if recipe.run.shard else "[parallel]"
+        raise NexVarError("muon needs whole matrices", where=where, fix='optimizer.kind = "adamw"')
+    if (recipe.model.lora or recipe.task) and not whole:
+        raise NexVarError("fine-tuning splits windows alone", where="[parallel]", fix="data and run.shard")
+
+
 def _work(model: GenomicModel | TaskModel, config: Any) -> float:
     """Floating-point operations a token, attention's scores aside: 2 a weight forward, 2 for its inputs' gradient and 2
     for its own if it is trained. Of experts, a token meets a few; a U-Net's depths have fewer positions than tokens."""
@@ -227,6 +242,7 @@ def pretrain(path: str | Path, track: str = "") -> Path:
 
 
 def _pretrain(recipe: Recipe) -> Path:
+    """Begin or resume, then step by step: update, log, save, evaluate; the curve at the end."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     begun = dist.is_initialized()
     if world > 1 and not begun:

@@ -8,10 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from nexvar.cards import Card
 from nexvar.errors import NexVarError
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a protocol says for one model; None: nothing. All but ``special`` is the user's too (``score.Options``)."""
+
+    window: int | None = None
+    left: int | None = None
+    readouts: tuple[str, ...] | None = None
+    strand: str | None = None
+    begin: bool | None = None
+    pool: str | None = None
+    span: int | None = None
+    special: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -38,8 +51,8 @@ class Protocol:
     span: int | None = None
     special: Mapping[str, bool] = field(default_factory=dict)
 
-    def values(self, card: Card) -> dict[str, Any]:
-        """The fields of ``score.Options`` it sets for this model; NexVarError for a model it is not for."""
+    def chosen(self, card: Card) -> Chosen:
+        """What it says for this model; NexVarError for a model it is not for."""
         if card.objective not in self.readouts:
             others = [p.name for p in PROTOCOLS.values() if card.objective in p.readouts]
             raise NexVarError(
@@ -47,16 +60,16 @@ class Protocol:
                 where="--protocol",
                 fix=f"one of {', '.join(others)}",
             )
-        return {
-            "window": card.context if self.whole_context else self.window,
-            "left": self.left,
-            "readouts": self.readouts[card.objective],
-            "strand": self.strand,
-            "begin": self.begin,
-            "pool": self.pool,
-            "span": self.span,
-            "special": self.special.get(card.objective),
-        }
+        return Chosen(
+            window=card.context if self.whole_context else self.window,
+            left=self.left,
+            readouts=self.readouts[card.objective],
+            strand=self.strand,
+            begin=self.begin,
+            pool=self.pool,
+            span=self.span,
+            special=self.special.get(card.objective),
+        )
 
     def line(self) -> str:
         """What it fixes, for people."""
