@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from nexvar import models
 from nexvar.errors import NexVarError
 from nexvar.models import Architecture, GenomicModel
+from nexvar.weights.typed import check_types
 
 CONFIG_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError)
 MAX_LAYERS = 10_000
@@ -43,8 +44,9 @@ def make_config(architecture: str | None, values: Any, where: object) -> Any:
     _bounded(values, where)
     try:
         with _blamed_on(where):
-            fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            return models.get(architecture).Config(**fields)
+            arch = models.get(architecture)
+            check_types(arch.Config, values, None)
+            return arch.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except CONFIG_ERRORS as error:
         raise NexVarError(f"the values are not a {architecture} config ({error})", where=where) from error
 
@@ -54,9 +56,13 @@ def official_config(architecture: str, values: dict[str, Any], where: object) ->
     _bounded(values, where)
     try:
         with _blamed_on(where):
-            return models.get(architecture).from_official(values)
+            arch = models.get(architecture)
+            check_types(arch.Config, values, None, official=True)
+            config = arch.from_official(values)
+            check_types(arch.Config, vars(config), None)
+            return config
     except CONFIG_ERRORS as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        what = f"no {error}" if isinstance(error, KeyError) else f"a value is of the wrong kind or size: {error}"
         raise NexVarError(f"not a {architecture} config ({what})", where=where) from error
 
 

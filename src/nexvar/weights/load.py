@@ -28,6 +28,7 @@ from nexvar.weights import quantize as quantized
 from nexvar.weights.assemble import Put, assign, build, convert, make_config, official_config
 from nexvar.weights.checkpoint import safetensors
 from nexvar.weights.hub import cache_dir
+from nexvar.weights.typed import check_types
 
 DTYPES = {
     "float32": torch.float32,
@@ -232,9 +233,10 @@ def _folder_card(
     fields = {f.name for f in dataclasses.fields(Card)} - {"config", "files", "repo", "revision", "weights"}
     if not isinstance(described, dict) or not set(described) <= fields:
         raise NexVarError("the card in config.json has unknown fields", where=folder / "config.json")
+    check_types(Card, described, folder / "config.json: card", most=1 << 40)
     known["window"] = min(known["context"], family.window if family else 8192)
     known |= {"name": folder.resolve().name, "architecture": architecture, **described}
-    if known["dtype"] not in DTYPES:
+    if not isinstance(known["dtype"], str) or known["dtype"] not in DTYPES:
         known["dtype"] = "float32"
     known["aliases"] = tuple(known.get("aliases", ()))
     known.setdefault("parameters", sum(t.numel() for t in state.values() if t.is_floating_point()))
