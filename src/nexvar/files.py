@@ -112,23 +112,23 @@ def check_inside(path: Path) -> Path:
 # -- JSON
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
+def read_json(path: str | Path, limit: int = MAX_JSON) -> dict[str, Any]:
     """The JSON table in a file."""
-    value = parse_json(read_bytes(path), path)
+    value = parse_json(read_bytes(path, limit), path, limit)
     if not isinstance(value, dict):
         raise NexVarError("not a JSON table", where=path)
     return value
 
 
-def parse_json(content: bytes | str, where: object) -> Any:
+def parse_json(content: bytes | str, where: object, limit: int = MAX_JSON) -> Any:
     """The value of a JSON text, in linear time; NexVarError for what no file of ours or of a released model holds.
 
-    Refused: more than ``MAX_JSON`` bytes, ``MAX_DEPTH`` levels or ``MAX_DIGITS`` digits, a key that occurs twice, NaN,
+    Refused: more than ``limit`` bytes, ``MAX_DEPTH`` levels or ``MAX_DIGITS`` digits, a key that occurs twice, NaN,
     Infinity, 1e999, and text that is no Unicode (half a surrogate pair).
     """
     try:
-        if len(content) > MAX_JSON:
-            raise ValueError(f"more than {MAX_JSON:,} bytes")
+        if len(content) > limit:
+            raise ValueError(f"more than {limit:,} bytes")
         text = content.decode("utf-8") if isinstance(content, bytes) else content
         value = json.loads(
             text, object_pairs_hook=_table, parse_int=_integer, parse_float=_number, parse_constant=_constant

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from nexvar.errors import NexVarError
+from nexvar.files import read_json
 from nexvar.train.loss_weights import LossWeights
 
 COMPLEMENT = np.arange(256, dtype=np.uint8)
@@ -60,8 +61,12 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path) -> Store:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        records = [CorpusRecord(*row) for row in index["records"]]
+        index = read_json(folder / "index.json", limit=1 << 30)  # millions of contigs
+        try:
+            records = [CorpusRecord(*row) for row in index["records"]]
+        except (KeyError, TypeError):
+            fix = "delete this folder; it is rebuilt from the sources"
+            raise NexVarError("the index is damaged", where=folder, fix=fix) from None
         bases = np.memmap(folder / "bases.u8", dtype=np.uint8, mode="r")
         if len(bases) != sum(r.length for r in records):
             raise NexVarError(
@@ -96,7 +101,7 @@ def read_sequences(path: Path) -> Iterator[tuple[str, str, str]]:
             yield from _read_fasta(path)
         elif kind in ("jsonl", "json"):
             with _open_text(path) as lines:  # type: ignore[attr-defined]
-                rows = (json.loads(line) for line in lines if line.strip())
+                rows = (json.loads(line) for line in lines if line.strip())  # NaN beside a sequence does no harm
                 yield from (_row(row, i, path) for i, row in enumerate(rows, 1))
         elif kind == "parquet":
             import pyarrow.parquet as pq
@@ -107,7 +112,7 @@ def read_sequences(path: Path) -> Iterator[tuple[str, str, str]]:
             raise NexVarError(
                 f"unknown format {kind!r}", where=path, fix="fasta, jsonl or parquet (fasta and jsonl may be .gz)"
             )
-    except (OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, EOFError, ValueError, RecursionError) as error:
         raise NexVarError(f"cannot be read: {error}", where=path) from error
 
 

@@ -153,7 +153,7 @@ def loss_curve(log: Path, picture: Path) -> Path | None:
         import matplotlib.pyplot as plt
     except ImportError:
         return None
-    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]  # ours, and may say NaN
     tokens = {r["step"]: r["tokens"] for r in rows if "tokens" in r and "step" in r}
     figure, axes = plt.subplots(figsize=(7, 4), dpi=150)
     corpus = any("bits" in r for r in rows)  # else a task: its loss over sequences

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from nexvar.errors import NexVarError
+from nexvar.files import read_text
 
 try:
     import tomllib
@@ -220,8 +221,8 @@ def read(path: Path) -> Recipe:
     Relative paths in it (data.files, run.out, model.tokenizer_folder) are relative to the working folder.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError, too
         raise NexVarError(f"cannot be read: {error}", where=path) from error
     rows = values.pop("stages", [])
     _only_known(values, [*_PARTS, "task"], path, "")

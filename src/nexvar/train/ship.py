@@ -7,7 +7,6 @@ everything else, and what the architecture keeps in float32, stays float32.
 from __future__ import annotations
 
 import fnmatch
-import json
 import sys
 from pathlib import Path
 
@@ -15,11 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nexvar import models
+from nexvar.files import read_json
 
 
 def ship(folder: Path, target: Path) -> int:
     """Write ``target`` from a training output folder; returns its size in bytes."""
-    architecture = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"]
+    architecture = read_json(folder / "config.json").get("architecture", "")
     keep = models.get(architecture).KEEP_FLOAT32
     weights = load_file(folder / "model.safetensors")
     for name, w in weights.items():

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from nexvar.errors import NexVarError
+from nexvar.files import read_bytes, write_bytes
 from nexvar.tokenizers import Tokenizer, make
 from nexvar.train import state
 from nexvar.train.init import fresh
@@ -71,6 +72,6 @@ class Start:
         try:
             save(folder, module, architecture=self.architecture, config=self.config, card=self.card)
             if (file := getattr(self.tokenizer, "path", None)) is not None:
-                (folder / "tokenizer.json").write_bytes(file.read_bytes())
+                write_bytes(folder / "tokenizer.json", read_bytes(file))
         except (OSError, SafetensorError) as error:
             raise state.unwritable(folder, error) from error

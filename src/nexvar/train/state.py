@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nexvar.errors import NexVarError
+from nexvar.files import check_regular, parse_json, write_atomically
+
+ROOM = "is the disk full? the last state is intact"
 
 
 def write(tensors: dict[str, Tensor], facts: dict[str, Any], path: Path) -> None:
     """Replace ``path`` atomically: it is always either the old file or the whole new one."""
-    unfinished = path.with_suffix(".partial")
-    try:
-        save_file({n: t.detach().contiguous() for n, t in tensors.items()}, unfinished, {"run": json.dumps(facts)})
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except (OSError, SafetensorError) as error:
-        unfinished.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
+    with write_atomically(path, durable=True, fix=ROOM) as unfinished:
+        try:
+            save_file({n: t.detach().contiguous() for n, t in tensors.items()}, unfinished, {"run": json.dumps(facts)})
+        except SafetensorError as error:
+            raise unwritable(path, error) from error
 
 
 def read(shapes: dict[str, torch.Size], path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Facts and tensors of a file that ``write`` made; it must hold exactly these names and shapes."""
     try:
-        with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["run"])
+        with safe_open(check_regular(path), "pt") as file:
+            facts: dict[str, Any] = parse_json(file.metadata()["run"], path)
         stored = load_file(path)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise NexVarError(f"cannot be resumed: {error}", where=path, fix="remove it to start anew") from error
@@ -48,4 +46,4 @@ def read(shapes: dict[str, torch.Size], path: Path) -> tuple[dict[str, Any], dic
 
 
 def unwritable(path: Path, error: Exception) -> NexVarError:
-    return NexVarError(f"cannot be written: {error}", where=path, fix="is the disk full? the last state is intact")
+    return NexVarError(f"cannot be written: {error}", where=path, fix=ROOM)

@@ -13,28 +13,32 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
+from nexvar.files import check_inside, read_json, write_atomically, write_bytes
 from nexvar.genome.reference import Fasta
 from nexvar.inference.core.batching import equal_batches, padded
 from nexvar.inference.core.readout import coarser, pool
 from nexvar.inference.core.sequences import clean, token_ids
 from nexvar.train.grid import WINDOWS, Grid
 from nexvar.train.recipe import RunPart, Stage, TaskPart
+from nexvar.weights import checkpoint
+from nexvar.weights.assemble import all_finite
 from nexvar.weights.checkpoint import safetensors
 from nexvar.weights.load import Loaded, load
+from nexvar.weights.typed import check_types
 
 KINDS, POOLS = ("classification", "regression"), ("mean", "max", "last")
+GIVE = "give the model folder of a [task] run"
 
 
 class TaskModel(nn.Module):
@@ -219,7 +223,49 @@ class Task:
         safetensors.write(head, folder / "head.safetensors")
         facts = {"kind": self.part.kind, "pool": self.part.pool, "classes": self.classes,
                  "centre": self.centre, "scale": self.scale}  # fmt: skip
-        (folder / "task.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        write_bytes(folder / "task.json", f"{json.dumps(facts, indent=1)}\n".encode())
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What task.json says. classes: none for a regression, of which a value is ``scale`` x output + ``centre``."""
+
+    kind: str
+    pool: str
+    classes: tuple[str, ...]
+    centre: float
+    scale: float
+
+    @classmethod
+    def read(cls, path: Path) -> Facts:
+        """NexVarError for a file that no fine-tuning run wrote."""
+        try:
+            values = read_json(check_inside(path))
+        except NexVarError as error:
+            raise NexVarError(f"no fine-tuned head ({error.what})", where=path, fix=GIVE) from error
+        names = [field.name for field in fields(cls)]
+        if missing := [name for name in names if name not in values]:
+            raise NexVarError(f"no fine-tuned head (no {', '.join(missing)})", where=path, fix=GIVE)
+        check_types(cls, values, path)
+        facts = cls(**{name: values[name] for name in names})
+        if facts.kind not in KINDS or facts.pool not in POOLS or (facts.kind == KINDS[0]) != bool(facts.classes):
+            what = f"no head is of kind {facts.kind!r}, pool {facts.pool!r} and {len(facts.classes)} classes"
+            raise NexVarError(what, where=path, fix=GIVE)
+        columns = ("name", "label", *facts.classes)
+        if twice := [name for name in facts.classes if columns.count(name) > 1]:
+            raise NexVarError(
+                f"two columns would be called {twice[0][:80]!r}", where=path, fix="name the classes apart"
+            )
+        return facts
+
+
+def read_head(path: Path) -> dict[str, Tensor]:
+    """The head's tensors, finite; NexVarError where there is no sound file."""
+    head = checkpoint.read([check_inside(path)])
+    for name, tensor in head.items():
+        if not tensor.is_floating_point() or not all_finite(tensor):
+            raise NexVarError(f"{name[:80]} holds NaN, infinite or whole numbers", where=path, fix="a damaged head")
+    return {name: tensor.float() for name, tensor in head.items()}
 
 
 def outputs(model: Any, loaded: Loaded, ids: Sequence[Sequence[int]], bf16: bool) -> Tensor:
@@ -239,19 +285,11 @@ class Predictor:
 
     def __init__(self, folder: str | Path, device: str = "auto") -> None:
         folder = arguments.path(folder, "folder")
-        path = folder / "task.json"
-        try:
-            self.facts = json.loads(path.read_text(encoding="utf-8"))
-            head = load_file(folder / "head.safetensors")
-            self.classes: list[str] = self.facts["classes"]
-            method, self.centre, self.scale = self.facts["pool"], self.facts["centre"], self.facts["scale"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise NexVarError(
-                f"no fine-tuned head ({reason})", where=path, fix="give the model folder of a [task] run"
-            ) from error
+        self.facts = Facts.read(folder / "task.json")
+        self.classes, self.centre, self.scale = self.facts.classes, self.facts.centre, self.facts.scale
+        head = read_head(folder / "head.safetensors")
         self.loaded = load(folder, device=device)
-        self.model = TaskModel(self.loaded, max(len(self.classes), 1), method, freeze=True).eval()
+        self.model = TaskModel(self.loaded, max(len(self.classes), 1), self.facts.pool, freeze=True).eval()
         try:
             self.model.head.load_state_dict(head)
         except RuntimeError as error:
@@ -286,13 +324,11 @@ def predict_file(folder: Path, fasta: Path, output: Path, *, device: str = "auto
         )
     predictor, genome = Predictor(folder, device), Fasta(fasta)
     rows = predictor.predict([genome.fetch(name, *genome.span(name)) for name in genome.contigs])
-    unfinished = output.with_suffix(".tsv.partial")
-    with unfinished.open("w", encoding="utf-8", newline="") as file:
+    with write_atomically(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(["name", *rows[0]])
         for name, row in zip(genome.contigs, rows, strict=True):
             writer.writerow([name, *(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())])
-    unfinished.replace(output)
     return f"{len(rows)} sequences -> {output}"
 
 

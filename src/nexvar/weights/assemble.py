@@ -23,6 +23,7 @@ from nexvar.weights.typed import check_types
 
 CONFIG_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError)
 MAX_LAYERS = 10_000
+MAX_CALLS = 100_000  # of torch, to outline a model; that of a card takes 3,246 at most
 Put = Callable[[nn.Module, str, Tensor, torch.dtype], bool]  # (module, parameter, its tensor, dtype) -> stored?
 RANDOM_FILLS = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
 
@@ -76,7 +77,7 @@ def _bounded(values: dict[str, Any], where: object) -> None:
 def build(architecture: str, config: Any, where: object = None) -> GenomicModel:
     """``Model(config)`` on the meta device: names and shapes, no memory."""
     try:
-        with torch.device("meta"), _Outline():
+        with _blamed_on(where), torch.device("meta"), _Outline():
             return models.get(architecture).Model(config)
     except CONFIG_ERRORS as error:
         raise NexVarError(f"no {architecture} model has this config ({error})", where=where) from error
@@ -84,10 +85,17 @@ def build(architecture: str, config: Any, where: object = None) -> GenomicModel:
 
 class _Outline(TorchFunctionMode):
     """Arithmetic on the meta device makes torch import its whole compiler (three seconds). Two things need it: draws of
-    random values, which do nothing there and are left out, and tables from ``arange``, which stay on the CPU."""
+    random values, which do nothing there and are left out, and tables from ``arange``, which stay on the CPU.
+
+    Its calls are counted: a config of millions of layers, by whatever name, would build them for hours."""
+
+    calls = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        self.calls += 1
+        if self.calls > MAX_CALLS:
+            raise NexVarError("its model would have more parts than any that is known")
         if func in RANDOM_FILLS:
             return args[0] if args else kwargs["tensor"]
         if func is torch.arange:

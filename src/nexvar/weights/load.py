@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from nexvar import arguments, cards, models, tokenizers
 from nexvar.cards import Card
 from nexvar.errors import NexVarError
+from nexvar.files import write_bytes
 from nexvar.weights import checkpoint, offload
 from nexvar.weights import quantize as quantized
 from nexvar.weights.assemble import Put, assign, build, convert, make_config, official_config
@@ -361,7 +362,5 @@ def save(folder: str | Path, module: nn.Module, *, architecture: str, config: An
     folder.mkdir(parents=True, exist_ok=True)
     safetensors.write(module.state_dict(), folder / "model.safetensors")
     values = {"architecture": architecture, **dataclasses.asdict(config), "card": card}
-    temporary = folder / "config.json.tmp"
-    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / "config.json")
+    write_bytes(folder / "config.json", f"{json.dumps(values, indent=1)}\n".encode())
     return folder
