@@ -51,7 +51,16 @@ def ragged(sequences: dict[str, str]) -> bytes:
     return "".join(out).encode()
 
 
+def with_blanks(sequences: dict[str, str]) -> bytes:
+    """Blanks and tabs at the ends of lines, as editors and word processors leave them."""
+    rng = random.Random(6)
+    lines = layout(sequences).split(b"\n")
+    return b"".join(line + rng.choice([b"", b" ", b"\t ", b"   "]) + rng.choice([b"\n", b"\r\n"]) for line in lines)
+
+
 LAYOUTS = {
+    "blanks_at_line_ends.fa": with_blanks(SEQUENCES),
+    "blanks_bgzip.fa.gz": bgzip(with_blanks(SEQUENCES), block=997),
     "lines_of_60.fa": layout(SEQUENCES),
     "one_line.fa": layout(SEQUENCES, width=10**9),
     "no_final_newline.fa": layout(SEQUENCES, end=""),
@@ -87,7 +96,7 @@ def test_chunk_borders_do_not_matter(tmp_path, monkeypatch):
     """Headers, \\r\\n and blank lines at every possible place of a read border."""
     sequences = {f"c{i}": "ACGTN"[: 1 + i % 5] * (1 + i % 7) for i in range(40)}
     path = tmp_path / "x.fa"
-    for data in (layout(sequences, 4, "\r\n"), ragged(sequences)):
+    for data in (layout(sequences, 4, "\r\n"), ragged(sequences), with_blanks(sequences)):
         path.write_bytes(data)
         for size in range(2, 40):
             monkeypatch.setattr(fasta_module, "CHUNK", size)
@@ -276,6 +285,32 @@ def test_a_region_record_answers_in_chromosome_coordinates(tmp_path):
         genome.fetch("chr17", 99, 104)
 
 
+def test_of_several_slices_the_one_that_holds_the_interval_answers(tmp_path):
+    whole = random.Random(8).choices("ACGT", k=1000)
+    pieces = [(100, 200), (150, 400), (600, 700)]
+    path = tmp_path / "slices.fa"
+    path.write_text("".join(f">chr17:{a + 1}-{b}\n{''.join(whole[a:b])}\n" for a, b in pieces) + ">chr1\nACGT\n")
+    genome = Fasta(path)
+    assert genome.resolve("17") == ("chr17", "chr prefix added, 3 regions")
+    assert genome.spans("chr17") == pieces
+    assert (genome.span("chr17", 190, 195), genome.span("chr17", 110, 120)) == ((150, 400), (100, 200))
+    assert genome.span("chr17", 650, 651) == (600, 700)
+    assert genome.span("chr17", 160, 170) == (100, 200)  # of two, the one with more room around it
+    for start in range(100, 700):
+        for end in (start + 1, start + 30, start + 120):
+            inside = any(a <= start and end <= b for a, b in pieces)
+            if inside:
+                assert genome.fetch("chr17", start, end) == "".join(whole[start:end])
+            else:
+                with pytest.raises(NexVarError, match="outside of 101-200, 151-400, 601-700"):
+                    genome.fetch("chr17", start, end)
+    with pytest.raises(NexVarError, match="3 pieces"):
+        genome.span("chr17")
+    assert b"".join(genome.pieces("chr17")).decode() == "".join("".join(whole[a:b]) for a, b in pieces)
+    with pytest.raises(NexVarError, match="circular"):
+        genome.set_circular("chr17")
+
+
 def test_interval_and_variant():
     assert (str(Interval("chr1", 0, 10)), len(Interval("chr1", 0, 10))) == ("chr1:1-10", 10)
     assert str(Variant("chr1", 9, "A", ("C", "G"))) == "chr1:10A>C,G"
@@ -300,9 +335,9 @@ def test_reverse_complement_is_an_involution(sequence):
 
 @given(st.integers(0, 2**32).map(random.Random), st.sampled_from([".fa", ".fa.gz"]), st.booleans())
 def test_random_edits_give_sequence_or_one_error(tmp_path, rng, ending, trust):
-    """Edits of a valid file and its index: success or NexVarError, nothing else; what is read are letters."""
+    """2,000 edits of a valid file and its index: success or NexVarError, nothing else; what is read are letters."""
     path = tmp_path / f"fuzz{ending}"
-    for _ in range(20):
+    for _ in range(80):
         data = bytearray(WITH_FAI if ending == ".fa" else bgzip(WITH_FAI, 20))
         fai = bytearray(FAI)
         for target in rng.choice(((data,), (fai,), (data, fai))):

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .case import BGZF_EOF, Case, bgzip, gz
 
 GOOD = b">chr1 a contig\nACGTACGTAC\nGTACGTACGT\nACG\n>chr2\nTTTTTGGGGG\nCC\n"
 FAI = b"chr1\t23\t15\t10\t11\nchr2\t12\t47\t10\t11\n"
 LARGE = b">chr1\n" + b"\n".join(bytes(b"ACGT"[i * i * 7919 // 13 % 4] for i in range(60)) for _ in range(4000)) + b"\n"
+
+
+def block(change: Callable[[bytes], bytes]) -> Case:
+    """LARGE in bgzip with its second block changed: its length is set right again, its sums are not."""
+    data = bgzip(LARGE, 30_000)
+    first = int.from_bytes(data[16:18], "little") + 1
+    end = first + int.from_bytes(data[first + 16 : first + 18], "little") + 1
+    changed = bytearray(change(data[first:end]))
+    changed[16:18] = (len(changed) - 1).to_bytes(2, "little")
+    return Case(data[:first] + bytes(changed) + data[end:], f"block at byte {first}", ending=".fa.gz")
 
 
 def fai(data: bytes, says: str, line: int = 1) -> Case:
@@ -29,6 +41,14 @@ FASTA_CASES: dict[str, Case] = {
     "bgzip_block_of_size_0": Case(
         bgzip(LARGE, 30_000)[:16] + b"\0\0" + bgzip(LARGE, 30_000)[18:], "block at byte 0", ending=".fa.gz"
     ),
+    "bgzip_size_0_but_data": block(lambda raw: raw[:-4] + b"\0" * 4),
+    "bgzip_size_and_crc_0_but_data": block(lambda raw: raw[:-8] + b"\0" * 8),
+    "bgzip_size_too_small": block(lambda raw: raw[:-4] + (29_000).to_bytes(4, "little")),
+    "bgzip_size_too_large": block(lambda raw: raw[:-4] + (31_000).to_bytes(4, "little")),
+    "bgzip_size_beyond_a_block": block(lambda raw: raw[:-4] + (70_000).to_bytes(4, "little")),
+    "bgzip_wrong_crc": block(lambda raw: raw[:-8] + b"\1\2\3\4" + raw[-4:]),
+    "bgzip_bytes_behind_the_data": block(lambda raw: raw[:-8] + b"ACGT" + raw[-8:]),
+    "bgzip_data_without_end": block(lambda raw: raw[:-20] + raw[-8:]),
     "zip": Case(b"PK\x03\x04" + GOOD, "zip"),
     "xz": Case(b"\xfd7zXZ\0" + GOOD, "xz"),
     "twobit": Case(b"\x43\x27\x41\x1a\0\0\0\0", "2bit"),
@@ -57,7 +77,11 @@ FASTA_CASES: dict[str, Case] = {
     "gap": Case(b">chr1\nACGT--ACGT\n", "'-'", 2),
     "rna": Case(b">chr1\nACGU\n", "RNA", 2),
     "digits": Case(b">chr1\n1 ACGT\n", "'1'", 2),
-    "space_inside": Case(b">chr1\nACGT ACGT\n", "' '", 2),
+    "space_inside": Case(b">chr1\nACGT ACGT\n", "' ' inside a line", 2),
+    "space_before": Case(b">chr1\nACGT\n ACGT\n", "' ' inside a line", 3),
+    "tab_inside": Case(b">chr1\nACGT\tACGT\n", "'\\t' inside a line", 2),
+    "blanks_only": Case(b">chr1\n \t\n", "'chr1' has no sequence", 1),
+    "carriage_return_before_a_blank": Case(b">chr1\nACGT\r \nACGT\n", "carriage return", 2),
     "nul_inside": Case(b">chr1\nACGT\nAC\0T\n", "'\\x00'", 3),
     "nul_tail": Case(GOOD + b"\0" * 512, "'\\x00'", 8),
     "latin1_inside": Case(b">chr1\nAC\xe9T\n", "'é'", 2),
@@ -67,6 +91,10 @@ FASTA_CASES: dict[str, Case] = {
     "fai_name_stale": fai(FAI.replace(b"chr2", b"chrX"), "stale"),
     "fai_record_missing": fai(FAI.split(b"\n")[0] + b"\n", "stale"),
     "fai_record_extra": fai(FAI + b"chr3\t5\t99\t10\t11\n", "stale", 3),
+    "fai_bases_of_a_line_stale": fai(FAI.replace(b"\t10\t11\nchr2", b"\t9\t11\nchr2"), "stale"),
+    "fai_width_of_a_line_stale": fai(FAI.replace(b"\t10\t11\nchr2", b"\t10\t12\nchr2"), "stale"),
+    "fai_other_line_length": fai(FAI.replace(b"\t10\t11\nchr2", b"\t8\t9\nchr2"), "stale"),
+    "fai_one_long_line": fai(FAI.replace(b"\t10\t11\nchr2", b"\t23\t24\nchr2"), "stale"),
     "fai_text": fai(b"hello\n", "not a .fai"),
     "fai_numbers_text": fai(FAI.replace(b"\t23\t", b"\tmany\t"), "not a .fai"),
     "fai_huge_numbers": fai(FAI.replace(b"\t23\t", b"\t" + b"9" * 5000 + b"\t"), "not a .fai"),

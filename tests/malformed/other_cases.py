@@ -4,7 +4,44 @@ from __future__ import annotations
 
 from .case import Case, gz
 
+MAF = (
+    b"#version 2.4\nHugo_Symbol\tNCBI_Build\tChromosome\tStart_Position\tEnd_Position\tStrand\t"
+    b"Reference_Allele\tTumor_Seq_Allele1\tTumor_Seq_Allele2\n"
+)
+CLINVAR = b"#AlleleID\tAssembly\tChromosomeAccession\tChromosome\tPositionVCF\tReferenceAlleleVCF\tAlternateAlleleVCF\n"
+
+
+def maf(row: bytes, says: str) -> Case:
+    return Case(MAF + row + b"\n", says, 3, ".maf")
+
+
 TSV_CASES: dict[str, Case] = {
+    "tsv_titles_missing": Case(b"chrom\tpos\tallele\nchrM\t1\tA\n", "no column for ref, alt among", 1, ".tsv"),
+    "tsv_titles_of_gwas": Case(b"CHR\tBP\tSNP\tA1\tA2\nM\t1\trs1\tA\tG\n", "no column for pos, ref, alt", 1, ".tsv"),
+    "tsv_titles_start_without_end": Case(b"chr\tstart\tref\talt\nM\t1\tG\tA\n", "no column for pos", 1, ".tsv"),
+    "tsv_titles_twice_nothing": Case(b"#rsid\tgene\nrs1\tMT-TL1\n", "no column for chrom, pos, ref, alt", 1, ".tsv"),
+    "tsv_interval_of_another_ref": Case(b"chr\tstart\tend\tref\talt\nM\t5\t9\tA\tG\n", "place of a REF", 2, ".tsv"),
+    "tsv_interval_text": Case(b"chr\tstart\tend\tref\talt\nM\tx\t9\tA\tG\n", "start 'x'", 2, ".tsv"),
+    "tsv_both_empty": Case(b"chrM\t5\t-\t-\n", "REF is '-'", 1, ".tsv"),
+    "tsv_ref_star": Case(b"chrM\t5\t*\t-\n", "REF is '*'", 1, ".tsv"),
+    "tsv_gap_inside": Case(b"chrM\t5\tA-C\tA\n", "REF is 'A-C'", 1, ".tsv"),
+    "tsv_old_mac": Case(b"chrM\t3243\tA\tG\rchrM\t8993\tT\tC\r", "carriage return", 1, ".tsv"),
+    "tsv_row_too_short": Case(b"chrom\tpos\tref\talt\nchrM\t5\tA\n", "3 columns", 2, ".tsv"),
+    "maf_minus_strand": maf(b"X\tGRCh38\tMT\t5\t5\t-\tA\tA\tG", "Strand is '-'"),
+    "maf_allele": maf(b"X\tGRCh38\tMT\t5\t5\t+\tA\tA\tA-G", "Tumor_Seq_Allele is 'A-G'"),
+    "maf_no_allele": maf(b"X\tGRCh38\tMT\t5\t6\t+\t-\t-\t-", "no allele but '-'"),
+    "maf_insertion_of_three": maf(b"X\tGRCh38\tMT\t5\t9\t+\t-\t-\tA", "an insertion from 5 to 9"),
+    "maf_position": maf(b"X\tGRCh38\tMT\tfive\t5\t+\tA\tA\tG", "position 'five'"),
+    "maf_reference_missing": maf(b"X\tGRCh38\tMT\t5\t5\t+\t\tA\tG", "Reference_Allele is ''"),
+    "maf_row_too_short": maf(b"X\tGRCh38\tMT\t5", "4 columns"),
+    "clinvar_of_other_contigs": Case(CLINVAR + b"1\tGRCh38\tNC_000017.11\t17\t5\tA\tG\n", "no row is of", 1, ".txt"),
+    "clinvar_without_alleles": Case(
+        CLINVAR + b"1\tGRCh38\tNC_012920.1\tMT\t5\tna\tna\n", "without VCF alleles", 1, ".tsv"
+    ),
+    "clinvar_allele": Case(CLINVAR + b"1\tGRCh38\tNC_012920.1\tMT\t5\tA\tQ\n", "ALT is 'Q'", 2, ".tsv"),
+    "list_of_rs_numbers": Case(b"rs199474657\nrs28357980\n", "a number in a database", 1, ".txt"),
+    "list_with_a_file_name": Case(b"chrM:3243A>G\ncalls/in.vcf\n", "is a file", 2, ".txt"),
+    "list_old_mac": Case(b"m.3243A>G\rm.8993T>G\r", "carriage return", 1, ".hgvs"),
     "tsv_empty": Case(b"", "empty", ending=".tsv"),
     "tsv_three_columns": Case(b"chrM\t3243\tA\n", "3 columns", 1, ".tsv"),
     "tsv_spaces": Case(b"chrM 3243 A G\n", "1 columns", 1, ".tsv"),
@@ -33,6 +70,7 @@ BED_CASES: dict[str, Case] = {
     "bed_negative": Case(b"chrM\t-5\t10\n", "start", 1, ".bed"),
     "bed_text": Case(b"chrM\t5\tten\n", "end 'ten'", 1, ".bed"),
     "bed_unknown_contig": Case(b"chrM\t5\t9\nchr9\t5\t10\n", "'chr9' is not in", 2, ".bed"),
+    "bed_old_mac": Case(b"chrM\t5\t9\rchrM\t15\t19\r", "carriage return", 1, ".bed"),
     "bed_is_gff": Case(b"chrM\tensembl\tgene\t5\t10\t.\t+\t.\tID=x\n", "start 'ensembl'", 1, ".bed"),
 }
 
@@ -73,6 +111,24 @@ VARIANT_STRINGS: dict[str, str] = {  # text: part of the message
     "chrM:g.5CAG[20]": "not a variant",
     "chrM:g.(5_10)_(20_30)del": "not a variant",
     "chrM:g." + "9" * 5000 + "del": "position",
+    "calls.vcf.gz": "is a file",
+    "COSV56056643": "a number in a database",
+    "RCV000010205.2": "a number in a database",
+    "NC_000021.9:g.5A>G": "no contig 'NC_000021.9'",
+    "NC_000021.9:5:A:G": "no contig 'NC_000021.9'",
+    "NC_001807.4:m.5A>G": "chrM has 16,569 bases (rCRS), NC_001807.4 (hg19's chrM) has 16,571",
+    "NC_012920.1:16569:A:G": "outside",
+    "NC_012920.1:3242:99999:G": "outside",
+    "NC_012920.1:9999999999999:A:G": "position",
+    "NC_012920.1:3242:99999999999:G": "deleted bases",
+    "NC_012920.1:3242:C:": "the genome has A",
+    "NC_012920.1:3242:A:A": "changes nothing",
+    "NC_012920.1:3242:1:A": "changes nothing",
+    "NC_012920.1:3242::": "changes nothing",
+    "NC_012920.1:3242:Q:G": "'Q' is not a base",
+    "NC_012920.1:0:16569:": "whole of",
+    "NC_012920.1:3242:A": "not a variant",
+    "NC_012920:3242:A:": "not a variant",
     "chrM:3243A>" + "G" * 1_000_001: "characters",
 }
 

@@ -86,13 +86,15 @@ class BgzfSource:
             tail = self.raw.read(offset + length - 4, 4) if length >= 28 else b""
             if len(tail) < 4:
                 raise self._damaged(offset)
-            bases = int.from_bytes(tail, "little")
-            if bases > 1 << 16:
+            size = int.from_bytes(tail, "little")
+            if size > 1 << 16:
                 raise self._damaged(offset)
-            if bases:
+            if size:
                 self.starts.append(self.size)
                 self.blocks.append((offset, length))
-            self.size += bases
+            else:
+                self._inflate(offset, length)  # it is not read again: what is in it now would be lost
+            self.size += size
             offset += length
 
     def __getstate__(self) -> dict:
@@ -105,18 +107,23 @@ class BgzfSource:
         if index in self.cache:
             self.cache.move_to_end(index)
             return self.cache[index]
-        offset, length = self.blocks[index]
-        raw = self.raw.read(offset, length)
-        try:
-            data = zlib.decompress(raw[18:-8], wbits=-15)
-        except zlib.error:
-            raise self._damaged(offset) from None
-        expected = raw[-4:], raw[-8:-4]
-        if (len(data).to_bytes(4, "little"), zlib.crc32(data).to_bytes(4, "little")) != expected:
-            raise self._damaged(offset)
+        data = self._inflate(*self.blocks[index])
         self.cache[index] = data
         if len(self.cache) > 64:
             self.cache.popitem(last=False)
+        return data
+
+    def _inflate(self, offset: int, length: int) -> bytes:
+        """The data of one block, which is as long as the block says, has its CRC, and is all that the block holds."""
+        raw = self.raw.read(offset, length)
+        stream = zlib.decompressobj(-15)
+        try:
+            data = stream.decompress(raw[18:-8], (1 << 16) + 1)
+        except zlib.error:
+            raise self._damaged(offset) from None
+        sums = zlib.crc32(data).to_bytes(4, "little") + len(data).to_bytes(4, "little")
+        if not stream.eof or stream.unused_data or sums != raw[-8:]:
+            raise self._damaged(offset)
         return data
 
     def read(self, offset: int, count: int) -> bytes:

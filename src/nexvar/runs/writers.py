@@ -202,8 +202,8 @@ class ParquetWriter:
         fields += [pa.field(name, pa.type_for_alias(kind)) for name, _, kind in _AFTER]
         metadata = {"nexvar": printable(provenance.describe()), "nexvar_command": printable(provenance.command)}
         self.schema: pa.Schema = pa.schema(fields, metadata=metadata)
-        sink = str(target) if isinstance(target, Path) else target
-        self.file = pq.ParquetWriter(sink, self.schema, compression="zstd")
+        self.sink = target.open("wb") if isinstance(target, Path) else None  # Arrow takes no name that is not UTF-8
+        self.file = pq.ParquetWriter(self.sink or target, self.schema, compression="zstd")
         self.columns: list[list[Any]] = [[] for _ in fields]
 
     def write(self, record: Record, rows: Sequence[ScoredAllele]) -> None:
@@ -229,8 +229,12 @@ class ParquetWriter:
 
     def close(self) -> None:
         """Write the rest and the footer."""
-        self.flush()
-        self.file.close()
+        try:
+            self.flush()
+            self.file.close()
+        finally:
+            if self.sink is not None:
+                self.sink.close()
 
 
 def read_rows(path: str | Path) -> Iterator[ScoredAllele]:
@@ -239,7 +243,7 @@ def read_rows(path: str | Path) -> Iterator[ScoredAllele]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(str(path)) as file:
+        with Path(path).open("rb") as stream, pq.ParquetFile(stream) as file:
             names = file.schema_arrow.names
             expected = {name for name, _, _ in (*_BEFORE, *_AFTER)} | {"LLR", "LLR_FWD", "LLR_REV"}
             if missing := sorted(expected - set(names)):
