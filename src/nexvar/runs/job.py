@@ -143,7 +143,8 @@ class ScoreJob:
     executor: Executor | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if self.placement.shard is not None and "-" in (str(self.inputs.variants), str(self.targets[0])):
+        first = _targets(self.outputs)[0]
+        if self.placement.shard is not None and "-" in (str(self.inputs.variants), str(first)):
             raise NexVarError("standard input and output cannot be cut into shards", where="--shard", fix="use files")
         if isinstance(self.model, Loaded) and not self.placement.here:
             raise NexVarError("a loaded model stays in its process", where="model", fix="give its name or folder")
@@ -207,6 +208,7 @@ class EmbedJob:
     stop: Stop | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        _targets(self.outputs)
         if self.shard is not None:
             check_shard(self.shard)
 
@@ -269,7 +271,7 @@ def check_shard(shard: Shard) -> Shard:
 
 
 def _bad_shard(text: str) -> NexVarError:
-    return NexVarError(f"shard {text!r}", where="--shard", fix="i/n with i from 1 to n, such as 3/8")
+    return NexVarError(f"shard {text[:40]!r}", where="--shard", fix="i/n with i from 1 to n, such as 3/8")
 
 
 def recorded(command: str) -> str:
