@@ -19,6 +19,7 @@ from nexvar.inference import scorers
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.score import Options, score_alleles
 from nexvar.runs.rows import score_variants
+from nexvar.tokenizers import ByteTokenizer, CharacterTokenizer, KmerTokenizer, Ntv3Tokenizer, OneHotTokenizer
 from nexvar.weights.load import load
 from tiny import tiny_loaded
 from tiny_masked import tiny_masked
@@ -235,3 +236,18 @@ def test_indels_of_the_built_in_model_are_read_behind_the_same_bases(variant):
         before = windows.ref_site[0]
         assert windows.ref_seq[:before] == windows.alt_seq[:before]
         assert value == pytest.approx(slow.causal(loaded, windows, loaded.card.span)["site"], abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [KmerTokenizer(), KmerTokenizer(3, "v1"), Ntv3Tokenizer(), OneHotTokenizer(), ByteTokenizer(),
+     *(CharacterTokenizer(kind) for kind in CharacterTokenizer.KINDS), "bpe"],
+    ids=lambda tokenizer: tokenizer if tokenizer == "bpe" else type(tokenizer).__name__,
+)  # fmt: skip
+def test_no_special_token_is_pooled_over_or_masked(tokenizer):
+    """However far beyond a window's ends ``site+N`` reaches."""
+    tokenizer = bpe().tokenizer if tokenizer == "bpe" else tokenizer
+    encoded = tokenizer.encode(GENOME, special=True)
+    over = encoded.tokens_over(0, 10 * SIZE)
+    assert over == [i for i, id_ in enumerate(encoded.ids) if id_ not in tokenizer.special_ids]
+    assert {base for i in over for base in range(*encoded.spans[i])} == set(range(SIZE))
