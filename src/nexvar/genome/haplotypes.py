@@ -182,10 +182,12 @@ class Haplotypes:
             yield record
 
     def scan(self) -> Scan:
-        """Read and check everything."""
+        """Read and check everything; NexVarError if the sample carries nothing."""
         summary = Scan()
         for record in self:
             summary.add(record)
+        if not summary.records:
+            raise NexVarError(f"{self.sample} carries no variant", where=self.name, fix="another --sample?")
         return summary
 
 
