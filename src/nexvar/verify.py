@@ -79,23 +79,23 @@ def _check_file(file: File, path: Path) -> Check:
         return Check(file.name, "FAIL", f"{size:,} bytes, the card says {file.size:,}")
     if file.sha256 is None:
         return Check(file.name, "skipped", "no published checksum" + (f"; {size:,} bytes, right" if file.size else ""))
-    found = hub.sha256(path)
-    same = found == file.sha256
-    detail = f"sha256 {found[:12]}…" + ("" if same else f", the card says {file.sha256[:12]}…")
+    digest = hub.sha256(path)
+    same = digest == file.sha256
+    detail = f"sha256 {digest[:12]}…" + ("" if same else f", the card says {file.sha256[:12]}…")
     return Check(file.name, "ok" if same else "FAIL", detail)
 
 
 def _folder_files(folder: Path) -> Generator[Check, None, Card | None]:
     """Checks of a folder's weight files; returns the card whose files they are, if any."""
     owners: dict[str, Card] = {f.sha256: c for c in cards.all_cards().values() for f in c.files if f.sha256}
-    found: list[Card | None] = []
+    card_of_file: list[Card | None] = []
     for path in itertools.chain.from_iterable(checkpoint.find_weights(folder)):
         digest = hub.sha256(path)
         owner = owners.get(digest)
-        found.append(owner)
+        card_of_file.append(owner)
         known = f"is {owner.name}'s" if owner else "is no released file that the cards list"
         yield Check(path.name, "ok" if owner else "skipped", f"sha256 {digest[:12]}… {known}")
-    return found[0] if found and all(card is found[0] for card in found) else None
+    return card_of_file[0] if card_of_file and all(card is card_of_file[0] for card in card_of_file) else None
 
 
 # -- the model

@@ -77,23 +77,23 @@ def split_cases(tensors: dict[str, Tensor]) -> dict[str, Case]:
 def expected_taps(case: Case, module: Any) -> dict[str, Tensor]:
     """{tap: what the original gave}."""
     blocks = block_taps(module.tap_names)
-    found: dict[str, Tensor] = {}
+    expected: dict[str, Tensor] = {}
     states: dict[int, Tensor] = {}
     for name, tensor in case.items():
         if name.removeprefix("hf.") in module.tap_names:
-            found[name.removeprefix("hf.")] = tensor
+            expected[name.removeprefix("hf.")] = tensor
         elif match := re.fullmatch(r"(?:hf\.)?hidden_states\.(\d+)", name):
             states[int(match[1])] = tensor
         elif match := re.fullmatch(r"block_(\d+)", name):
-            found[f"blocks.{int(match[1])}"] = tensor
+            expected[f"blocks.{int(match[1])}"] = tensor
         elif name.startswith("embed."):
-            found[name.removeprefix("embed.")] = tensor
+            expected[name.removeprefix("embed.")] = tensor
         elif name in ("last_hidden_state", "norm"):
-            found[module.last_hidden] = tensor
+            expected[module.last_hidden] = tensor
     if states and len(states) - len(blocks) in (1, 2):  # the embedding, the blocks and, for some, the final norm
-        found.setdefault(module.last_hidden, states[max(states)])
-        found |= {blocks[i - 1]: state for i, state in states.items() if 0 < i < max(states)}
-    return {name: tensor for name, tensor in found.items() if name in module.tap_names}
+        expected.setdefault(module.last_hidden, states[max(states)])
+        expected |= {blocks[i - 1]: state for i, state in states.items() if 0 < i < max(states)}
+    return {name: tensor for name, tensor in expected.items() if name in module.tap_names}
 
 
 def difference(ours: Tensor, theirs: Tensor, mask_BL: Tensor | None) -> float:

@@ -146,13 +146,13 @@ def joined(
     values = numbers(column(source, name, where), name, where)
     if same_file:
         return values
-    found: dict[Key, float] = {}
+    by_key: dict[Key, float] = {}
     for key, value in zip(_keys(source, where), values, strict=True):
-        if found.setdefault(key, value) != value and not np.isnan(value):
-            if not np.isnan(found[key]):
+        if by_key.setdefault(key, value) != value and not np.isnan(value):
+            if not np.isnan(by_key[key]):
                 chrom, pos, ref, alt = key
                 raise NexVarError(
                     f"{chrom}:{pos}{ref}>{alt} has two values of {name}", where=where, fix="keep one of them"
                 )
-            found[key] = value
-    return np.array([found.get(key, np.nan) for key in _keys(target, target_where)])
+            by_key[key] = value
+    return np.array([by_key.get(key, np.nan) for key in _keys(target, target_where)])

@@ -95,11 +95,11 @@ def _fill_one(loaded: Loaded, text: str, steps: int | None, temperature: float, 
     ids_1L = torch.tensor([ids], device=loaded.device)
     for round_ in range(rounds):
         logits = loaded.module(ids_1L).logits[0]
-        found = [_distribution(logits[u.token], u) for u in unknown]
+        distributions = [_distribution(logits[u.token], u) for u in unknown]
         count = math.ceil(len(unknown) / (rounds - round_))
-        surest = sorted(range(len(unknown)), key=lambda i: -float(found[i].max()))[:count]
+        surest = sorted(range(len(unknown)), key=lambda i: -float(distributions[i].max()))[:count]
         for i in surest:
-            u, p = unknown[i], found[i]
+            u, p = unknown[i], distributions[i]
             pick = _pick(p, temperature, draw)
             token, piece = u.choices[pick]
             ids_1L[0, u.token] = token

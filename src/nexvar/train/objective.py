@@ -123,10 +123,10 @@ class Objective:
             phase = int(rng.integers(span))
             group = (np.arange(ids.shape[1]) + phase) // span
             hidden[b] = (rng.random(group[-1] + 1) < rate)[group] & (weight[b] > 0)
-            how = rng.random(group[-1] + 1)[group]
+            fate = rng.random(group[-1] + 1)[group]
             random_ids = self.ordinary[rng.integers(len(self.ordinary), size=ids.shape[1])]
-            shown[b] = np.where(hidden[b] & (how < 0.8), self.tokenizer.mask_id, shown[b])
-            shown[b] = np.where(hidden[b] & (how >= 0.8) & (how < 0.9), random_ids, shown[b])
+            shown[b] = np.where(hidden[b] & (fate < 0.8), self.tokenizer.mask_id, shown[b])
+            shown[b] = np.where(hidden[b] & (fate >= 0.8) & (fate < 0.9), random_ids, shown[b])
         return shown, hidden
 
 

@@ -192,14 +192,14 @@ class Task:
     def evaluate(self, forward: Any, stage: Stage, limit: int | None) -> dict[str, float]:
         """``metrics`` of the held-out rows, all of them."""
         N, others, index = len(self.held_out), self.grid.size(*WINDOWS), self.grid.index(*WINDOWS)
-        found = torch.zeros(N, self.model.head.out_features)
+        outputs_NK = torch.zeros(N, self.model.head.out_features)
         step = stage.micro_batch * others
         for start in range(0, N, step):  # NOTE shards compute together: as many batches in every process
             mine = [start + index * stage.micro_batch + j for j in range(stage.micro_batch)]
             out = self._outputs(forward, [int(self.held_out[i % N]) for i in mine]).float().cpu()
             keep = torch.tensor([i < N for i in mine])
-            found[torch.tensor(mine)[keep]] = out[keep]
-        return self.metrics(self.grid.sum(found, *WINDOWS), self.targets[self.held_out])
+            outputs_NK[torch.tensor(mine)[keep]] = out[keep]
+        return self.metrics(self.grid.sum(outputs_NK, *WINDOWS), self.targets[self.held_out])
 
     def metrics(self, out_NK: Tensor, targets_N: Tensor) -> dict[str, float]:
         """accuracy, mcc and (two classes) auroc; or pearson and spearman."""
@@ -208,13 +208,13 @@ class Task:
             pairs = {"pearson": (out[:, 0], target), "spearman": (_ranks(out[:, 0]), _ranks(target))}
             return {name: _correlation(a, b) for name, (a, b) in pairs.items()}
         said, K = out.argmax(1), len(self.classes)
-        found = {"accuracy": float((said == target).mean()), "mcc": _correlation(np.eye(K)[said], np.eye(K)[target])}
+        measured = {"accuracy": float((said == target).mean()), "mcc": _correlation(np.eye(K)[said], np.eye(K)[target])}
         positive = target == 1
         if K == 2 and positive.any() and not positive.all():
             ranks = _ranks(out[:, 1] - out[:, 0])
             n = int(positive.sum())
-            found["auroc"] = float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(target) - n)))
-        return found
+            measured["auroc"] = float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(target) - n)))
+        return measured
 
     def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         """The head and what it says, beside the model."""
@@ -304,16 +304,16 @@ class Predictor:
         texts = [clean(self.loaded, text, f"seqs[{i}]") for i, text in enumerate(given)]
         special = self.loaded.card.special_tokens
         ids = [token_ids(self.loaded.tokenizer, text, special=special) for text in texts]
-        found: dict[int, dict[str, Any]] = {}
+        predicted: dict[int, dict[str, Any]] = {}
         for batch in equal_batches([len(i) for i in ids], batch_tokens, pads=self.loaded.module.pads_safely):
             for i, row in zip(batch, outputs(self.model, self.loaded, [ids[i] for i in batch], False), strict=True):
                 if self.classes:
                     p = row.softmax(-1).tolist()
                     label = self.classes[int(row.argmax())]
-                    found[i] = {"label": label, **dict(zip(self.classes, p, strict=True))}
+                    predicted[i] = {"label": label, **dict(zip(self.classes, p, strict=True))}
                 else:
-                    found[i] = {"value": float(row[0]) * self.scale + self.centre}
-        return [found[i] for i in range(len(texts))]
+                    predicted[i] = {"value": float(row[0]) * self.scale + self.centre}
+        return [predicted[i] for i in range(len(texts))]
 
 
 def predict_file(folder: Path, fasta: Path, output: Path, *, device: str = "auto") -> str:

@@ -195,7 +195,7 @@ def best(card: Card, length: int | None = None) -> Setting | None:
 
 def as_they_are(objective: str) -> list[Card]:
     """Cards of all of biology that fit and are right on this machine without any option, largest first."""
-    found = [
+    fitting = [
         card
         for card in all_cards().values()
         if card.species is None
@@ -203,7 +203,7 @@ def as_they_are(objective: str) -> list[Card]:
         and hindrance(card) is None
         and next(settings(card)).bytes <= _budget()
     ]
-    return sorted(found, key=machine.weight_bytes, reverse=True)
+    return sorted(fitting, key=machine.weight_bytes, reverse=True)
 
 
 def _budget() -> float:

@@ -176,12 +176,12 @@ class _Resident:
         if unit != self.unit:
             self.copies.clear()
             self.unit = unit
-        found = self.copies.get((id(owner), key))
-        if found is None:
+        copy = self.copies.get((id(owner), key))
+        if copy is None:
             with torch.inference_mode(False), torch.no_grad():  # usable by whatever comes next
-                found = nn.Parameter(stored.to(device, dtype).contiguous(), requires_grad=False)
-            self.copies[id(owner), key] = found
-        return found
+                copy = nn.Parameter(stored.to(device, dtype).contiguous(), requires_grad=False)
+            self.copies[id(owner), key] = copy
+        return copy
 
 
 class _Lazy(dict[str, Any]):

@@ -72,15 +72,15 @@ class Taxonomy:
         )
 
     def _climb(self, taxid: str) -> dict[str, str]:
-        found, seen = {}, set()
+        names, seen = {}, set()
         while taxid in self._parents and taxid not in seen:
             seen.add(taxid)
             parent, rank = self._parents[taxid]
             rank = SYNONYMS.get(rank, rank)
             if rank in RANKS:
-                found[rank] = self._names.get(taxid, "")
+                names[rank] = self._names.get(taxid, "")
             taxid = parent
-        return {rank: found[rank] for rank in RANKS if found.get(rank)}
+        return {rank: names[rank] for rank in RANKS if names.get(rank)}
 
     def _read_taxdump(self) -> None:
         for where, (taxid, parent, rank, *_) in _dump_rows(self.path / "nodes.dmp", 3):
