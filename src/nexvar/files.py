@@ -19,7 +19,7 @@ import secrets
 import shutil
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,7 +29,7 @@ from nexvar.errors import NexVarError
 MAX_JSON = 20_000_000  # bytes: a hundred times the largest config, index or header of a released checkpoint
 MAX_DEPTH = 64
 MAX_DIGITS = 40  # tokenizers say 1000000000000000019884624838656 for "no limit"
-_tidied: set[Path] = set()  # folders in which this process has looked for leftovers
+NO_ROOM = "is the disk full? is its folder still there?"
 
 
 # -- reading
@@ -191,33 +191,59 @@ def _check_tree(value: Any) -> None:
 
 
 @contextmanager
-def write_atomically(
-    path: str | Path, *, durable: bool = False, fix: str = "is the disk full? is its folder still there?"
+def disk_errors(path: Path, fix: str = NO_ROOM) -> Iterator[None]:
+    """A full disk or a lost folder, as one line about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise NexVarError(f"cannot be written ({error.strerror or error})", where=path, fix=fix) from error
+
+
+@contextmanager
+def replacing(
+    path: Path, companions: Sequence[str] = (), *, durable: bool = False, tidy: bool = True, fix: str = NO_ROOM
 ) -> Iterator[Path]:
     """A new, empty, hidden file beside ``path`` to write to; it takes the name at the end, and vanishes after an error.
 
-    durable: on the disk before it has its name, so that not even a power cut leaves half of it. A body may replace the
-    file by a folder. Whoever reads ``path`` sees the old content or the whole new one. OSErrors become NexVarError.
+    Whoever reads ``path`` sees the old content or the whole new one. A body may replace the file by a folder.
+    companions: endings of files that belong to it, such as ".tbi": older ones go, those written beside the hidden name
+    come along. durable: on the disk before it has its name, so that not even a power cut leaves half of it. tidy:
+    leftovers of killed runs are looked for in the folder, which costs time where there are thousands of files.
     """
-    path = Path(path)
-    remove_leftovers(path.parent)
+    if tidy:
+        remove_leftovers(path.parent)
     temporary = temporary_name(path)
+    beside = [(temporary.with_name(temporary.name + ending), Path(f"{path}{ending}")) for ending in companions]
     try:
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666))
+        with disk_errors(path, fix):
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666))
         yield temporary
-        if durable:
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise NexVarError(f"cannot be written ({error.strerror or error})", where=path, fix=fix) from error
+        with disk_errors(path, fix):
+            if durable:
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+            for _, old in beside:
+                old.unlink(missing_ok=True)  # an older run's would not fit
+            temporary.replace(path)
+            for new, target in beside:
+                if new.exists():
+                    new.replace(target)
     finally:
-        remove(temporary)
+        for leftover in (temporary, *(new for new, _ in beside)):
+            remove(leftover)
 
 
-def write_bytes(path: str | Path, data: bytes, *, durable: bool = False, **options: Any) -> None:
+@contextmanager
+def write_atomically(path: str | Path, *, fix: str = NO_ROOM, **options: Any) -> Iterator[Path]:
+    """``replacing``, where every OSError in the body is about ``path``."""
+    path = Path(path)
+    with disk_errors(path, fix), replacing(path, fix=fix, **options) as temporary:
+        yield temporary
+
+
+def write_bytes(path: str | Path, data: bytes, **options: Any) -> None:
     """``path`` holds ``data``, or what it held before."""
-    with write_atomically(path, durable=durable, **options) as temporary:
+    with write_atomically(path, **options) as temporary:
         temporary.write_bytes(data)
 
 
@@ -227,10 +253,7 @@ def temporary_name(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes of this machine left in ``folder``, once in a process; never stops a run."""
-    if folder in _tidied:
-        return
-    _tidied.add(folder)
+    """Delete what killed processes of this machine left in ``folder``; never stops a run."""
     pattern = re.compile(rf"\.nexvar-{_host()}-(\d+)-[0-9a-f]{{16}}-.*", re.DOTALL)
     try:
         entries = list(folder.iterdir())

@@ -6,6 +6,7 @@ The runs are forks of this process, which has torch in memory already: a life co
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import signal
@@ -21,6 +22,7 @@ import pytest
 from tqdm import tqdm
 
 from nexvar import cli
+from nexvar import files as files_module
 from nexvar.errors import NexVarError
 from nexvar.inference.score import Options
 from nexvar.runs import parts, partscorer, plan
@@ -270,8 +272,36 @@ def test_what_a_killed_merge_left_is_cleaned_up(files, tmp_path):
     out = tmp_path / "out.parquet"
     gone = fork(lambda: None)
     wait(gone)
-    stale, other = tmp_path / f".{gone}.out.parquet", tmp_path / f".{os.getppid()}.out.parquet"
+    name = files_module.temporary_name(out).name
+    stale, other = (tmp_path / name.replace(f"-{os.getpid()}-", f"-{pid}-") for pid in (gone, os.getppid()))
     stale.write_text("half")
     other.write_text("another process is at work on this one")
     run(files, out)
     assert not stale.exists() and other.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("parts", 10**9, "1000000000 parts"),
+        ("parts", -1, "-1 parts"),
+        ("parts", True, "True parts"),
+        ("parts", 10**60, "61 digits"),
+        ("options", float("inf"), "Infinity"),
+    ],
+)
+def test_a_manifest_of_absurd_numbers_is_one_line_at_once(files, tmp_path, name, value, says):
+    out = tmp_path / "out.parquet"
+    folder = tmp_path / "out.parquet.parts"
+    folder.mkdir()
+    manifest = {"inputs": {}, "provenance": {}, "options": {}, "variants": "", "parts": 1, name: value}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(NexVarError, match=f"the manifest is damaged.*{says}"):
+        run(files, out)
+
+
+def test_a_pipe_in_place_of_the_manifest_is_refused(files, tmp_path):
+    (tmp_path / "out.parquet.parts").mkdir()
+    os.mkfifo(tmp_path / "out.parquet.parts" / "manifest.json")
+    with pytest.raises(NexVarError, match="the manifest is damaged: is not a regular file"):
+        run(files, tmp_path / "out.parquet")

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 import torch
 
 from nexvar.errors import NexVarError
+from nexvar.files import disk_errors, replacing
 from nexvar.genome.bed import bed_rows
 from nexvar.genome.reference import Fasta
 from nexvar.inference import embed
@@ -32,7 +33,6 @@ from nexvar.inference.core.batching import default_batch_tokens
 from nexvar.inference.core.sequences import clean
 from nexvar.inference.embed import EmbedSettings
 from nexvar.runs import parts as on_disk
-from nexvar.runs.atomic import disk_errors, replacing
 from nexvar.runs.embedding_table import ROW_GROUP, arrays_of, write_anndata, write_npz, write_parquet
 from nexvar.runs.job import EmbedJob, Watch
 from nexvar.runs.output import check_output

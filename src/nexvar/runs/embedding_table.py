@@ -83,6 +83,7 @@ def write_anndata(
     for name, array in arrays.items():
         data.obsm[name] = np.asarray(array)
     if temporary.suffix == ".zarr":
+        temporary.unlink(missing_ok=True)  # a folder takes the file's name
         data.write_zarr(temporary)
     else:
         data.write_h5ad(temporary)

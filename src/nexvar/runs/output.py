@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nexvar.errors import NexVarError
+from nexvar.files import disk_errors, replacing
 from nexvar.genome.bytesource import BgzfWriter
 from nexvar.genome.variants import VariantSource
 from nexvar.genome.vcf import Record
 from nexvar.runs import tracks
-from nexvar.runs.atomic import disk_errors, replacing
 from nexvar.runs.rows import ScoredAllele, score_readout
 from nexvar.runs.writers import ParquetWriter, Provenance, Sink, TsvWriter, VcfWriter, Writer
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from nexvar import files
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
-from nexvar.runs import atomic
 
 Shard = tuple[int, int]  # (i, n), i from 1: every n-th part, from the i-th on
+MAX_PARTS = 1_000_000  # as many as their names have digits for; a whole genome's SNVs make some ten thousand
+MAX_MANIFEST = 1 << 28  # bytes: it may list what a run was given
 FREE = {"inputs", "provenance"}  # paths and the command line may differ: the contents are what counts
 NEEDED = {"inputs": dict, "provenance": dict, "options": dict, "variants": str, "parts": int}  # of every manifest
 
@@ -47,7 +50,7 @@ def missing_parts(folder: Path, indices: Sequence[int]) -> list[int]:
 def write_part(folder: Path, index: int, data: bytes) -> None:
     """One finished part."""
     fix = "make room; the same command resumes with the parts that are finished"
-    atomic.write_bytes(part_path(folder, index), data, fix)
+    files.write_bytes(part_path(folder, index), data, durable=True, tidy=False, fix=fix)
 
 
 # -- shards
@@ -97,7 +100,7 @@ def open_parts(folder: Path, manifest: dict[str, Any]) -> None:
             what = f"cannot keep parts here ({error.strerror})"
             raise NexVarError(what, where=folder, fix="is the disk full?") from None
         data = json.dumps(manifest, indent=1).encode()
-        atomic.write_bytes(folder / "manifest.json", data, fix="make room, and start again")
+        files.write_bytes(folder / "manifest.json", data, durable=True, fix="make room, and start again")
         return
     changed = {key: (unfinished.get(key), value) for key, value in manifest.items() if unfinished.get(key) != value}
     named = [_difference(key, *values) for key, values in changed.items() if key not in FREE]
@@ -122,18 +125,19 @@ def _difference(key: str, then: Any, now: Any) -> str:
 def find_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of an unfinished run; None if there is none; NexVarError if it is damaged."""
     path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         if any(folder.glob("part-*.parquet")):
-            raise NexVarError("parts without a manifest", where=folder, fix="delete it and start again") from None
+            raise NexVarError("parts without a manifest", where=folder, fix="delete it and start again")
         return None
-    except OSError as error:
-        raise NexVarError(f"cannot be read ({error.strerror})", where=path, fix="check its rights") from None
-    except ValueError:
-        manifest = None
+    fix = f"delete {folder} and start again"
+    try:
+        manifest = files.parse_json(files.read_bytes(path, MAX_MANIFEST), path, MAX_MANIFEST)
+    except NexVarError as error:
+        raise NexVarError(f"the manifest is damaged: {error.what}", where=path, fix=fix) from None
     if not isinstance(manifest, dict) or not all(isinstance(manifest.get(k), kind) for k, kind in NEEDED.items()):
-        raise NexVarError("the manifest is damaged", where=path, fix=f"delete {folder} and start again")
+        raise NexVarError("the manifest is damaged", where=path, fix=fix)
+    if type(manifest["parts"]) is not int or not 0 <= manifest["parts"] <= MAX_PARTS:
+        raise NexVarError(f"the manifest is damaged: {manifest['parts']!r} parts", where=path, fix=fix)
     return manifest
 
 
@@ -161,8 +165,7 @@ def unfinished_batch_tokens(folder: Path) -> int | None:
 
 def remove_parts(folder: Path) -> None:
     """Delete a merged run. Renamed first: a kill in the middle must not leave parts that the next run would trust."""
-    gone = folder.with_name(f".{folder.name}.merged")
-    shutil.rmtree(gone, ignore_errors=True)
+    gone = files.temporary_name(folder)
     folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import IO
 
 from nexvar.errors import NexVarError
+from nexvar.files import disk_errors, replacing
 from nexvar.genome.reference import Fasta
 from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.core.tags import Taxonomy
 from nexvar.inference.fill import fill
 from nexvar.inference.generate import generate, left_out_line
-from nexvar.runs.atomic import disk_errors, replacing
 from nexvar.runs.output import check_output
 from nexvar.weights.load import Loaded
 
