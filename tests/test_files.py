@@ -223,3 +223,12 @@ def test_leftovers_of_dead_runs_vanish_and_never_stop_one(tmp_path: Path) -> Non
     files.write_bytes(tmp_path / "out", b"1")
     assert names(tmp_path) == {"out", mine, elsewhere, ".12345.out", ".nexvar-notes"}
     assert Path("/etc").is_dir()
+
+
+def test_every_line_of_the_command_line_goes_through_one_door(capfd) -> None:
+    from nexvar.cli._app import echo
+
+    echo("name \x1b]0;owned\x07 \u202e\nsecond\x9b line", err=True)
+    assert capfd.readouterr().err == "name \\x1b]0;owned\\x07 \\u202e\nsecond\\x9b line\n"
+    sources = (Path(files.__file__).parent / "cli").glob("*.py")
+    assert sum(source.read_text().count("typer.echo(") for source in sources) == 1

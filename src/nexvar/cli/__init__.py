@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from nexvar.cli import checkpoints, embedding, evaluation, generation, scoring, training  # noqa: F401  they add their verbs
-from nexvar.cli._app import app
+from nexvar.cli._app import app, echo
 from nexvar.errors import EXIT_BAD_INPUT, NexVarError
 
 __all__ = ["app", "main"]
@@ -24,15 +24,15 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except NexVarError as error:
-        typer.echo(f"nexvar: {error}", err=True)
+        echo(f"nexvar: {error}", err=True)
         code = EXIT_BAD_INPUT
     except UsageError as error:
         if what := error.format_message().rstrip("."):  # empty where the help was printed: no verb was given
             command = error.ctx.command_path if error.ctx else "nexvar"
-            typer.echo(f"nexvar: {what}: `{command} --help` lists what there is", err=True)
+            echo(f"nexvar: {what}: `{command} --help` lists what there is", err=True)
         code = EXIT_BAD_INPUT
     except typer.Abort:
-        typer.echo("nexvar: interrupted", err=True)
+        echo("nexvar: interrupted", err=True)
         code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,6 +18,8 @@ from typing import Any, get_type_hints
 
 import typer
 
+from nexvar.errors import printable
+
 RESEARCH_ONLY = "Scores are research output, not a diagnosis."
 
 
@@ -72,6 +74,11 @@ def _expanded(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def echo(text: object, err: bool = False) -> None:
+    """Print lines; what a file put into them can neither move the cursor nor turn the order of letters around."""
+    typer.echo("\n".join(map(printable, str(text).split("\n"))), err=err)
+
+
 @contextmanager
 def resumable() -> Iterator[None]:
     """Ctrl-C and SIGTERM (an exit of 143) say that nothing is lost."""
@@ -80,11 +87,11 @@ def resumable() -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit) as stop:
         interrupted = isinstance(stop, KeyboardInterrupt)
         what = "interrupted" if interrupted else "terminated"
-        typer.echo(f"nexvar: {what}: the finished parts are kept, the same command resumes", err=True)
+        echo(f"nexvar: {what}: the finished parts are kept, the same command resumes", err=True)
         raise typer.Exit(130 if interrupted else 143) from None
 
 
 def report(lines: Sequence[str]) -> None:
     """What a person reads at the end of a run, on standard error."""
     for line in [*lines, RESEARCH_ONLY]:
-        typer.echo(line, err=True)
+        echo(line, err=True)

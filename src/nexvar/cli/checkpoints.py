@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import verb
+from nexvar.cli._app import echo, verb
 from nexvar.cli.options import Device, Dtype
 
 
@@ -27,7 +27,7 @@ def models(
     if fits:
         from nexvar.weights import footprint
 
-        typer.echo(f"free memory: {machine.human_bytes(machine.free_memory())}", err=True)
+        echo(f"free memory: {machine.human_bytes(machine.free_memory())}", err=True)
         rows = [("name", "parameters", "objective", "licence", "memory", "how")]
         for card in all_cards().values():
             about = (card.name, f"{card.parameters:,}", card.objective, card.licence.split(";")[0])
@@ -39,7 +39,7 @@ def models(
                 rows.append((*about, "", "no"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 @verb()
@@ -54,7 +54,7 @@ def fetch(
     card = cards.get(name)
     folder = hub.fetch(card, revision)
     hub.read_weights(card, folder)
-    typer.echo(folder)
+    echo(folder)
 
 
 @verb()
@@ -70,8 +70,8 @@ def verify(
 
     failed = 0
     for check in checks(source, device=device, dtype=dtype, quick=quick, revision=revision):
-        typer.echo(check)
+        echo(check)
         failed += check.outcome == "FAIL"
     if failed:
-        typer.echo(f"nexvar: {failed} check(s) failed", err=True)
+        echo(f"nexvar: {failed} check(s) failed", err=True)
         raise typer.Exit(1)

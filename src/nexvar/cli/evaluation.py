@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import app, new_group, verb
+from nexvar.cli._app import app, echo, new_group, verb
 
 evaluation = new_group("Evaluate scores and models.")
 app.add_typer(evaluation, name="eval")
@@ -46,4 +46,4 @@ def eval_variants(
     )
     written = variants.write(report, output, title=scores.name) if output is not None else []
     for line in (*report.notes, *variants.table(report.rows), *variants.compare(report, draws=draws), *written):
-        typer.echo(line)
+        echo(line)

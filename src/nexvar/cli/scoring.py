@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexvar.cli._app import report, resumable, verb
+from nexvar.cli._app import echo, report, resumable, verb
 from nexvar.cli.options import (
     Circular,
     Explain,
@@ -97,7 +97,7 @@ def protocols() -> None:
     from nexvar.inference.scorers.protocols import PROTOCOLS
 
     for p in PROTOCOLS.values():
-        typer.echo(f"{p.name}: {p.what}\n    {p.line()}\n    {p.source}")
+        echo(f"{p.name}: {p.what}\n    {p.line()}\n    {p.source}")
 
 
 @verb()

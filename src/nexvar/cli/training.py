@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import verb
+from nexvar.cli._app import echo, verb
 from nexvar.cli.options import Device
 
 Recipe = Annotated[Path, typer.Argument(help="a recipe.toml (see recipes/)")]
@@ -40,4 +40,4 @@ def predict(
     """What a fine-tuned head says of every sequence: its label and probabilities, or its value."""
     from nexvar.train.task import predict_file
 
-    typer.echo(predict_file(model, fasta, output, device=device), err=True)
+    echo(predict_file(model, fasta, output, device=device), err=True)
