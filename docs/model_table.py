@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from nexvar.cards import Card, all_cards
+from nexvar.cards import Card, own_cards
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- models: written by docs/model_table.py -->", "<!-- /models -->"
@@ -44,7 +44,7 @@ def span(values: list[int]) -> str:
 def families() -> list[str]:
     """One row for what is built in, then one for each architecture: README.md."""
     groups: dict[str, list[Card]] = defaultdict(list)
-    for card in all_cards().values():
+    for card in own_cards().values():
         groups[f"**{card.name}**, built in" if card.weights else card.architecture].append(card)
     order = [name for name in groups if name not in FAMILIES] + [name for name in FAMILIES if name in groups]
     rows = [
@@ -79,7 +79,7 @@ def _unique(values: Iterable[str]) -> str:
 def checkpoints() -> list[str]:
     """One row for each checkpoint: docs/models.md."""
     rows = ["| model | also | parameters | context | kind | licence | parity |", "|---|---|--:|--:|---|---|---|"]
-    for card in all_cards().values():
+    for card in own_cards().values():
         also = ", ".join(f"`{name}`" for name in (*card.aliases, *((card.repo,) if card.repo else ())))
         page = f"models/{card.name}.md"
         name = f"[`{card.name}`]({page})" if (ROOT / "docs" / page).exists() else f"`{card.name}`"
@@ -93,7 +93,7 @@ def checkpoints() -> list[str]:
 def notes() -> list[str]:
     """What each parity word means for whom, and whom to cite: docs/models.md."""
     by_note: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-    for card in all_cards().values():
+    for card in own_cards().values():
         by_note[card.parity, card.parity_note, card.citation].append(f"`{card.name}`")
     return [
         f"- {', '.join(names)}: *{parity}*. {note} Cite: {citation}."

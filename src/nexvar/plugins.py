@@ -20,6 +20,7 @@ from pathlib import Path
 from nexvar.errors import NexVarError
 
 MODELS, CARDS = "nexvar.models", "nexvar.cards"
+_said: dict[str, list[str]] = {}
 
 
 @dataclass(frozen=True, order=True)
@@ -37,15 +38,19 @@ def offers(group: str) -> tuple[Offer, ...]:
     wanted: set[Offer] = set()
     seen: set[str] = set()
     for distribution in metadata.distributions():
-        package = _name_of(distribution)
-        if package is None or package in seen:  # the first on the path is the one that Python imports
+        try:
+            if group not in (distribution.read_text("entry_points.txt") or ""):
+                continue
+            package = re.sub(r"[-_.]+", "-", str(distribution.metadata["Name"])).lower()
+        except Exception:  # metadata may hold anything, and most of it is none of our business
+            continue
+        if package in seen:  # the first on the path is the one that Python imports
             continue
         seen.add(package)
         try:
             points = [point for point in distribution.entry_points if point.group == group]
-        except Exception as error:  # its metadata may hold anything
-            if group in (distribution.read_text("entry_points.txt") or ""):
-                warn(package, f"its entry points cannot be read ({type(error).__name__}: {error})")
+        except Exception as error:
+            warn(package, f"its entry points cannot be read ({type(error).__name__}: {error})")
             continue
         for point in points:
             if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", point.value) is None:
@@ -53,15 +58,6 @@ def offers(group: str) -> tuple[Offer, ...]:
             else:
                 wanted.add(Offer(package, point.name, point.value))
     return tuple(sorted(wanted))
-
-
-def _name_of(distribution: metadata.Distribution) -> str | None:
-    """Its name as the index of packages compares names; None for a leftover without metadata."""
-    try:
-        name = distribution.metadata["Name"]
-    except Exception:
-        return None
-    return re.sub(r"[-_.]+", "-", str(name)).lower() if name else None
 
 
 def folder_of(offer: Offer) -> Path:
@@ -86,15 +82,12 @@ def broken(package: str, what: str, fix: str | None = None) -> NexVarError:
 
 def warn(package: str, what: str) -> None:
     """One line of the log, once: by default it goes to standard error."""
-    _say(str(broken(package, what)))
+    said = _said.setdefault(package, [])
+    if (line := str(broken(package, what))) not in said:
+        said.append(line)
+        logging.getLogger("nexvar").warning("nexvar: %s", line)
 
 
-@cache
-def _say(line: str) -> None:
-    logging.getLogger("nexvar").warning("nexvar: %s", line)
-
-
-def forget() -> None:
-    """Look again at what is installed: for packages that come and go while Python runs."""
-    offers.cache_clear()
-    _say.cache_clear()
+def said_of(package: str) -> list[str]:
+    """The lines so far."""
+    return list(_said.get(package, ()))

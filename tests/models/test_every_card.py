@@ -17,7 +17,7 @@ from nexvar.errors import NexVarError
 from nexvar.weights.assemble import build, convert, make_config
 from nexvar.weights.load import load
 
-ALL = list(cards.all_cards().values())
+ALL = list(cards.own_cards().values())
 NAMES = [card.name for card in ALL]
 
 

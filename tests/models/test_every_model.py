@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from nexvar import models
-from nexvar.errors import NexVarError
-from nexvar.genome.reference import Fasta, reverse_complement
+from nexvar.evals import contract
+from nexvar.genome.reference import Fasta
 from nexvar.inference import scorers
 from nexvar.inference.core import likelihood
 from nexvar.inference.core.batching import Tally
@@ -32,96 +31,17 @@ def causal(loaded):
     return loaded
 
 
-def ids_of(loaded: Loaded, length: int) -> torch.Tensor:
-    return torch.tensor([loaded.tokenizer.encode(BASES[:length], special=False).ids])
-
-
 def test_every_architecture_has_a_golden_checkpoint():
     assert {load(folder).card.architecture for folder in CHECKPOINTS} == set(models.ARCHITECTURES)
 
 
-@torch.no_grad()
-def test_every_tap_is_given_and_unknown_ones_name_the_nearest(loaded):
-    module = loaded.module
-    ids = ids_of(loaded, 128)
-    assert module.last_hidden in module.tap_names
-    out = module(ids, taps=module.tap_names, logits=False)
-    assert out.logits is None
-    assert set(out.taps) == set(module.tap_names)
-    assert all(torch.isfinite(value).all() for value in out.taps.values())
-    with pytest.raises(NexVarError, match="did you mean"):
-        module(ids, taps=("blocks.no_such",))
-
-
-@torch.no_grad()
-def test_a_slice_of_logits_is_that_slice(loaded):
-    ids = ids_of(loaded, 128)
-    whole = loaded.module(ids).logits
-    torch.testing.assert_close(loaded.module(ids, logits=slice(-2, None)).logits, whole[:, -2:], atol=1e-4, rtol=1e-4)
-
-
-@torch.no_grad()
-def test_padding_changes_no_real_token(loaded):
-    if not loaded.module.pads_safely:
-        pytest.skip("says that it does not pad safely")
-    ids = ids_of(loaded, 96)
-    padded = torch.cat([ids, torch.full((1, 32), loaded.tokenizer.pad_id)], 1)
-    mask = torch.arange(padded.shape[1])[None] < ids.shape[1]
-    alone = loaded.module(ids, mask_BL=torch.ones_like(ids, dtype=torch.bool)).logits
-    beside = loaded.module(padded, mask_BL=mask).logits[:, : ids.shape[1]]
-    torch.testing.assert_close(beside, alone, atol=2e-4, rtol=1e-4)
-
-
-def test_gradients_reach_every_parameter_that_the_logits_use(loaded):
-    module = loaded.module
-    with torch.enable_grad():
-        module(ids_of(loaded, 128)).logits.float().logsumexp(-1).sum().backward()
-    reached = [name for name, p in module.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
-    module.zero_grad(set_to_none=True)
-    assert len(reached) > 0.5 * len(list(module.parameters()))
-
-
-@torch.no_grad()
-def test_the_other_strand_of_an_equivariant_model(loaded):
-    if not loaded.module.rc_equivariant:
-        pytest.skip("not equivariant")
-    sequence = BASES[:101]
-    forward = loaded.module(ids_of(loaded, 101)).logits[0]
-    other = loaded.tokenizer.encode(reverse_complement(sequence), special=False).ids
-    reverse = loaded.module(torch.tensor([other])).logits[0].flip(0)
-    base = loaded.tokenizer.base_ids()
-    torch.testing.assert_close(
-        forward[:, [base[b] for b in "ACGT"]], reverse[:, [base[b] for b in "TGCA"]], atol=1e-4, rtol=1e-4
-    )
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("cut", [(1,), (2, 3), (7,), (1, 1, 1, 1, 1, 1, 1), (50, 51)])
-def test_a_cached_forward_in_any_pieces_is_the_whole_forward(causal, cut):
-    ids = ids_of(causal, 120)
-    whole = causal.module(ids).logits
-    cache = causal.module.new_cache(1, 120)
-    pieces = ids.split([*cut, 120 - sum(cut)], dim=1)
-    logits = torch.cat([causal.module(piece, cache=cache).logits for piece in pieces], 1)
-    assert cache.length == 120
-    torch.testing.assert_close(logits, whole, atol=5e-4, rtol=1e-4)
-
-
-@torch.no_grad()
-def test_branches_of_a_cache_do_not_see_each_other(causal):
-    ids = ids_of(causal, 100)
-    other = ids_of(causal, 120)[:, 100:]
-    cache = causal.module.new_cache(1, 120)
-    causal.module(ids, cache=cache)
-    branches = cache.select(torch.tensor([0, 0]))
-    rest = torch.cat([other, other.flip(1)])
-    both = causal.module(rest, cache=branches).logits
-    for row in range(2):
-        alone = causal.module(torch.cat([ids, rest[row : row + 1]], 1)).logits[:, 100:]
-        torch.testing.assert_close(both[row : row + 1], alone, atol=5e-4, rtol=1e-4)
-    assert cache.length == 100
-    again = causal.module(other, cache=cache).logits
-    torch.testing.assert_close(again, both[:1], atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize("one", contract.MODEL_CHECKS, ids=lambda one: one.__name__)
+def test_the_contract_holds(loaded, one):
+    """Taps, logits, padding, strands, caches, …: what ``python -m nexvar.evals.contract`` asks of a package."""
+    result = contract.check(loaded, one, loaded.card.architecture)
+    if result.outcome == "skipped":
+        pytest.skip(result.detail)
+    assert result.outcome == "ok", str(result)
 
 
 def readouts_for(loaded: Loaded) -> tuple[str, ...]:

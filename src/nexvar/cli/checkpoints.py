@@ -8,6 +8,7 @@ import typer
 
 from nexvar.cli._app import echo, verb
 from nexvar.cli.options import Device, Dtype
+from nexvar.errors import NexVarError
 
 
 @verb()
@@ -23,7 +24,8 @@ def models(
     for card in all_cards().values():
         size = machine.human_bytes(machine.weight_bytes(card))
         numbers = (f"{card.parameters:,}", f"{card.context:,}", size)
-        rows.append((card.name, *numbers, card.objective, card.licence.split(";")[0], card.parity))
+        parity = f"{card.parity} (package {card.package})" if card.package else card.parity
+        rows.append((card.name, *numbers, card.objective, card.licence.split(";")[0], parity))
     if fits:
         from nexvar.weights import footprint
 
@@ -31,9 +33,13 @@ def models(
         rows = [("name", "parameters", "objective", "licence", "memory", "how")]
         for card in all_cards().values():
             about = (card.name, f"{card.parameters:,}", card.objective, card.licence.split(";")[0])
-            if problem := footprint.hindrance(card):
+            try:
+                problem, setting = footprint.hindrance(card), footprint.best(card, length)
+            except NexVarError as error:  # of a package whose architecture is broken
+                problem, setting = str(error), None
+            if problem:
                 rows.append((*about, "", f"no: {problem}"))
-            elif setting := footprint.best(card, length):
+            elif setting:
                 rows.append((*about, machine.human_bytes(setting.bytes), str(setting)))
             else:
                 rows.append((*about, "", "no"))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nexvar import models
-from nexvar.cards import Card, all_cards
+from nexvar.cards import Card, own_cards
 from nexvar.weights import machine, offload
 from nexvar.weights.assemble import build, make_config
 from nexvar.weights.quantize import is_quantized, weight_bytes
@@ -65,8 +65,8 @@ def footprint(
 ) -> Footprint:
     """For one sequence of ``length`` bases (default: the card's window), cache included for causal models."""
     dtype = dtype or card.dtype
-    config = make_config(card.architecture, card.config, card.name)
-    module = build(card.architecture, config, card.name)
+    config = make_config(card.architecture, card.config, card.label)
+    module = build(card.architecture, config, card.label)
     tokens = tokens_of(card, config, min(length or card.window, card.context))
     sizes = parameter_bytes(card.architecture, module, machine.BYTES[dtype], quantize)
     units = {unit: 0.0 for unit in offload.units(module)}
@@ -194,10 +194,10 @@ def best(card: Card, length: int | None = None) -> Setting | None:
 
 
 def as_they_are(objective: str) -> list[Card]:
-    """Cards of all of biology that fit and are right on this machine without any option, largest first."""
+    """NexVar's own cards of all of biology that fit and are right on this machine as they are, largest first."""
     fitting = [
         card
-        for card in all_cards().values()
+        for card in own_cards().values()
         if card.species is None
         and card.objective == objective
         and hindrance(card) is None

@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,7 @@ def load(
         named = cards.get(str(source))
         _refuse_wrong_fp8(named, where_to, allow_wrong_fp8)
         opened = _open_card(named, revision) if weights is None else _open_file(named, Path(weights))
-    card, where = opened.card, folder or opened.card.name
+    card, where = opened.card, folder or opened.card.label
     _refuse_wrong_fp8(card, where_to, allow_wrong_fp8)
     wanted = _pick_dtype(dtype, card)
     module = build(card.architecture, opened.config, where)
@@ -213,9 +212,9 @@ def _folder_card(
     state: dict[str, Tensor],
 ) -> Card:
     """A card for a folder: what it says of itself, else what the architecture's released checkpoints say."""
-    family = next((c for c in cards.all_cards().values() if c.architecture == architecture), None)
+    family = next((c for c in cards.all_cards().values() if c.architecture == architecture), None)  # own ones first
     model = models.get(architecture).Model
-    twins = (c for c in cards.all_cards().values() if c.fp8 and c.architecture == architecture)
+    twins = (c for c in cards.own_cards().values() if c.fp8 and c.architecture == architecture)
     twin = next((c for c in twins if make_config(architecture, c.config, c.name) == config), None)
     known: dict[str, Any] = {
         "tokenizer": config.tokenizer or (family.tokenizer if family else "byte"),
@@ -231,7 +230,8 @@ def _folder_card(
         "parity_note": "a folder, not a released checkpoint",
         "dtype": values.get("torch_dtype") or values.get("dtype") or _common_dtype(state),
     }
-    fields = {f.name for f in dataclasses.fields(Card)} - {"config", "files", "repo", "revision", "weights"}
+    ours = {"config", "files", "repo", "revision", "weights", "package", "folder"}  # not for a folder to say
+    fields = {f.name for f in dataclasses.fields(Card)} - ours
     if not isinstance(described, dict) or not set(described) <= fields:
         raise NexVarError("the card in config.json has unknown fields", where=folder / "config.json")
     check_types(Card, described, folder / "config.json: card", most=1 << 40)
@@ -253,9 +253,9 @@ def _common_dtype(state: dict[str, Tensor]) -> str:
 
 
 def _open_card(card: Card, revision: str | None) -> _Opened:
-    config = make_config(card.architecture, card.config, f"card {card.name}")
+    config = make_config(card.architecture, card.config, card.label)
     if card.weights is not None:
-        path = Path(str(resources.files("nexvar.cards"))) / card.weights
+        path = card.beside(card.weights)
         return _Opened(card, config, checkpoint.read([path]), True, path.parent)
     from nexvar.weights import hub
 
@@ -269,7 +269,7 @@ def _open_file(card: Card, path: Path) -> _Opened:
     path = path.expanduser()
     if not path.is_file():
         raise NexVarError("no such file", where=path)
-    config = make_config(card.architecture, card.config, f"card {card.name}")
+    config = make_config(card.architecture, card.config, card.label)
     if card.config_file:
         config = compare_config(card, config, path.parent / "config.json")
     return _Opened(card, config, checkpoint.read(checkpoint.parts_of(path)), False, path.parent)
