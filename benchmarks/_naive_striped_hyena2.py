@@ -114,7 +114,7 @@ def fir_step(u_BD: Tensor, past_BDP: Tensor, taps_DK: Tensor) -> tuple[Tensor, T
 
 def attention(mha: Any, n_BLD: Tensor, memory: dict[str, Tensor] | None) -> Tensor:
     start = 0 if memory is None or "k" not in memory else memory["k"].shape[1]
-    q, k, v = F.linear(n_BLD, mha.Wqkv.weight, mha.Wqkv.bias).unflatten(-1, (3, mha.heads, -1)).unbind(2)
+    q, k, v = F.linear(n_BLD, mha.Wqkv.weight, mha.Wqkv.bias).unflatten(-1, (3, -1, mha.head_dim)).unbind(2)
     cos, sin = rotary_tables(mha.rotary_emb.inv_freq, start, n_BLD.shape[1], interpolation=mha.interpolation)
     q, k = apply_rotary(q, cos.to(q.dtype), sin.to(q.dtype)), apply_rotary(k, cos.to(q.dtype), sin.to(q.dtype))
     if start and memory is not None:

@@ -37,22 +37,22 @@ def gradients(function, *inputs):
 
 @given(lengths, batches, st.sampled_from([1, 2, 3, 7]), st.booleans())
 def test_fir_is_its_definition(L, B, K, with_past):
-    x, taps = randn(B, L, 5), randn(5, K, seed=1)
+    x, kernel = randn(B, L, 5), randn(5, K, seed=1)
     past = randn(B, K - 1, 5, seed=2) if with_past else None
-    torch.testing.assert_close(fir(x, taps, past), fir_naive(x, taps, past), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(fir(x, kernel, past), fir_naive(x, kernel, past), atol=1e-5, rtol=1e-5)
 
 
 @given(st.integers(1, 60), batches, st.sampled_from([1, 3, 7]))
 def test_fir_gradients(L, B, K):
-    x, taps = randn(B, L, 5), randn(5, K, seed=1)
-    for fast, plain in zip(gradients(fir, x, taps), gradients(fir_naive, x, taps), strict=True):
+    x, kernel = randn(B, L, 5), randn(5, K, seed=1)
+    for fast, plain in zip(gradients(fir, x, kernel), gradients(fir_naive, x, kernel), strict=True):
         torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
 
 
 def test_fir_gradients_over_several_pieces_of_time_in_bfloat16():
-    x, taps = randn(2, 700, 8), randn(8, 3, seed=1)
-    plain = gradients(fir_naive, x, taps)
-    fast = gradients(fir, x.bfloat16(), taps)
+    x, kernel = randn(2, 700, 8), randn(8, 3, seed=1)
+    plain = gradients(fir_naive, x, kernel)
+    fast = gradients(fir, x.bfloat16(), kernel)
     assert fast[0].dtype == torch.bfloat16 and fast[1].dtype == torch.float32
     for f, p in zip(fast, plain, strict=True):
         assert (f.float() - p).abs().max() < 0.02 * p.abs().max()
@@ -66,18 +66,18 @@ def test_block_fir_is_its_definition(L, B, K, with_past):
 
 
 def test_block_fir_order_of_taps_and_channels():
-    taps = torch.tensor([[1.0, 10.0, 100.0], [2.0, 0.0, 0.0]])
+    kernel = torch.tensor([[1.0, 10.0, 100.0], [2.0, 0.0, 0.0]])
     u = torch.zeros(1, 5, 4)
     u[0, 1] = 1.0
-    y = block_fir(u, block_filter(taps))[0]
+    y = block_fir(u, block_filter(kernel))[0]
     assert y[:, 0].tolist() == y[:, 1].tolist() == [0, 1, 10, 100, 0]
     assert y[:, 2].tolist() == y[:, 3].tolist() == [0, 2, 0, 0, 0]
 
 
 def test_block_fir_gradients():
-    u, taps = randn(2, 150, 6), randn(3, 128, seed=1) / 12
-    fast = gradients(lambda u, h: block_fir(u, block_filter(h)), u, taps)
-    plain = gradients(lambda u, h: block_fir_naive(u, block_filter(h)), u, taps)
+    u, kernel = randn(2, 150, 6), randn(3, 128, seed=1) / 12
+    fast = gradients(lambda u, h: block_fir(u, block_filter(h)), u, kernel)
+    plain = gradients(lambda u, h: block_fir_naive(u, block_filter(h)), u, kernel)
     for f, p in zip(fast, plain, strict=True):
         torch.testing.assert_close(f, p, atol=1e-4, rtol=1e-4)
 
@@ -127,12 +127,12 @@ def test_modal_iir_stays_float32_under_autocast():
 
 @given(st.lists(st.integers(1, 299), max_size=4), st.sampled_from(["fir", "block", "modal", "complex"]))
 def test_an_input_can_be_cut_anywhere(cuts, kind):
-    u, taps, hundred = randn(2, 300, 6), randn(6, 7, seed=1), block_filter(randn(2, 128, seed=1) / 11)
+    u, kernel, hundred = randn(2, 300, 6), randn(6, 7, seed=1), block_filter(randn(2, 128, seed=1) / 11)
     modes = modal_filter(*modal(complex_poles=kind == "complex"))
 
     def step(piece, state):
         if kind == "fir":
-            return fir(piece, taps, state), last_inputs(state, piece, 6)
+            return fir(piece, kernel, state), last_inputs(state, piece, 6)
         if kind == "block":
             return block_fir(piece, hundred, state), last_inputs(state, piece, 127)
         return modal_iir(piece, modes, state)

@@ -8,6 +8,9 @@ Every ``models/<architecture>.py`` defines
 and, where the default does not serve it,
   LORA_TARGETS  ends of the names of the layers that low-rank updates go to; (): all linear layers
   MEMORY        what a forward holds (``models.Memory``)
+  SPLIT         how processes share its layers in training (``models.Split``); without it, windows alone are shared
+  init_parameter  ``(name, parameter, config, generator)``: its value to train from; default: the constructor's
+  init_buffers  ``(model)``: buffers that a checkpoint brings and a fresh model needs
 
 ``models/layouts/<architecture>.py`` says how others write it down: ``matches``, ``from_official``, ``convert``.
 
@@ -32,6 +35,7 @@ from nexvar.models._contract import (
     GenomicModel,
     Memory,
     Output,
+    Split,
     block_taps,
     check_attentions,
     check_masked,
@@ -47,6 +51,7 @@ __all__ = [
     "GenomicModel",
     "Memory",
     "Output",
+    "Split",
     "block_taps",
     "check_attentions",
     "check_masked",

@@ -8,9 +8,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
@@ -131,6 +132,28 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Split:
+    """How several processes share the layers of a model in training (train/split.py); names are ends of names.
+
+    rows, channels: {parameter: how many matrices lie on top of one another in it}, each cut by its rows; ``rows`` over
+    the processes of ``tensor``, ``channels``, which belong to filters, over those of ``tensor`` and ``context``.
+    columns: parameters cut by their columns, over ``tensor``.
+    copies, sums: modules whose input all processes have, and whose output is the sum of theirs.
+    filters: modules ``(z_BLE, state, mask_BL1)`` that need every position of a channel, and nothing of other channels.
+
+    What else a module may have is replaced: ``attend``, the function that needs every position of a head, and
+    ``dispatch``, which sends tokens to its ``experts``. ``first_position`` is set to where a process' part begins.
+    """
+
+    rows: Mapping[str, int]
+    columns: tuple[str, ...]
+    channels: Mapping[str, int] = field(default_factory=dict)
+    copies: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Architecture:
     """An architecture's members, gathered from its file and that of its foreign layout; ``models.get`` makes it.
 
@@ -147,6 +170,9 @@ class Architecture:
     QUANTIZED: tuple[str, ...]
     LORA_TARGETS: tuple[str, ...] = ()
     MEMORY: Memory = Memory()
+    SPLIT: Split | None = None
+    init_parameter: Callable[[str, Tensor, Any, torch.Generator], None] | None = None
+    init_buffers: Callable[[Any], None] | None = None
     package: str | None = None
 
 

@@ -392,3 +392,19 @@ class Model(GenomicModel):
 def _exchange_strands(x_RLD: Tensor) -> Tensor:
     """Swap the halves as the fused PS block does: each strand gets the other's rows, flipped in length and channels."""
     return x_RLD.unflatten(0, (2, -1)).flip(0, 2, 3).flatten(0, 1)
+
+
+# ------------------------------------------------------------------------------------------------------ fresh values
+
+
+def init_parameter(name: str, p: Tensor, config: Config, rng: torch.Generator) -> None:
+    """Mamba's: time steps log-uniform in 0.001 .. 0.1, small embeddings, less for what feeds the residual."""
+    if name.endswith("word_embeddings.weight"):
+        p.normal_(std=0.02, generator=rng)
+    elif name.endswith("dt_proj.weight"):
+        p.uniform_(-(config.rank**-0.5), config.rank**-0.5, generator=rng)
+    elif name.endswith("dt_proj.bias"):
+        dt = torch.exp(torch.empty_like(p).uniform_(math.log(1e-3), math.log(0.1), generator=rng))
+        p.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus of it is dt
+    elif name.endswith("out_proj.weight"):
+        p.div_(math.sqrt(config.n_layer))

@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, check_attentions, check_taps
+from nexvar.models import GenomicModel, Memory, Output, Split, check_attentions, check_taps
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.linear import Linear
 from nexvar.ops.moe import load_balancing_loss, moe, route, z_loss
@@ -43,6 +43,14 @@ KEEP_FLOAT32: tuple[str, ...] = ("*.block_sparse_moe.gate.weight",)
 QUANTIZED = ("*.experts.*.w?.weight", "*.self_attn.?_proj.weight")
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 MEMORY = Memory(12, mlp=7, cache_grows=False)  # at worst every token goes to the same experts
+
+
+SPLIT = Split(
+    rows=dict.fromkeys(("q_proj.weight", "k_proj.weight", "v_proj.weight", "w1.weight", "w3.weight"), 1),
+    columns=("o_proj.weight", "w2.weight"),
+    copies=("self_attn",),
+    sums=("self_attn.o_proj",),
+)
 
 
 @dataclass(frozen=True)
@@ -241,6 +249,7 @@ class Model(GenomicModel):
         self.config = config
         self.model = _Body(config)
         self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.first_position = 0  # another one where train/split.py cuts a sequence
         self.tap_names: tuple[str, ...] = (
             "model.embed_tokens",
             *(
@@ -296,7 +305,7 @@ class Model(GenomicModel):
         check_taps(taps, self.tap_names)
         check_attentions(attentions, config.num_hidden_layers)
         L = ids_BL.shape[1]
-        first = start + (cache.length if cache is not None else 0)
+        first = start + self.first_position + (cache.length if cache is not None else 0)
         self._check_room(first, L, cache)
         mask_BL = None if mask_BL is None else mask_BL.bool()
         if cache is not None:

@@ -26,6 +26,7 @@ Legend: B batch, L length, D width, V vocabulary, W width of the filter MLP, S =
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -124,7 +125,7 @@ class Filter(nn.Module):
         return torch.cat(parts)
 
     def kernel(self, features_LW: Tensor, channels: slice = slice(None)) -> Tensor:
-        """(D, L) or those ``channels`` of it. The skip connection is its first tap: bias joins k[0]."""
+        """(D, L) or those ``channels`` of it. The skip connection is its first coefficient: bias joins k[0]."""
         last: Any = [*self.implicit_filter.values()][-1]
         t_L = self.pos_emb.t[0, : len(features_LW), 0]
         deltas_D = self.modulation.deltas[0, 0, channels]
@@ -254,7 +255,13 @@ class Layer(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, r_BLD: Tensor, real_BL1: Tensor | None, state: State | None, taps: Taps, name: str, pieces: list[slice]
+        self,
+        r_BLD: Tensor,
+        not_padding_BL1: Tensor | None,
+        state: State | None,
+        taps: Taps,
+        name: str,
+        pieces: list[slice],
     ) -> Tensor:
         """The residual after this block; the same memory if there are several ``pieces``."""
         mixer, dtype = self.mixer, self.norm1.weight.dtype
@@ -263,12 +270,12 @@ class Layer(nn.Module):
         gate_value = r_BLD.new_empty(*r_BLD.shape[:2], 2 * D, dtype=dtype) if len(pieces) > 1 else None
         past = state.short if state is not None else None
         for at in pieces:
-            real = None if real_BL1 is None else real_BL1[:, at]
-            u = hide(mixer.in_proj(taps(f"{name}.norm1", _norm(self.norm1, r_BLD[:, at]))), real)
+            inside = None if not_padding_BL1 is None else not_padding_BL1[:, at]
+            u = hide(mixer.in_proj(taps(f"{name}.norm1", _norm(self.norm1, r_BLD[:, at]))), inside)
             y = fir(u, mixer.short_filter.weight[:, 0], past) + bias
             past = last_inputs(past, u, K - 1)
             gate, x1, v = y.chunk(3, dim=-1)
-            value = hide(v * x1, real)
+            value = hide(v * x1, inside)
             if gate_value is not None:
                 gate_value[:, at, :D], gate_value[:, at, D:] = gate, value
         if gate_value is not None:
@@ -360,7 +367,7 @@ class Model(GenomicModel):
         self._check_length(L + (cache.length if cache is not None else 0))
         if cache is not None:
             cache.check_room(B, L)
-        real_BL1 = None if mask_BL is None or bool(mask_BL.all()) else mask_BL.bool()[..., None]
+        not_padding_BL1 = None if mask_BL is None or bool(mask_BL.all()) else mask_BL.bool()[..., None]
         rows = ROWS if ids_BL.device.type == "cpu" else ROWS_DEVICE
         step = L if torch.is_grad_enabled() else max(64, rows // B)
         pieces = [slice(start, min(start + step, L)) for start in range(0, L, step)]
@@ -372,7 +379,7 @@ class Model(GenomicModel):
         r_BLD = tap(f"{PREFIX}embeddings", hidden).to(torch.float32, copy=wanted)
         for i, layer in enumerate(backbone.layers):
             state = cache.layers[i] if cache is not None else None
-            r_BLD = layer(r_BLD, real_BL1, state, tap, f"{PREFIX}layers.{i}", pieces)
+            r_BLD = layer(r_BLD, not_padding_BL1, state, tap, f"{PREFIX}layers.{i}", pieces)
         if cache is not None:
             cache.length += L
         scores = self._head(r_BLD, tap, logits, pieces)
@@ -406,3 +413,33 @@ class Model(GenomicModel):
     @property
     def _backbone(self) -> Any:
         return self.hyena["backbone"]
+
+
+# ------------------------------------------------------------------------------------------------------ fresh values
+
+
+def init_parameter(name: str, p: Tensor, config: Config, rng: torch.Generator) -> None:
+    """GPT-2's, as the original trained: 0.02, less for what writes into the residual stream; sines of frequency 10."""
+    if name.endswith("freq"):
+        p.fill_(10.0)
+    elif name.endswith("filter_fn.bias"):
+        p.normal_(generator=rng)
+    elif "filter" not in name and name.endswith("bias"):
+        p.zero_()
+    elif "filter" not in name and p.ndim == 2:
+        depth = 2 * config.n_layer if name.endswith(("out_proj.weight", "fc2.weight")) else 1
+        p.normal_(std=0.02 / math.sqrt(depth), generator=rng)
+
+
+def init_buffers(model: Model) -> None:
+    """Positions and decay rates of the implicit filters: buffers that a checkpoint brings and a fresh model needs."""
+    config = model.config
+    S, bands = config.max_seq_len, (config.emb_dim - 1) // 2
+    t_S1 = torch.linspace(0, 1, S)[:, None]
+    angles = torch.linspace(1e-4, bands - 1, bands) * (2 * math.pi * torch.arange(S)[:, None] / S)
+    deltas = torch.linspace(math.log(0.01) / 1.5, math.log(0.01) / 0.3, config.d_model)
+    values = {"t": t_S1, "z": torch.cat([t_S1, angles.cos(), -angles.sin()], dim=1), "deltas": deltas[None]}
+    for name, buffer in model.named_buffers():
+        leaf = name.rsplit(".", 1)[-1]
+        if leaf in values:
+            buffer.copy_(values[leaf][None])

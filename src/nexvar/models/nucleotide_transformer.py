@@ -191,10 +191,10 @@ class _Embeddings(nn.Module):
     def forward(self, ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
         config = self.config
         x_BLD = self.word_embeddings(ids_BL)
-        real_BL = torch.ones_like(ids_BL) if mask_BL is None else mask_BL.long()
+        not_padding_BL = torch.ones_like(ids_BL) if mask_BL is None else mask_BL.long()
         if config.token_dropout:
             masked_BL = ids_BL == config.mask_token_id
-            share_B = masked_BL.sum(-1).float() / real_BL.sum(-1)
+            share_B = masked_BL.sum(-1).float() / not_padding_BL.sum(-1)
             scale_B = (1 - MASKED_IN_TRAINING) / (1 - share_B)
             x_BLD = x_BLD.masked_fill(masked_BL[..., None], 0.0) * scale_B[:, None, None].to(x_BLD.dtype)
         if config.position_embedding_type == "absolute":
@@ -205,7 +205,7 @@ class _Embeddings(nn.Module):
                     where="input_ids",
                     fix=f"cut the sequence to about {config.context} bases",
                 )
-            positions = real_BL.cumsum(-1) * real_BL + config.pad_token_id
+            positions = not_padding_BL.cumsum(-1) * not_padding_BL + config.pad_token_id
             x_BLD = x_BLD + self.position_embeddings(positions)
         return self.layer_norm(x_BLD) if config.emb_layer_norm_before else x_BLD
 

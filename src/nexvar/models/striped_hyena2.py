@@ -4,9 +4,9 @@
                               └ pre_norm ─ mixer (S, D, H or *) ┘    └ post_norm ─ l3(act(l1 ·) * l2 ·) ┘
 
     Hyena mixer    x2, x1, v = fir3(projections(n));  out_filter_dense(x2 * filter(x1 * v))
-      S  hcs       filter = 7 taps, last tap = current token, no skip
-      D  hcm       filter = 128 taps, first tap = current token, + D * input
-      H  hcl       filter = sum of 16 real exponentials per channel (float32), + D * input
+      S  hcs       filter = 7 coefficients by position (``fir``), no skip
+      D  hcm       filter = 128 coefficients by lag (``block_fir``), + skip * input
+      H  hcl       filter = sum of 16 real exponentials per channel (float32), + skip * input
     *  attention   rotary (NeoX halves), causal, all heads their own keys
 
 What is unusual
@@ -15,9 +15,10 @@ What is unusual
 - ``inv_freq`` is read from the checkpoint: it holds bf16-rounded values, and exact ones give other logits.
 - Every layer has a state of fixed size but attention, so any input can be cut anywhere: the cached forward, decoding,
   and the uncached forward (which walks each Hyena block in pieces of ``ROWS`` tokens) are the same code.
-- NOTE: official decoding applies the wrong taps to prompts shorter than a filter; ours starts from zeros instead.
+- NOTE: official decoding applies the wrong coefficients to prompts shorter than a filter; ours starts from zeros.
 
-Legend: B batch, L length, D width, V vocabulary, H heads, d head width, S poles, G filter groups, K taps.
+Legend: B batch, L length, D width, V vocabulary, H heads, d head width, S poles, G filter groups, K coefficients.
+A skip is the parameter ``D`` of its filter, and ``D`` a letter of ``pattern``: the official names.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, check_taps
+from nexvar.models import GenomicModel, Memory, Output, Split, check_taps
 from nexvar.ops.attention import attention
 from nexvar.ops.fir import BlockFilter, block_filter, block_fir, fir, last_inputs
 from nexvar.ops.fp8 import fp8_linear
@@ -45,6 +46,20 @@ from nexvar.ops.state import AttentionState, Cache, HyenaState, Padding, Taps, h
 KEEP_FLOAT32 = ("*.log_poles", "*.residues", "*.inv_freq", "*.fp8_scale")
 QUANTIZED = ("*.l?.weight", "*.projections.weight", "*.out_filter_dense.weight", "*.Wqkv.weight", "*.out_proj.weight")
 MEMORY = Memory(12, mlp=0, rows=2048, block=3.3)
+SPLIT = Split(
+    rows={
+        **dict.fromkeys(("projections.weight", "projections.bias", "Wqkv.weight", "Wqkv.bias"), 3),
+        **dict.fromkeys(("mlp.l1.weight", "mlp.l2.weight"), 1),
+    },
+    columns=("out_filter_dense.weight", "out_proj.weight", "mlp.l3.weight"),
+    channels={
+        **dict.fromkeys(("filter.short_filter_weight", "filter.short_filter_bias"), 3),
+        **dict.fromkeys(("filter.h", "filter.D", "filter.log_poles", "filter.poles", "filter.residues"), 1),
+    },
+    copies=("projections", "inner_mha_cls.Wqkv", "mlp"),
+    sums=("out_filter_dense", "inner_mha_cls.out_proj", "mlp"),
+    filters=("filter",),
+)
 # Tokens of a batch above which a forward without gradients carries its state over chunks of as many
 LONG = {"cpu": 1 << 16, "cuda": 1 << 18}
 LONG_FILTER = 128  # the official code takes filters from here on as true convolutions with a skip D
@@ -223,7 +238,7 @@ class HyenaFilter(nn.Module):
 
 
 class ShortFilter(HyenaFilter):
-    """S, hcs: a few taps per group of channels."""
+    """S, hcs: a few coefficients per group of channels."""
 
     def __init__(self, config: Config, groups: int, length: int) -> None:
         super().__init__(config)
@@ -231,8 +246,8 @@ class ShortFilter(HyenaFilter):
         self.h = nn.Parameter(torch.empty(groups, 1, length))
 
     def init_long(self, generator: torch.Generator | None) -> None:
-        taps = self.h.normal_(generator=generator)
-        taps /= taps.norm(dim=-1, keepdim=True)
+        kernel = self.h.normal_(generator=generator)
+        kernel /= kernel.norm(dim=-1, keepdim=True)
 
     def prepare(self) -> Tensor:
         return self.h[:, 0].repeat_interleave(self.repeats, 0)
@@ -242,7 +257,7 @@ class ShortFilter(HyenaFilter):
 
 
 class MediumFilter(HyenaFilter):
-    """D, hcm: a hundred taps per group of channels, and a skip."""
+    """D, hcm: a hundred coefficients per group of channels, and a skip."""
 
     def __init__(self, config: Config, groups: int, length: int) -> None:
         super().__init__(config)
@@ -254,8 +269,8 @@ class MediumFilter(HyenaFilter):
         G, _, K = self.h.shape
         spans = torch.logspace(math.log10(2), math.log10(K / 2), G, dtype=torch.float32, device=self.h.device)
         decay = torch.exp(-torch.arange(K, device=self.h.device) / spans[:, None, None])
-        taps = self.h.normal_(generator=generator).mul_(decay)
-        taps /= taps.norm(dim=-1, keepdim=True)
+        response = self.h.normal_(generator=generator).mul_(decay)
+        response /= response.norm(dim=-1, keepdim=True)
         self.D.normal_(generator=generator)
 
     def prepare(self) -> BlockFilter:
@@ -263,7 +278,7 @@ class MediumFilter(HyenaFilter):
 
     def long(self, u_BLD: Tensor, filter: BlockFilter, state: Tensor | None) -> tuple[Tensor, Tensor]:
         y_BLD = block_fir(u_BLD, filter, state) + u_BLD * self.D
-        return y_BLD, last_inputs(state, u_BLD, filter.taps_GK.shape[1] - 1)
+        return y_BLD, last_inputs(state, u_BLD, filter.response_GK.shape[1] - 1)
 
 
 class LongFilter(HyenaFilter):
@@ -308,7 +323,7 @@ class Attention(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         D = config.hidden_size
-        self.heads, self.interpolation = config.num_attention_heads, config.rotary_interpolation
+        self.head_dim, self.interpolation = config.head_dim, config.rotary_interpolation
         self.Wqkv = Linear(D, 3 * D, bias=config.qkv_proj_bias)
         self.out_proj = Linear(D, D, bias=config.mha_out_proj_bias)
         self.rotary_emb = RotaryFrequencies(config)
@@ -318,7 +333,7 @@ class Attention(nn.Module):
         self, x_BLD: Tensor, state: AttentionState | None, mask_BL: Tensor | None, taps: Taps, name: str
     ) -> Tensor:
         start = self.first_position if state is None else state.length
-        q, k, v = taps(f"{name}.Wqkv", self.Wqkv(x_BLD)).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        q, k, v = taps(f"{name}.Wqkv", self.Wqkv(x_BLD)).unflatten(-1, (3, -1, self.head_dim)).unbind(2)
         cos, sin = rotary_tables(self.rotary_emb.inv_freq, start, x_BLD.shape[1], interpolation=self.interpolation)
         cos, sin = cos.to(q.dtype), sin.to(q.dtype)  # NOTE: the official tables are rounded to bf16 too
         q, k = apply_rotary(q, cos, sin), apply_rotary(k, cos, sin)
@@ -533,3 +548,40 @@ class Model(GenomicModel):
                 module.init_long(generator)
         for rotary in self.rotaries():
             rotary.inv_freq.copy_(rotary.exact())
+
+
+# ------------------------------------------------------------------------------------------------------ fresh values
+
+_WRITES_RESIDUAL = ("out_filter_dense.weight", "inner_mha_cls.out_proj.weight", "mlp.l3.weight")
+
+
+def init_parameter(name: str, p: Tensor, config: Config, rng: torch.Generator) -> None:
+    """What recipes train from (``Model.init_weights`` is the constructor's, for models that are only run).
+
+    What writes into the residual stream starts at zero (the network starts as its embedding: Muon likes that), every
+    other matrix keeps variance, filters have unit energy and memories from one base to 4,000.
+    """
+    leaf, shape = name.rsplit(".", 1)[-1], p.shape
+
+    def normal(std: float) -> Tensor:
+        return torch.randn(shape, generator=rng) * std
+
+    if name.endswith(_WRITES_RESIDUAL) or leaf.endswith("bias"):
+        p.zero_()
+    elif leaf in ("scale", "D"):
+        p.fill_(1.0)
+    elif leaf == "log_poles":
+        rates = torch.logspace(0, -math.log10(4000.0), shape[1])
+        p.copy_(-rates[None, :, None].expand(shape))
+    elif leaf == "residues":
+        p.copy_(normal(0.1 / math.sqrt(shape[1])))
+    elif leaf == "h" and shape[-1] > 16:  # one envelope per group, of 4 to 64 bases
+        spans = torch.logspace(2, 6, shape[0], base=2.0)[:, None]
+        envelope = torch.exp(-torch.arange(shape[-1], dtype=torch.float32) / spans)
+        p.copy_(normal(1.0) * (envelope / envelope.norm(dim=-1, keepdim=True))[:, None])
+    elif leaf in ("h", "short_filter_weight"):
+        p.copy_(normal(shape[-1] ** -0.5))
+    elif name in ("embedding_layer.weight", "unembed.weight"):
+        p.copy_(normal(0.02))
+    else:
+        p.copy_(normal(math.prod(shape[1:]) ** -0.5))

@@ -1,12 +1,17 @@
 """Causal depthwise FIR filters, channels last, with the inputs before the first one as an optional state.
 
-Two forms for two lengths:
-  fir        a few taps (3, 7): one depthwise convolution that reads x as it lies in memory, no transposes
-  block_fir  a hundred taps shared by groups of channels: time is cut into blocks of C and every block is a few
-             (C, C) Toeplitz matrix products, since matmuls run at twenty times the rate of convolutions
+Two forms for two lengths; each takes its coefficients in the order in which checkpoints hold them:
 
-Legend: B batch, L length, D channels, K taps, P = K - 1 past inputs, G groups of D / G channels with one filter,
-C block length, N Toeplitz blocks that a filter spans.
+    inputs                  …    x[t - 3]   x[t - 2]   x[t - 1]   x[t]   ->  y[t] = the sum of the products
+    fir        kernel_DK    …    k[K - 4]   k[K - 3]   k[K - 2]   k[K - 1]     by position: the last one meets now
+    block_fir  response_GK  …    h[3]       h[2]       h[1]       h[0]         by lag: the first one meets now
+
+  fir        a few coefficients (3, 7): one depthwise convolution that reads x as it lies in memory, no transposes
+  block_fir  a hundred, shared by groups of channels: time is cut into blocks of C and every block is a few (C, C)
+             Toeplitz matrix products, since matmuls run at twenty times the rate of convolutions
+
+Legend: B batch, L length, D channels, K coefficients, P = K - 1 past inputs, G groups of D / G channels with one
+filter, C block length, N Toeplitz blocks that a filter spans.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from torch import Tensor
 from nexvar.ops.arithmetic import is_raised
 from nexvar.ops.precision import no_autocast
 
-BLOCK = 64  # C: 128 taps cost 3 * 64 multiplications an output; 128 would cost 256, 32 would run at a lower rate
+BLOCK = 64  # C: K = 128 costs 3 * 64 multiplications an output; 128 would cost 256, 32 would run at a lower rate
 
 
 def last_inputs(past_BPD: Tensor | None, x_BLD: Tensor, count: int) -> Tensor:
@@ -33,65 +38,65 @@ def last_inputs(past_BPD: Tensor | None, x_BLD: Tensor, count: int) -> Tensor:
     return torch.cat([past_BPD[:, L:], x_BLD.detach()], dim=1)
 
 
-def fir_naive(x_BLD: Tensor, taps_DK: Tensor, past_BPD: Tensor | None = None) -> Tensor:
-    """The definition, as shifted adds in float32: ``y[t] = sum_k taps[k] x[t - (K - 1) + k]`` (last tap = now).
+def fir_naive(x_BLD: Tensor, kernel_DK: Tensor, past_BPD: Tensor | None = None) -> Tensor:
+    """The definition, as shifted adds in float32: ``y[t] = sum_k kernel[k] x[t - (K - 1) + k]``.
 
     past_BPD: the K - 1 inputs before x; None stands for zeros. Returns (B, L, D) in x's dtype.
     """
-    L, K = x_BLD.shape[1], taps_DK.shape[1]
+    L, K = x_BLD.shape[1], kernel_DK.shape[1]
     x = _with_past(x_BLD, past_BPD, K - 1).float()
-    taps = taps_DK.float()
-    y = x[:, :L] * taps[:, 0]
+    kernel = kernel_DK.float()
+    y = x[:, :L] * kernel[:, 0]
     for k in range(1, K):
-        y = y + x[:, k : k + L] * taps[:, k]
+        y = y + x[:, k : k + L] * kernel[:, k]
     return y.to(x_BLD.dtype)
 
 
-def fir(x_BLD: Tensor, taps_DK: Tensor, past_BPD: Tensor | None = None) -> Tensor:
+def fir(x_BLD: Tensor, kernel_DK: Tensor, past_BPD: Tensor | None = None) -> Tensor:
     """``fir_naive`` as one depthwise convolution where oneDNN has it (it also accumulates bf16 in float32)."""
-    L, K = x_BLD.shape[1], taps_DK.shape[1]
+    L, K = x_BLD.shape[1], kernel_DK.shape[1]
     if L == 1 and past_BPD is not None:  # a decoding step: K numbers a channel
         window = torch.cat([past_BPD, x_BLD], dim=1).float()
-        return (window * taps_DK.float().T).sum(1, keepdim=True).to(x_BLD.dtype)
+        return (window * kernel_DK.float().T).sum(1, keepdim=True).to(x_BLD.dtype)
     if x_BLD.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return fir_naive(x_BLD, taps_DK, past_BPD)
+        return fir_naive(x_BLD, kernel_DK, past_BPD)
     with no_autocast(x_BLD.device):
         if past_BPD is None:
-            return _Fir.apply(x_BLD, taps_DK, K - 1)[:, :L]
-        return _Fir.apply(torch.cat([past_BPD, x_BLD], dim=1), taps_DK, 0)
+            return _Fir.apply(x_BLD, kernel_DK, K - 1)[:, :L]
+        return _Fir.apply(torch.cat([past_BPD, x_BLD], dim=1), kernel_DK, 0)
 
 
 class _Fir(torch.autograd.Function):
-    """A depthwise convolution with ``padding`` zeros at both ends. oneDNN's own gradient of the taps takes ten times
+    """A depthwise convolution with ``padding`` zeros at both ends. oneDNN's own gradient of the kernel takes ten times
     as long as the rest of the step (bf16: fifty), hence the backward here."""
 
     @staticmethod
-    def forward(ctx: Any, x_BLD: Tensor, taps_DK: Tensor, padding: int) -> Tensor:
-        ctx.save_for_backward(x_BLD, taps_DK)
+    def forward(ctx: Any, x_BLD: Tensor, kernel_DK: Tensor, padding: int) -> Tensor:
+        ctx.save_for_backward(x_BLD, kernel_DK)
         ctx.padding = padding
-        return _depthwise(x_BLD, taps_DK, padding)
+        return _depthwise(x_BLD, kernel_DK, padding)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy_BLD: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x_BLD, taps_DK = ctx.saved_tensors
-        dx, dtaps = None, None
+        x_BLD, kernel_DK = ctx.saved_tensors
+        dx, dkernel = None, None
         if ctx.needs_input_grad[0]:
-            dx = _depthwise(dy_BLD.contiguous(), taps_DK.flip(1), taps_DK.shape[1] - 1 - ctx.padding)
+            dx = _depthwise(dy_BLD.contiguous(), kernel_DK.flip(1), kernel_DK.shape[1] - 1 - ctx.padding)
         if ctx.needs_input_grad[1]:
-            dtaps = _taps_gradient(x_BLD, dy_BLD, ctx.padding, taps_DK.shape[1]).to(taps_DK.dtype)
-        return dx, dtaps, None
+            dkernel = _kernel_gradient(x_BLD, dy_BLD, ctx.padding, kernel_DK.shape[1]).to(kernel_DK.dtype)
+        return dx, dkernel, None
 
 
-def _depthwise(x_BLD: Tensor, taps_DK: Tensor, padding: int) -> Tensor:
+def _depthwise(x_BLD: Tensor, kernel_DK: Tensor, padding: int) -> Tensor:
     # A (B, L, D) tensor is an image of height 1 in the channels-last format: no copy.
     x = x_BLD.float() if is_raised(x_BLD) else x_BLD
     image = x.transpose(1, 2).unsqueeze(2)
-    y = F.conv2d(image, taps_DK.to(x.dtype)[:, None, None], padding=(0, padding), groups=len(taps_DK))
+    y = F.conv2d(image, kernel_DK.to(x.dtype)[:, None, None], padding=(0, padding), groups=len(kernel_DK))
     return y.squeeze(2).transpose(1, 2).to(x_BLD.dtype)
 
 
-def _taps_gradient(x_BLD: Tensor, dy_BLD: Tensor, padding: int, K: int, rows: int = 256) -> Tensor:
+def _kernel_gradient(x_BLD: Tensor, dy_BLD: Tensor, padding: int, K: int, rows: int = 256) -> Tensor:
     """``[d, k] = sum_t dy[t] x[t + k - padding]``, over pieces of time that stay in the processor's cache."""
     B, L, D = dy_BLD.shape
     step = max(rows // B, 1)
@@ -109,29 +114,29 @@ def _taps_gradient(x_BLD: Tensor, dy_BLD: Tensor, padding: int, K: int, rows: in
 class BlockFilter(NamedTuple):
     """A long filter, ready for ``block_fir``."""
 
-    taps_GK: Tensor
-    blocks_NGCC: Tensor  # blocks[n][g, j, i] = taps[g, n C + i - j], or 0 where there is no such tap
+    response_GK: Tensor
+    blocks_NGCC: Tensor  # blocks[n][g, j, i] = response[g, n C + i - j], or 0 where there is none
 
 
-def block_filter(taps_GK: Tensor, block: int = BLOCK) -> BlockFilter:
-    """Cut the filters (``taps[:, 0]`` = now) into Toeplitz blocks of ``block``."""
-    count = -(-(taps_GK.shape[1] + block - 1) // block)
-    padded = F.pad(taps_GK, (block - 1, count * block - taps_GK.shape[1]))
-    toeplitz = padded.unfold(-1, block, 1).flip(-1)  # (G, count * C, C): [g, i, j] = taps[g, i - j]
+def block_filter(response_GK: Tensor, block: int = BLOCK) -> BlockFilter:
+    """Cut impulse responses into Toeplitz blocks of ``block``."""
+    count = -(-(response_GK.shape[1] + block - 1) // block)
+    padded = F.pad(response_GK, (block - 1, count * block - response_GK.shape[1]))
+    toeplitz = padded.unfold(-1, block, 1).flip(-1)  # (G, count * C, C): [g, i, j] = response[g, i - j]
     blocks = toeplitz.unflatten(1, (count, block)).permute(1, 0, 3, 2)
-    return BlockFilter(taps_GK, blocks.contiguous())
+    return BlockFilter(response_GK, blocks.contiguous())
 
 
 def block_fir_naive(u_BLD: Tensor, filter: BlockFilter, past_BPD: Tensor | None = None) -> Tensor:
-    """The definition, by FFT in float32 as the official code does it: ``y[t] = sum_k taps[k] u[t - k]``.
+    """The definition, by FFT in float32 as the official code does it: ``y[t] = sum_k response[k] u[t - k]``.
 
     past_BPD: the K - 1 inputs before u; None stands for zeros. Returns (B, L, D) in u's dtype.
     """
-    taps_DK = filter.taps_GK.float().repeat_interleave(u_BLD.shape[2] // len(filter.taps_GK), 0)
-    K = taps_DK.shape[1]
+    response_DK = filter.response_GK.float().repeat_interleave(u_BLD.shape[2] // len(filter.response_GK), 0)
+    K = response_DK.shape[1]
     u = _with_past(u_BLD, past_BPD, K - 1).float()
     n = u.shape[1] + K
-    y = torch.fft.irfft(torch.fft.rfft(u, n, dim=1) * torch.fft.rfft(taps_DK.T, n, dim=0), n, dim=1)
+    y = torch.fft.irfft(torch.fft.rfft(u, n, dim=1) * torch.fft.rfft(response_DK.T, n, dim=0), n, dim=1)
     return y[:, K - 1 : K - 1 + u_BLD.shape[1]].to(u_BLD.dtype)
 
 
@@ -140,10 +145,10 @@ def block_fir(u_BLD: Tensor, filter: BlockFilter, past_BPD: Tensor | None = None
     float32 where that is faster."""
     B, L, D = u_BLD.shape
     N, G, C, _ = filter.blocks_NGCC.shape
-    K = filter.taps_GK.shape[1]
+    K = filter.response_GK.shape[1]
     if L == 1:  # a decoding step: one dot product of K inputs per channel
         window = _with_past(u_BLD, past_BPD, K - 1).float().view(B, K, G, D // G)
-        y = (window * filter.taps_GK.float().T.flip(0)[..., None]).sum(1)
+        y = (window * filter.response_GK.float().T.flip(0)[..., None]).sum(1)
         return y.view(B, 1, D).to(u_BLD.dtype)
     count = -(-L // C)
     front = (N - 1) * C

@@ -3,7 +3,7 @@
 A state is "nothing before" when it is made, so a prompt of one token is no special case, and every forward with a
 cache is the same call: prefill, a chunk of a long input, a forced token, a decoding step.
 
-Legend: B batch, L length, D width, H heads, d head width, S state, K taps.
+Legend: B batch, L length, D width, H heads, d head width, S state, K coefficients of a filter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a process keeps of each architecture when a model is split, and what its layers exchange for that.
+"""What a process keeps of a model that is split, and what its layers exchange for that.
 
     tensor    every projection in is cut by rows (channels, heads), every one out by columns: one sum each block half
     context   every filter and every attention needs all positions of a channel or head, and nothing of the others:
@@ -6,20 +6,21 @@
     expert    experts are dealt out; a token's activations travel to its experts and back
 
 Filters keep the parameters of their channels alone, over ``tensor`` and ``context``. Embeddings, norms, routers are
-never cut: they are small. The model's files know nothing of this but two places where a function can be replaced.
+never cut: they are small. What is cut stands in the architecture's file (``models.Split``); this file exchanges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from nexvar import models
 from nexvar.errors import NexVarError
-from nexvar.models import Output
+from nexvar.models import Output, Split
 from nexvar.ops.attention import attention
 from nexvar.ops.moe import Expert, load_balancing_loss, moe, z_loss
 from nexvar.train.grid import Grid, copied, exchange, gathered, recut, summed
@@ -43,22 +44,6 @@ class Cut:
         return torch.stack(rows, self.dim + 1).flatten(self.dim, self.dim + 2)
 
 
-_IN, _FUSED, _OUT = Cut(0, 1, ("tensor",)), Cut(0, 3, ("tensor",)), Cut(1, 1, ("tensor",))
-_CHANNELS, _FUSED_CHANNELS = Cut(0, 1, ("tensor", "context")), Cut(0, 3, ("tensor", "context"))
-_STRIPED = {
-    **dict.fromkeys(("projections.weight", "projections.bias", "Wqkv.weight", "Wqkv.bias"), _FUSED),
-    **dict.fromkeys(("mlp.l1.weight", "mlp.l2.weight"), _IN),
-    **dict.fromkeys(("out_filter_dense.weight", "out_proj.weight", "mlp.l3.weight"), _OUT),
-    **dict.fromkeys(("filter.short_filter_weight", "filter.short_filter_bias"), _FUSED_CHANNELS),
-    **dict.fromkeys(tuple(f"filter.{n}" for n in ("h", "D", "log_poles", "poles", "residues")), _CHANNELS),
-}
-_GENOS = {
-    **dict.fromkeys(tuple(f"{n}.weight" for n in ("q_proj", "k_proj", "v_proj", "w1", "w3")), _IN),
-    **dict.fromkeys(("o_proj.weight", "w2.weight"), _OUT),
-}
-TABLES = {"striped_hyena2": _STRIPED, "striped_hyena": _STRIPED, "genos": _GENOS}
-
-
 def split(model: nn.Module, architecture: str, grid: Grid) -> dict[str, Cut]:
     """Keep this process's part of ``model``, in place, and let its layers exchange the rest; returns what was cut.
 
@@ -67,37 +52,55 @@ def split(model: nn.Module, architecture: str, grid: Grid) -> dict[str, Cut]:
     """
     if grid.size("tensor", "context", "expert") == 1:
         return {}
-    if architecture not in TABLES:
+    how = models.get(architecture).SPLIT
+    if how is None:
         raise NexVarError(f"{architecture} cannot be split", where="[parallel]", fix="data and run.shard work with all")
-    if grid.size("expert") > 1 and architecture != "genos":
+    if grid.size("expert") > 1 and not any(hasattr(m, "dispatch") for m in model.modules()):
         raise NexVarError(f"{architecture} has no experts", where="parallel.expert", fix="expert = 1")
-    _check_heads(cast(Any, model).config, grid)
+    _check_heads(model, grid)
     cuts = {}
     for name, p in list(model.named_parameters()):
-        table = TABLES[architecture]
-        found = next((cut for suffix, cut in table.items() if f".{name}".endswith(f".{suffix}")), None)
-        axes = tuple(axis for axis in (found.axes if found else ()) if grid.size(axis) > 1)
-        if found is None or not axes:
+        cut = _cut_of(name, how, grid)
+        if cut is None:
             continue
-        cut = Cut(found.dim, found.parts, axes)
-        if p.shape[cut.dim] % (cut.parts * grid.size(*axes)):
+        if p.shape[cut.dim] % (cut.parts * grid.size(*cut.axes)):
             raise NexVarError(
-                f"{name} {tuple(p.shape)} does not divide into {grid.size(*axes)} parts",
-                where=" x ".join(f"parallel.{axis}" for axis in axes),
+                f"{name} {tuple(p.shape)} does not divide into {grid.size(*cut.axes)} parts",
+                where=" x ".join(f"parallel.{axis}" for axis in cut.axes),
                 fix="fewer processes along it",
             )
         owner, leaf = model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
         setattr(owner, leaf, nn.Parameter(cut.mine(p.detach(), grid).clone(memory_format=torch.contiguous_format)))
         cuts[name] = cut
-    (_split_genos if architecture == "genos" else _split_striped)(cast(Any, model), grid)
+    for name, module in list(model.named_modules()):
+        _exchange(cast(Any, module), name, how, grid)
     return cuts
 
 
-def _check_heads(config: Any, grid: Grid) -> None:
-    if "*" not in getattr(config, "pattern", "*"):
+def _ends(name: str, names: Iterable[str]) -> str | None:
+    """The one of ``names`` that ends a dotted name."""
+    return next((end for end in names if f".{name}".endswith(f".{end}")), None)
+
+
+def _cut_of(name: str, how: Split, grid: Grid) -> Cut | None:
+    """How a parameter is cut on this grid; None: every process has it whole."""
+    for dim, parts, axes in (
+        (0, how.rows, ("tensor",)),
+        (1, dict.fromkeys(how.columns, 1), ("tensor",)),
+        (0, how.channels, ("tensor", "context")),
+    ):
+        end = _ends(name, parts)
+        if end is not None:
+            several = tuple(axis for axis in axes if grid.size(axis) > 1)
+            return Cut(dim, parts[end], several) if several else None
+    return None
+
+
+def _check_heads(model: nn.Module, grid: Grid) -> None:
+    if not any(hasattr(module, "attend") for module in model.modules()):
         return
     for name in ("num_attention_heads", "num_key_value_heads"):
-        count = getattr(config, name, None)
+        count = getattr(model.config, name, None)
         if count is not None and count % grid.size("tensor", "context"):
             where = " x ".join(f"parallel.{axis}" for axis in ("tensor", "context") if grid.size(axis) > 1)
             raise NexVarError(
@@ -105,44 +108,31 @@ def _check_heads(config: Any, grid: Grid) -> None:
             )
 
 
-def _split_striped(model: Any, grid: Grid) -> None:
+def _exchange(module: Any, name: str, how: Split, grid: Grid) -> None:
+    """Replace what a module does with its own part by the same with everybody's."""
     tensor, context = (grid.mesh(axis) if grid.size(axis) > 1 else None for axis in ("tensor", "context"))
-    for block in model.blocks:
-        mixer = getattr(block, "inner_mha_cls", None)
-        if tensor is not None:
-            into, out = (block.projections, block.out_filter_dense) if mixer is None else (mixer.Wqkv, mixer.out_proj)
-            _copies_input(into, tensor)
-            _sums_output(out, tensor)
-            _copies_input(block.mlp, tensor)
-            _sums_output(block.mlp, tensor)
-            if mixer is not None:
-                mixer.heads //= grid.size("tensor")
-        if context is not None and mixer is not None:
-            mixer.attend = _whole_heads(context)
-        elif context is not None:
-            block.filter.forward = _whole_channels(block.filter.forward, context)
-
-
-def _split_genos(model: Any, grid: Grid) -> None:
-    tensor, context = (grid.mesh(axis) if grid.size(axis) > 1 else None for axis in ("tensor", "context"))
-    for layer in model.model.layers:
-        sparse = layer.block_sparse_moe
-        if grid.size("expert") > 1:
-            if len(sparse.experts) % grid.size("expert"):
-                raise NexVarError(
-                    f"{len(sparse.experts)} experts do not divide into {grid.size('expert')} parts",
-                    where="parallel.expert",
-                    fix="fewer",
-                )
-            each = len(sparse.experts) // grid.size("expert")
-            sparse.experts = sparse.experts[each * grid.index("expert") : each * (grid.index("expert") + 1)]
-            sparse.dispatch = _travelling(grid.group("expert"), grid.size("expert"))
-        if tensor is not None:
-            _copies_input(layer.self_attn, tensor)
-            _sums_output(layer.self_attn.o_proj, tensor)
-            sparse.dispatch = _summed_experts(sparse.dispatch, tensor)
-        if context is not None:
-            layer.self_attn.attend = _whole_heads(context)
+    if grid.size("expert") > 1 and hasattr(module, "dispatch"):
+        if len(module.experts) % grid.size("expert"):
+            raise NexVarError(
+                f"{len(module.experts)} experts do not divide into {grid.size('expert')} parts",
+                where="parallel.expert",
+                fix="fewer",
+            )
+        each = len(module.experts) // grid.size("expert")
+        module.experts = module.experts[each * grid.index("expert") : each * (grid.index("expert") + 1)]
+        module.dispatch = _travelling(grid.group("expert"), grid.size("expert"))
+    if tensor is not None:
+        if _ends(name, how.copies):
+            _copies_input(module, tensor)
+        if _ends(name, how.sums):
+            _sums_output(module, tensor)
+        if hasattr(module, "dispatch"):
+            module.dispatch = _summed_experts(module.dispatch, tensor)
+    if context is not None:
+        if hasattr(module, "attend"):
+            module.attend = _whole_heads(context)
+        if _ends(name, how.filters):
+            module.forward = _whole_channels(module.forward, context)
 
 
 # -- tensor
@@ -201,20 +191,19 @@ class ContextForward:
 
     def __init__(self, model: nn.Module, grid: Grid) -> None:
         self.model, self.grid, self.mesh = model, grid, grid.mesh("context")
-        self.genos = hasattr(model, "lm_head")
 
     def __call__(self, ids_Bl: Tensor, *, mask_BL: Tensor | None = None) -> Output:
         start = self.grid.index("context") * ids_Bl.shape[1]
-        if not self.genos:
-            for module in self.model.modules():
-                if hasattr(module, "first_position"):
-                    cast(Any, module).first_position = start
-            return cast(Output, self.model(ids_Bl))
-        out = self.model(ids_Bl, start=start)
+        for module in self.model.modules():
+            if hasattr(module, "first_position"):
+                cast(Any, module).first_position = start
+        out = cast(Output, self.model(ids_Bl))
+        if "router_logits" not in out.extras:
+            return out
         routed = [gathered(x, self.mesh, 1) for x in out.extras["router_logits"]]
         k = cast(Any, self.model).config.num_experts_per_tok
         losses = {"aux_loss": load_balancing_loss(routed, k), "z_loss": z_loss(routed)}
-        return cast(Output, out._replace(extras={**out.extras, **losses}))
+        return out._replace(extras={**out.extras, **losses})
 
 
 # -- expert

@@ -19,7 +19,9 @@ from nexvar.weights.load import Loaded
 
 BATCH_TOKENS = {"cpu": 16_384, "mps": 32_768, "cuda": 131_072}  # more brings no speed
 MEMORY_SHARE = {"cpu": 0.25, "mps": 0.25, "cuda": 0.8}  # of what is free, for the activations
-LIVE = 12  # float32 values per token and column of the widest layer; forwards of every architecture take 2.4 to 6.4
+VALUES_PER_TOKEN = (
+    12  # float32 values per token and column of the widest layer; forwards of every architecture take 2.4 to 6.4
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,7 +51,7 @@ def default_batch_tokens(loaded: Loaded) -> int:
     """
     kind = loaded.device.type if loaded.device.type in BATCH_TOKENS else "cpu"
     widest = max((max(p.shape) for p in loaded.module.parameters() if p.ndim == 2 and p.is_floating_point()), default=1)
-    fits = int(machine.free_memory(loaded.device) * MEMORY_SHARE[kind] / (4 * LIVE * widest))
+    fits = int(machine.free_memory(loaded.device) * MEMORY_SHARE[kind] / (4 * VALUES_PER_TOKEN * widest))
     return min(BATCH_TOKENS[kind], 1 << max(fits.bit_length() - 1, 0))
 
 
