@@ -19,9 +19,7 @@ from nexvar.weights.load import Loaded
 
 BATCH_TOKENS = {"cpu": 16_384, "mps": 32_768, "cuda": 131_072}  # more brings no speed
 MEMORY_SHARE = {"cpu": 0.25, "mps": 0.25, "cuda": 0.8}  # of what is free, for the activations
-VALUES_PER_TOKEN = (
-    12  # float32 values per token and column of the widest layer; forwards of every architecture take 2.4 to 6.4
-)
+VALUES_PER_TOKEN = 12  # float32, per column of the widest layer; forwards of every architecture take 2.4 to 6.4
 
 T = TypeVar("T")
 R = TypeVar("R")
