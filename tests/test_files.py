@@ -232,3 +232,22 @@ def test_every_line_of_the_command_line_goes_through_one_door(capfd) -> None:
     assert capfd.readouterr().err == "name \\x1b]0;owned\\x07 \\u202e\nsecond\\x9b line\n"
     sources = (Path(files.__file__).parent / "cli").glob("*.py")
     assert sum(source.read_text().count("typer.echo(") for source in sources) == 1
+
+
+@pytest.mark.parametrize("name", ["scores", "benchmark", "labels", "task", "head", "recipe"])
+def test_a_pipe_is_refused_wherever_a_file_is_opened(tmp_path: Path, name: str) -> None:
+    from nexvar.evals.tables import read_table
+    from nexvar.runs.writers import read_rows
+    from nexvar.train import recipe, task
+
+    pipe, opened = {
+        "scores": ("x.parquet", lambda path: list(read_rows(path))),
+        "benchmark": ("x.parquet", lambda path: read_table(path)),
+        "labels": ("x.tsv", lambda path: list(task._table(path))),
+        "task": ("pipe.json", task.Facts.read),
+        "head": ("head.safetensors", task.read_head),
+        "recipe": ("recipe.toml", recipe.read),
+    }[name]
+    os.mkfifo(tmp_path / pipe)
+    with pytest.raises(NexVarError, match="not a regular file"):
+        opened(tmp_path / pipe)

@@ -265,9 +265,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(name, tmp_path):
 def test_reading_what_is_not_our_parquet(data, tmp_path):
     path = tmp_path / "x.parquet"
     path.write_bytes(data)
-    with pytest.raises(NexVarError, match="Parquet"):
+    with pytest.raises(NexVarError, match="Parquet|is empty"):
         list(read_rows(path))
-    with pytest.raises(NexVarError, match="Parquet"):
+    with pytest.raises(NexVarError, match="no such file"):
         list(read_rows(tmp_path / "none.parquet"))
     pq.write_table(table_of(), path)
     with pytest.raises(NexVarError, match="column"):

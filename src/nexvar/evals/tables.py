@@ -14,6 +14,7 @@ import numpy as np
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
+from nexvar.files import check_regular
 from nexvar.genome.textio import Lines
 from nexvar.genome.vcf import read_vcf
 
@@ -48,7 +49,7 @@ def _read_parquet(path: str) -> Table:
     import pyarrow.parquet as pq
 
     try:
-        data = pq.read_table(path)
+        data = pq.read_table(check_regular(path))
     except (OSError, pa.ArrowException) as error:
         raise NexVarError(f"not readable as Parquet ({error})", where=path, fix="check the file") from None
     return dict(zip(_canonical(data.column_names), (column.to_pylist() for column in data.columns), strict=True))

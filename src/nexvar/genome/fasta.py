@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nexvar.errors import NexVarError
+from nexvar.files import read_text
 from nexvar.genome.bytesource import MemorySource, Source
 
 CHUNK = 1 << 22
@@ -211,9 +212,9 @@ def scan(source: Source, path: Path) -> list[Entry]:
 
 def _fai_rows(path: Path) -> Iterator[tuple[int, Entry]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NexVarError(f"the index cannot be read ({error})", where=f"{path}:1", fix="delete it") from None
+        lines = read_text(path, limit=1 << 30).splitlines()
+    except NexVarError as error:
+        raise NexVarError(f"the index cannot be read ({error.what})", where=f"{path}:1", fix="delete it") from None
     for number, text in enumerate(lines, 1):
         fields = text.split("\t")
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from nexvar.errors import NexVarError, printable
+from nexvar.files import open_regular
 from nexvar.genome.variants import VariantSource
 from nexvar.genome.vcf import Record
 from nexvar.genome.windows import Status
@@ -243,7 +244,7 @@ def read_rows(path: str | Path) -> Iterator[ScoredAllele]:
     import pyarrow.parquet as pq
 
     try:
-        with Path(path).open("rb") as stream, pq.ParquetFile(stream) as file:
+        with open_regular(path) as stream, pq.ParquetFile(stream) as file:
             names = file.schema_arrow.names
             expected = {name for name, _, _ in (*_BEFORE, *_AFTER)} | {"LLR", "LLR_FWD", "LLR_REV"}
             if missing := sorted(expected - set(names)):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
-from nexvar.files import check_inside, read_json, write_atomically, write_bytes
+from nexvar.files import check_inside, check_regular, read_json, write_atomically, write_bytes
 from nexvar.genome.reference import Fasta
 from nexvar.inference.core.batching import equal_batches, padded
 from nexvar.inference.core.readout import coarser, pool
@@ -119,6 +119,7 @@ def _table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
     if kind not in ("tsv", "csv", "parquet"):
         raise NexVarError(f"unknown format {kind!r}", where=path, fix="tsv, csv or parquet")
+    check_regular(path)
     try:
         if kind == "parquet":
             import pyarrow.parquet as pq
