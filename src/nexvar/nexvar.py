@@ -110,7 +110,9 @@ class NexVar:
                 raise NexVarError(f"it is {_shown(attention_mask)}", where="attention_mask", fix=fix)
             mask_BL = attention_mask.to(self.device).bool()
         with torch.no_grad():
-            outputs = self.model(ids_BL.to(self.device), mask_BL=mask_BL, taps=taps)
+            outputs = self.model(
+                ids_BL.to(self.device), mask_BL=mask_BL, taps=taps, logits=self.model.has_head or not taps
+            )
         return outputs, (outputs.taps if return_embeddings else None)
 
     def score_sequences(

@@ -129,6 +129,12 @@ def parameter_count(module: Any) -> int:
 def _computes(loaded: Loaded) -> Iterator[Check]:
     """A forward, and for causal models the same forward in two pieces."""
     ids_BL = oracles.plain_ids(loaded, BASES)
+    if not loaded.module.has_head:
+        tap = loaded.module.last_hidden
+        hidden = loaded.module(ids_BL, taps=(tap,), logits=False).taps[tap].float()
+        finite = bool(torch.isfinite(hidden).all())
+        yield Check("forward", "ok" if finite else "FAIL", f"hidden states {tuple(hidden.shape)}, no head")
+        return
     logits = loaded.module(ids_BL).logits.float()
     finite = bool(torch.isfinite(logits).all())
     yield Check("forward", "ok" if finite else "FAIL", f"logits {tuple(logits.shape)}" + (", finite" * finite))

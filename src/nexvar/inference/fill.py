@@ -71,6 +71,7 @@ def fill(
     if loaded.card.objective != "masked":
         what = f"{loaded.card.name} is a causal model and cannot fill in"
         raise NexVarError(what, fix="use a masked model, or `generate`")
+    loaded.need_head("fill")
     steps = None if steps is None else arguments.whole(steps, "steps", 1)
     temperature = arguments.number(temperature, "temperature", "0 or more", 0)
     seed = arguments.whole(seed, "seed", 0, (1 << 63) - 1)

@@ -168,6 +168,7 @@ def _prepare(
             f"{loaded.card.name} is a masked model and cannot generate left to right",
             fix="use a causal model, or `fill` a sequence with N",
         )
+    loaded.need_head("generate")
     texts = [clean(loaded, prompt, f"prompt_seqs[{i}]", more=sampling.n_tokens) for i, prompt in enumerate(prompts)]
     sampling.allowed(loaded)
     return [loaded.tokenizer.encode(text, special=False).ids for text in texts], _seeds(texts, seed)

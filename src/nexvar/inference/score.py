@@ -274,6 +274,7 @@ def _need_causal(loaded: Loaded) -> None:
             f"{loaded.card.name} is a masked model: it has no left-to-right likelihood",
             fix="use a causal model (`nexvar models`)",
         )
+    loaded.need_head("score_sequences")
 
 
 # -- variants -----------------------------------------------------------------------------------------------------

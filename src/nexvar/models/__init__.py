@@ -6,13 +6,15 @@ Every ``models/<architecture>.py`` defines
   KEEP_FLOAT32  fnmatch patterns of parameters that stay float32 whatever the model's dtype
   QUANTIZED     fnmatch patterns of linear weights that ``quantize=`` stores in 8 or 4 bits; all others keep their dtype
 and, where the default does not serve it,
+  HEADS         beginnings of the names of parameters that a checkpoint may lack: all of one, and the trunk still loads
   LORA_TARGETS  ends of the names of the layers that low-rank updates go to; (): all linear layers
   MEMORY        what a forward holds (``models.Memory``)
   SPLIT         how processes share its layers in training (``models.Split``); without it, windows alone are shared
   init_parameter  ``(name, parameter, config, generator)``: its value to train from; default: the constructor's
   init_buffers  ``(model)``: buffers that a checkpoint brings and a fresh model needs
 
-``models/layouts/<architecture>.py`` says how others write it down: ``matches``, ``from_official``, ``convert``.
+``models/layouts/<architecture>.py`` says how others write it down: ``matches``, ``from_official``, ``convert``,
+and back: ``official_values``, ``to_official``.
 
 Another package brings an architecture by the entry point ``nexvar.models``: its name, and a module that has all of
 this in one (CONTRIBUTING.md). NexVar's own names cannot be taken.
@@ -128,7 +130,7 @@ def _gathered(name: str, own: Any, layout: Any, package: str | None) -> Architec
     if not (isinstance(members["Model"], type) and issubclass(members["Model"], GenomicModel)):
         what = f"the Model of its architecture {name} is no nexvar.models.GenomicModel"
         raise plugins.broken(package or "nexvar", what, "class Model(GenomicModel)")
-    members |= {m: getattr(own, m) for m in _OPTIONAL if hasattr(own, m)}
+    members |= {m: getattr(source, m) for source in (layout, own) for m in _OPTIONAL if hasattr(source, m)}
     return Architecture(name=name, package=package, **members)
 
 

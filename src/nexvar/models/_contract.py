@@ -82,6 +82,18 @@ class GenomicModel(nn.Module):
     rc_equivariant: bool  # the other strand gives the reversed, complemented output: one strand is enough
     bounded_forward: bool = False  # its uncached forward walks pieces itself: a cache would only cost memory and time
     tap_stride: Mapping[str, int] = {}  # U-Nets: tap -> tokens that one of its positions stands for, where not 1
+    without: tuple[str, ...] = ()  # of the architecture's HEADS, those that the checkpoint did not have
+
+    @property
+    def has_head(self) -> bool:
+        """Whether there are logits: the checkpoint may have been a trunk alone."""
+        return not self.without
+
+    def drop(self, head: str) -> None:
+        """Leave out the head whose parameters' names begin so: what the checkpoint did not have cannot be computed."""
+        parent, _, name = head.rstrip(".").rpartition(".")
+        setattr(self.get_submodule(parent), name, MissingHead())
+        self.without = (*self.without, head)
 
     def forward(
         self,
@@ -111,6 +123,17 @@ class GenomicModel(nn.Module):
     def positions_per_token(self, parameter: str) -> float:
         """At how many positions a token the parameter of this name works: less than 1 inside of a U-Net."""
         return 1.0
+
+
+class MissingHead(nn.Module):
+    """In the place of a head that the checkpoint did not have."""
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        raise NexVarError(
+            "this checkpoint has no language-model head: there are no logits",
+            where="logits",
+            fix="logits=False and taps, or a checkpoint with its head",
+        )
 
 
 @dataclass(frozen=True)
@@ -168,7 +191,10 @@ class Architecture:
     convert: Callable[[dict[str, Tensor], Any], dict[str, Tensor]]
     KEEP_FLOAT32: tuple[str, ...]
     QUANTIZED: tuple[str, ...]
+    HEADS: tuple[str, ...] = ()
     LORA_TARGETS: tuple[str, ...] = ()
+    to_official: Callable[[dict[str, Tensor], Any], dict[str, Tensor]] | None = None
+    official_values: Callable[[Any], dict[str, Any]] | None = None
     MEMORY: Memory = Memory()
     SPLIT: Split | None = None
     init_parameter: Callable[[str, Tensor, Any, torch.Generator], None] | None = None

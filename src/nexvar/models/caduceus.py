@@ -46,6 +46,7 @@ from nexvar.ops.ssm_scan import selective_scan
 
 KEEP_FLOAT32 = ("*.A_log", "*.D")
 QUANTIZED = ("*.in_proj.weight", "*.out_proj.weight")  # x_proj and dt_proj make the recurrence's steps
+HEADS = ("lm_head.",)
 MEMORY = Memory(11, mlp=0, fixed=17e6)
 # R x T x E of one piece: on a CPU 4 MB, what a core's caches hold; on a device enough to keep it busy
 PIECE_VALUES, PIECE_VALUES_DEVICE = 1 << 20, 1 << 26

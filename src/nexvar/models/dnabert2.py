@@ -41,6 +41,7 @@ from nexvar.ops.mlp import gated_mlp
 
 KEEP_FLOAT32: tuple[str, ...] = ()
 QUANTIZED = ("*.Wqkv.weight", "*.attention.output.dense.weight", "*.mlp.gated_layers.weight", "*.mlp.wo.weight")
+HEADS = ("cls.", "classifier.", "bert.pooler.")
 LORA_TARGETS = ("Wqkv", "gated_layers", "wo")  # PEFT's defaults name no layer of this model
 MEMORY = Memory(25, mlp=0, fixed=32e6)
 PAD_ID = 3
@@ -293,6 +294,11 @@ class Model(GenomicModel):
         self.last_hidden = self.tap_names[-1]
         self.register_buffer("slopes_H", torch.tensor(alibi_slopes(config.num_attention_heads)), persistent=False)
 
+    @property
+    def has_head(self) -> bool:
+        """Whether it has the masked-LM head; a classifier may have none."""
+        return self.config.mlm_head and "cls." not in self.without
+
     def reset_buffers(self) -> None:
         """Recompute the ALiBi slopes (float32) on the parameters' device."""
         device = self.bert.embeddings.word_embeddings.weight.device
@@ -346,7 +352,7 @@ class Model(GenomicModel):
 
         hidden_BLD = padded(x_ND)
         extras: dict[str, Any] = {"attentions": maps} if attentions else {}
-        if self.config.num_labels:
+        if self.config.num_labels and not {"classifier.", "bert.pooler."}.intersection(self.without):
             extras["pooled"] = self._pool(hidden_BLD, mask_BL)
             extras["class_logits"] = self.classifier(self.classifier_dropout(extras["pooled"]))
         scores = None
@@ -357,7 +363,7 @@ class Model(GenomicModel):
 
     def _predict(self, hidden_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """The MLM head over the real tokens; padding gets the head of a zero vector, as in the original."""
-        head = self.cls["predictions"]
+        head = self.cls["predictions"] if self.has_head else self.cls
         embeddings_VD = self.bert.embeddings.word_embeddings.weight
         if bool(mask_BL.all()):
             return head(hidden_BLD, embeddings_VD)

@@ -41,6 +41,7 @@ from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
 
 KEEP_FLOAT32: tuple[str, ...] = ("*.block_sparse_moe.gate.weight",)
 QUANTIZED = ("*.experts.*.w?.weight", "*.self_attn.?_proj.weight")
+HEADS = ("lm_head.",)
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 MEMORY = Memory(12, mlp=7, cache_grows=False)  # at worst every token goes to the same experts
 

@@ -44,6 +44,7 @@ from nexvar.ops.state import Cache, Taps, hide
 
 KEEP_FLOAT32 = ("*.filter_fn.*",)
 QUANTIZED = ("*.mixer.in_proj.weight", "*.mixer.out_proj.weight", "*.mlp.fc?.weight")
+HEADS = ("lm_head.",)
 MEMORY = Memory(13, mlp=0, rows=2048, block=2.4)  # its kept filters are part of the cache
 KEPT_BYTES = 1 << 30  # filters of all layers that are kept between calls
 CHANNELS = 16  # channels whose filters exist at a time where they are not kept: one cache line of float32

@@ -48,6 +48,7 @@ from nexvar.ops.unet import LAYER_NORM_EPS, AdaptiveLayerNorm, Conditions, Tower
 
 KEEP_FLOAT32: tuple[str, ...] = ()
 QUANTIZED = ("*.sa_layer.*_head.linear.weight", "*.sa_layer.mha_output.weight", "*.transformer_blocks.*.fc?.weight")
+HEADS = ("core.lm_head.",)
 HEAD_EPS = {"hf": 1e-5, "jax": 1e-6}
 MEMORY = Memory(8, mlp=0, fixed=2.8e6)
 ROTARY_BASE = 10_000.0

@@ -42,6 +42,7 @@ from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
 
 KEEP_FLOAT32: tuple[str, ...] = ()
 QUANTIZED = ("*.self.query.weight", "*.self.key.weight", "*.self.value.weight", "*.layer.*.dense.weight")
+HEADS = ("lm_head.",)
 LORA_TARGETS = ("query", "key", "value", "dense")  # the authors' baselines: rank 8, alpha 16
 MEMORY = Memory(6.3, mlp=0, rows=1024, block=4.5)
 ROTARY_BASE = 10_000.0
@@ -267,7 +268,7 @@ class Model(GenomicModel):
         """Recompute the rotary frequencies (float32) on the parameters' device."""
         if self.config.position_embedding_type == "rotary":
             head_width = self.config.hidden_size // self.config.num_attention_heads
-            device = self.lm_head.decoder.weight.device
+            device = self.esm.embeddings.word_embeddings.weight.device
             self.inv_freq = inverse_frequencies(head_width, ROTARY_BASE).to(device)
 
     def set_layer_norm_eps(self, eps: float) -> None:

@@ -45,6 +45,7 @@ from nexvar.ops.state import AttentionState, Cache, HyenaState, Padding, Taps, h
 
 KEEP_FLOAT32 = ("*.log_poles", "*.residues", "*.inv_freq", "*.fp8_scale")
 QUANTIZED = ("*.l?.weight", "*.projections.weight", "*.out_filter_dense.weight", "*.Wqkv.weight", "*.out_proj.weight")
+HEADS = ("unembed.",)
 MEMORY = Memory(12, mlp=0, rows=2048, block=3.3)
 SPLIT = Split(
     rows={
@@ -478,8 +479,9 @@ class Model(GenomicModel):
         x_BLD = keep("norm", self.norm(x_BLD))
         scores = None
         if logits is not False:
-            head = self.embedding_layer if self.config.tie_embeddings else self.unembed
-            scores = linear(x_BLD if logits is True else x_BLD[:, logits], head.weight)
+            x_BLD = x_BLD if logits is True else x_BLD[:, logits]
+            tied = self.config.tie_embeddings
+            scores = linear(x_BLD, self.embedding_layer.weight) if tied else self.unembed(x_BLD)
         return Output(scores, keep.result(taps), {})
 
     def _chunk(self, ids_BL: Tensor, mask_BL: Tensor | None, logits: bool | slice) -> int:

@@ -57,6 +57,8 @@ class Start:
         return start
 
     def _check_objective(self, kind: str) -> None:
+        if self.loaded is not None:
+            self.loaded.need_head("an objective")
         if kind == "causal" and not self.module.causal:
             raise NexVarError(
                 f"{self.architecture} reads both ways: it would see the token that it should predict",
@@ -67,6 +69,8 @@ class Start:
     def write(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
         """A folder that ``NexVar`` loads; tensors: every parameter. Buffers are the module's own."""
         module, buffers = build(self.architecture, self.config), dict(self.module.named_buffers())
+        for head in self.module.without:
+            module.drop(head)
         every = {n: tensors[n] if n in tensors else buffers[n].detach() for n in module.state_dict()}
         module.load_state_dict(every, strict=True, assign=True)
         try:

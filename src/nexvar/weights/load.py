@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,13 @@ from nexvar import arguments, cards, models, tokenizers
 from nexvar.cards import Card
 from nexvar.errors import NexVarError
 from nexvar.files import write_bytes
+from nexvar.models import GenomicModel
 from nexvar.weights import checkpoint, offload
 from nexvar.weights import quantize as quantized
 from nexvar.weights.assemble import Put, assign, build, convert, make_config, official_config
 from nexvar.weights.checkpoint import safetensors
 from nexvar.weights.hub import cache_dir
+from nexvar.weights.names import unwrapped
 from nexvar.weights.typed import check_types
 
 DTYPES = {
@@ -50,6 +53,15 @@ class Loaded:
     device: torch.device
     dtype: torch.dtype
     quantize: str | None = None
+
+    def need_head(self, what: str) -> None:
+        """NexVarError where the model is a trunk without a language-model head; ``what`` would need it."""
+        if not self.module.has_head:
+            raise NexVarError(
+                f"{self.card.name} has no language-model head (its file held none), and {what} needs its probabilities",
+                where=what,
+                fix="embeddings and embedding readouts work; or the checkpoint with its head",
+            )
 
     @property
     def precision(self) -> str:
@@ -107,18 +119,49 @@ def load(
     card, where = opened.card, folder or opened.card.label
     _refuse_wrong_fp8(card, where_to, allow_wrong_fp8)
     wanted = _pick_dtype(dtype, card)
-    module = build(card.architecture, opened.config, where)
     arch = models.get(card.architecture)
+    module, state, left_out = fitted(opened, where)
+    if left_out:
+        warnings.warn(left_out, stacklevel=2)
     put = _putter(module, opened, quantize, device_map, offload_folder, where_to, wanted)
-    state = opened.state if opened.native else convert(arch, opened.state, opened.config, where)
     assign(module, state, device=where_to, dtype=wanted, keep=arch.KEEP_FLOAT32, put=put, where=where)
     tokenizer = tokenizers.make(card.tokenizer, opened.folder)
     return Loaded(module, tokenizer, card, where_to, wanted, quantize)
 
 
+def fitted(opened: Opened, where: object) -> tuple[GenomicModel, dict[str, Tensor], str]:
+    """A model on the meta device, its tensors under its own names, and a line on what does not go together.
+
+    A trunk alone loads, without its heads; tensors of other people's heads are left out. Nothing else may be missing.
+    """
+    card, arch = opened.card, models.get(opened.card.architecture)
+    module = build(card.architecture, opened.config, where)
+    state, foreign = opened.state, []
+    if not opened.native:
+        official, foreign = unwrapped(state, arch, module, opened.config, where)
+        other = tuple(h for h in arch.HEADS[1:] if not any(n.startswith(h) for n in module.state_dict()))
+        foreign += [name for name in official if other and name.startswith(other)]
+        state = convert(arch, official, opened.config, where)
+    missing = [name for name in module.state_dict() if name not in state]
+    for head in arch.HEADS:
+        named = [name for name in module.state_dict() if name.startswith(head)]
+        if named and all(name in missing for name in named):
+            module.drop(head)
+    return module, state, _left_out(card.name, foreign, module)
+
+
+def _left_out(name: str, foreign: list[str], module: GenomicModel) -> str:
+    parts = [] if module.has_head else ["loaded without a language-model head: it gives embeddings, no likelihoods"]
+    if foreign:
+        tops = sorted({".".join(tensor.split(".")[:2]) for tensor in foreign})
+        more = f" and {len(tops) - 4} more" if len(tops) > 4 else ""
+        parts.append(f"{len(foreign)} tensor(s) of other heads are left out: {', '.join(tops[:4])}{more}")
+    return f"{name}: {'; '.join(parts)}" if parts else ""
+
+
 def _putter(
     module: nn.Module,
-    opened: _Opened,
+    opened: Opened,
     quantize: str | None,
     device_map: str | Mapping[str, str | int | torch.device] | None,
     offload_folder: str | Path | None,
@@ -152,7 +195,7 @@ def _putter(
 
 
 @dataclass(frozen=True)
-class _Opened:
+class Opened:
     """A source before its model is built. native: the tensors have the module's own names (we wrote them)."""
 
     card: Card
@@ -176,7 +219,7 @@ def as_folder(source: str | Path) -> Path | None:
     return None
 
 
-def _open_folder(folder: Path, architecture: str | None) -> _Opened:
+def _open_folder(folder: Path, architecture: str | None) -> Opened:
     """A folder that ``save`` or an official repository wrote."""
     path = folder / "config.json"
     if not path.is_file():
@@ -200,7 +243,7 @@ def _open_folder(folder: Path, architecture: str | None) -> _Opened:
         described = {}
     state = checkpoint.read_folder(folder)
     card = _folder_card(folder, str(name), config, values, described, state)
-    return _Opened(card, config, state, native, folder)
+    return Opened(card, config, state, native, folder)
 
 
 def _folder_card(
@@ -252,19 +295,19 @@ def _common_dtype(state: dict[str, Tensor]) -> str:
     return max(count, key=lambda name: count[name], default="float32")
 
 
-def _open_card(card: Card, revision: str | None) -> _Opened:
+def _open_card(card: Card, revision: str | None) -> Opened:
     config = make_config(card.architecture, card.config, card.label)
     if card.weights is not None:
         path = card.beside(card.weights)
-        return _Opened(card, config, checkpoint.read([path]), True, path.parent)
+        return Opened(card, config, checkpoint.read([path]), True, path.parent)
     from nexvar.weights import hub
 
     folder = hub.fetch(card, revision)
     config = compare_config(card, config, folder / "config.json")
-    return _Opened(card, config, hub.read_weights(card, folder), False, folder)
+    return Opened(card, config, hub.read_weights(card, folder), False, folder)
 
 
-def _open_file(card: Card, path: Path) -> _Opened:
+def _open_file(card: Card, path: Path) -> Opened:
     """A card's official weights in a file of the user's; its config values come from the card."""
     path = path.expanduser()
     if not path.is_file():
@@ -272,7 +315,7 @@ def _open_file(card: Card, path: Path) -> _Opened:
     config = make_config(card.architecture, card.config, card.label)
     if card.config_file:
         config = compare_config(card, config, path.parent / "config.json")
-    return _Opened(card, config, checkpoint.read(checkpoint.parts_of(path)), False, path.parent)
+    return Opened(card, config, checkpoint.read(checkpoint.parts_of(path)), False, path.parent)
 
 
 def compare_config(card: Card, config: Any, path: Path) -> Any:

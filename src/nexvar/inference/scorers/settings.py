@@ -70,6 +70,8 @@ def check_readouts(readouts: Sequence[str], loaded: Loaded) -> None:
                 where="--readout",
                 fix=f"one of {', '.join(right)}",
             )
+        if name not in EMBEDDING:
+            loaded.need_head(f"the readout {name}")
     if len(set(readouts)) < len(readouts):
         raise NexVarError(f"the same readout twice: {','.join(readouts)}", where="--readout", fix="name each once")
 

@@ -5,6 +5,10 @@ Every file here defines
   from_official   ``from_official(official: dict) -> Config``: from the official config.json's keys
   convert         ``convert(state: dict[str, Tensor], config) -> dict[str, Tensor]``: official names and layouts ->
                   the module's; the only place that knows foreign names (inner names stay the official ones)
+and the way back, for ``nexvar export`` and adapters:
+  official_values ``official_values(config) -> dict``: what ``from_official`` reads, and what the original code needs
+  to_official     ``to_official(state, config) -> dict[str, Tensor]``: the inverse of ``convert``; of some tensors it
+                  gives what these become, and it only moves rows: nothing is computed from values but copies
 """
 
 from __future__ import annotations

@@ -21,6 +21,13 @@ DEFAULTS = {
     "bidirectional": True,
     "bidirectional_weight_tie": True,
 }
+REPOSITORY = "kuleshov-group/caduceus-ph_seqlen-131k_d_model-256_n_layer-16"
+CODE = {
+    "AutoConfig": "configuration_caduceus.CaduceusConfig",
+    "AutoModel": "modeling_caduceus.Caduceus",
+    "AutoModelForMaskedLM": "modeling_caduceus.CaduceusForMaskedLM",
+    "AutoModelForSequenceClassification": "modeling_caduceus.CaduceusForSequenceClassification",
+}
 SSM_DEFAULTS = {"d_state": 16, "d_conv": 4, "expand": 2, "bias": False, "conv_bias": True}
 
 
@@ -83,3 +90,33 @@ def _merge(state: dict[str, Tensor], kept: str, copy: str) -> None:
                 where=copy,
                 fix="a file saved from a wrongly loaded model: take the original one",
             )
+
+
+def official_values(config: Config) -> dict[str, Any]:
+    """The hub's config.json; the vocabulary is given as padded, as both codes then find it."""
+    pairs = config.complement_map or range(config.vocab_size)
+    return {
+        "model_type": "caduceus",
+        "architectures": ["CaduceusForMaskedLM"],
+        "auto_map": {auto: f"{REPOSITORY}--{place}" for auto, place in CODE.items()},
+        **{name: getattr(config, name) for name in ("d_model", "n_layer", *DEFAULTS, "bidirectional_strategy")},
+        "ssm_cfg": {name: getattr(config, name) for name in SSM_DEFAULTS} | {"dt_rank": config.dt_rank or "auto"},
+        "complement_map": {str(i): int(j) for i, j in enumerate(pairs)},
+        "vocab_size": config.vocab_size,
+        "pad_vocab_size_multiple": 8 if config.vocab_size % 8 == 0 else 1,
+        "residual_in_fp32": False,
+        "initializer_cfg": {"initializer_range": 0.02, "n_residuals_per_layer": 1, "rescale_prenorm_residual": True},
+    }
+
+
+def to_official(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Official names again: PS models have wrapper levels. Tied tensors are written once, as the hub's files do."""
+    result = {}
+    for key, value in state.items():
+        if config.rcps:
+            key = key.replace("word_embeddings.weight", "word_embeddings.embedding.weight")
+            key = key.replace(".mixer.", ".mixer.submodule.")
+            if not config.fused_add_norm:
+                key = key.replace(".norm.", ".norm.submodule.").replace(".norm_f.", ".norm_f.submodule.")
+        result[key] = value
+    return result

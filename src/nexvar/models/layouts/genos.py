@@ -38,3 +38,15 @@ def from_official(official: dict[str, Any]) -> Config:
 def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     """The Hugging Face names are ours; old files also hold the rotary frequencies, which are recomputed."""
     return {name: tensor for name, tensor in state.items() if not name.endswith("rotary_emb.inv_freq")}
+
+
+def official_values(config: Config) -> dict[str, Any]:
+    """A Mixtral's config.json, which transformers reads with code of its own."""
+    values = {name: getattr(config, name) for name in (*NEEDED, "rope_theta")}
+    head = {} if config.head_dim is None else {"head_dim": config.head_dim}
+    return {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], **FIXED, **values, **head}
+
+
+def to_official(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Our names are the Hugging Face ones."""
+    return dict(state)

@@ -21,6 +21,13 @@ DEFAULTS = {
     "layer_norm_epsilon": 1e-5,
     "use_bias": True,
 }
+REPOSITORY = "LongSafari/hyenadna-tiny-1k-seqlen-hf"
+CODE = {
+    "AutoConfig": "configuration_hyena.HyenaConfig",
+    "AutoModel": "modeling_hyena.HyenaDNAModel",
+    "AutoModelForCausalLM": "modeling_hyena.HyenaDNAForCausalLM",
+    "AutoModelForSequenceClassification": "modeling_hyena.HyenaDNAForSequenceClassification",
+}
 
 
 def matches(official: dict[str, Any]) -> bool:
@@ -60,3 +67,30 @@ def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
             result[key] = value
     result.setdefault("lm_head.weight", result[f"{PREFIX}embeddings.word_embeddings.weight"])
     return result
+
+
+def official_values(config: Config) -> dict[str, Any]:
+    """The Hugging Face port's config.json; the vocabulary is given as padded, as both codes then find it."""
+    values = {name: getattr(config, name) for name in (*NEEDED, *DEFAULTS, "d_inner")}
+    return {
+        "model_type": "hyenadna",
+        "architectures": ["HyenaDNAForCausalLM"],
+        "auto_map": {auto: f"{REPOSITORY}--{place}" for auto, place in CODE.items()},
+        **values,
+        "vocab_size": config.vocab_size,
+        "pad_vocab_size_multiple": 8 if config.vocab_size % 8 == 0 else 1,
+        "pad_token_id": 4,
+        "hyena_order": 2,
+        "activation_freq": 10,
+        "train_freq": True,
+        "embed_dropout": 0.1,
+        "hyena_dropout": 0.0,
+        "hyena_filter_dropout": 0.0,
+        "initializer_range": 0.02,
+        "tie_word_embeddings": False,
+    }
+
+
+def to_official(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Our names are the port's. A filter has one frequency, which the hub's files hold once, as ours."""
+    return dict(state)

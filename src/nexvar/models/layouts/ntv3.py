@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from nexvar.models.ntv3 import Config
+from nexvar.models.ntv3 import ROTARY_BASE, Config
+from nexvar.ops.rotary import inverse_frequencies
 
 CLASSES = ("NTv3PreTrained", "NTv3PostTrained", "NTv3Generative")
 LONG_NAMES = {  # ours: what some config.json call it
@@ -45,3 +46,31 @@ def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     saved after a forward). Mixed-precision checkpoints keep their dtypes."""
     rotary = (".rotary_embedding.inv_freq", ".rotary_embedding.cos_cached", ".rotary_embedding.sin_cached")
     return {name: tensor.contiguous() for name, tensor in state.items() if not name.endswith(rotary)}
+
+
+def official_values(config: Config) -> dict[str, Any]:
+    """The hub's config.json, under its short names."""
+    post = bool(config.conditions_vocab_size)
+    values = dataclasses.asdict(config)
+    values.pop("default_species")
+    heads = ("conditions_vocab_size", "bigwigs_per_species", "bed_elements_names", "species_to_token_id")
+    only_post = (*heads, "num_species_special_tokens", "keep_target_center_fraction")
+    kept = {n: list(v) if isinstance(v, tuple) else v for n, v in values.items() if post or n not in only_post}
+    species = {"conditions_names": ["species"]} if post else {}
+    return {
+        "model_type": "ntv3_posttrained" if post else "ntv3",
+        "architectures": ["NTv3PostTrained" if post else "NTv3PreTrained"],
+        "tie_word_embeddings": False,
+        **kept,
+        **species,
+    }
+
+
+def to_official(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Ours, and the rotary frequencies of every transformer block."""
+    result = dict(state)
+    for name in state:
+        if name.endswith(".sa_layer.query_head.linear.weight"):
+            rotary = name.replace("query_head.linear.weight", "rotary_embedding.inv_freq")
+            result[rotary] = inverse_frequencies(config.key_size, ROTARY_BASE)
+    return result

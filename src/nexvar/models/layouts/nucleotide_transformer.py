@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nexvar.models.layouts import same_names
-from nexvar.models.nucleotide_transformer import Config
+from nexvar.models.nucleotide_transformer import ROTARY_BASE, Config
+from nexvar.ops.rotary import inverse_frequencies
 
 NEEDED = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings", "position_embedding_type", "layer_norm_eps", "pad_token_id", "mask_token_id",
 )  # fmt: skip
+REPOSITORY = "InstaDeepAI/nucleotide-transformer-v2-50m-multi-species"
+CODE = {"AutoConfig": "esm_config.EsmConfig", "AutoModelForMaskedLM": "modeling_esm.EsmForMaskedLM"}
 
 
 def matches(official: dict[str, Any]) -> bool:
@@ -50,6 +54,45 @@ def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
             continue
         converted["lm_head.decoder.bias" if name == "lm_head.bias" else name] = tensor.contiguous()
     embeddings = converted.get("esm.embeddings.word_embeddings.weight")
-    if embeddings is not None:  # tie_word_embeddings: the decoder is not in the file
+    if embeddings is not None and "lm_head.dense.weight" in converted:  # tie_word_embeddings: no decoder in the file
         converted.setdefault("lm_head.decoder.weight", embeddings)
     return converted
+
+
+def official_values(config: Config) -> dict[str, Any]:
+    """The hub's config.json: of v2's own code where the MLP is gated, of transformers' ESM otherwise."""
+    values: dict[str, Any] = {name: getattr(config, name) for name in NEEDED}
+    code: dict[str, Any] = {"model_type": "esm"}
+    if config.gated_mlp:
+        code = {
+            "auto_map": {auto: f"{REPOSITORY}--{place}" for auto, place in CODE.items()},
+            "add_bias_fnn": config.mlp_bias,
+        }
+    return {
+        **values,
+        **code,
+        "architectures": ["EsmForMaskedLM"],
+        "attention_probs_dropout_prob": 0.0,
+        "hidden_dropout_prob": 0.0,
+        "emb_layer_norm_before": config.emb_layer_norm_before,
+        "token_dropout": config.token_dropout,
+        "tie_word_embeddings": False,
+        "is_folding_model": False,
+        "use_cache": False,
+    }
+
+
+def to_official(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """The decoder's bias goes up a level; what the official code computes and stores, it finds in the file again.
+
+    The contact head, and learned positions beside rotary ones, which no forward of a language model reads, are gone.
+    """
+    result = {"lm_head.bias" if name == "lm_head.decoder.bias" else name: tensor for name, tensor in state.items()}
+    if "esm.embeddings.position_embeddings.weight" in state:
+        result["esm.embeddings.position_ids"] = torch.arange(config.max_position_embeddings)[None]
+    if config.position_embedding_type == "rotary":
+        exact = inverse_frequencies(config.hidden_size // config.num_attention_heads, ROTARY_BASE)
+        for name in state:
+            if name.endswith(".attention.self.query.weight"):
+                result[name.replace("query.weight", "rotary_embeddings.inv_freq")] = exact.clone()
+    return result

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nexvar.models.layouts import same_names, striped_hyena2
 from nexvar.models.striped_hyena import Config
+from nexvar.ops.rotary import inverse_frequencies
 
 NEEDED = ("hidden_size", "num_attention_heads", "vocab_size", "state_size", "short_filter_length", "eps")
 DEFAULTS = {
@@ -41,3 +42,30 @@ def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     """Official names and layouts -> ours; the file's rounded ``inv_freq`` is dropped."""
     state = {key.removeprefix("backbone."): value for key, value in state.items()}
     return striped_hyena2.convert({k: v for k, v in state.items() if not k.endswith("inv_freq")}, config)
+
+
+def official_values(config: Config) -> dict[str, Any]:
+    """The config.json of Evo's repositories."""
+    c = config
+    return {
+        **{name: getattr(c, name) for name in (*NEEDED, *DEFAULTS, "inner_mlp_size")},
+        **striped_hyena2.frame_values(c),
+        "hyena_filter_groups": c.hyena_filter_groups,
+        "hyena_layer_idxs": [i for i, letter in enumerate(c.pattern) if letter == "H"],
+        "attn_layer_idxs": [i for i, letter in enumerate(c.pattern) if letter == "*"],
+        "max_seqlen": c.max_seqlen,
+        "max_sequence_len": c.max_seqlen,
+        "short_filter_bias": True,
+    }
+
+
+def to_official(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """As the Hugging Face repositories of Evo write it: without the tied unembedding, ``inv_freq`` in bfloat16."""
+    result = striped_hyena2.to_official(state, config)
+    if config.tie_embeddings:
+        result.pop("unembed.weight", None)
+    exact = inverse_frequencies(config.head_dim, config.rotary_emb_base).bfloat16()
+    for name in state:
+        if name.endswith(".inner_mha_cls.Wqkv.weight"):
+            result[name.replace("Wqkv.weight", "rotary_emb.inv_freq")] = exact.clone()
+    return {f"backbone.{name}": tensor for name, tensor in result.items()}

@@ -104,3 +104,63 @@ def _reorder(key: str, value: Tensor, rows: Tensor) -> Tensor:
     if torch.equal(rows, torch.arange(len(rows))):
         return value
     return value[rows.to(value.device)]
+
+
+def official_values(config: Config) -> dict[str, Any]:
+    """vortex' config.yml: every key that it or ``from_official`` reads."""
+    c, letters = config, {kind: [i for i, x in enumerate(config.pattern) if x == y] for kind, y in LETTERS.items()}
+    return {
+        **{name: getattr(c, name) for name in (*NEEDED, *DEFAULTS, "inner_mlp_size")},
+        **{f"{kind}_layer_idxs": indices for kind, indices in letters.items()},
+        **frame_values(c),
+        "hcl_filter_groups": c.hidden_size,
+        "evo2_style_activations": not c.activation_everywhere,
+        "use_fp8_input_projections": c.fp8_projections,
+    }
+
+
+def frame_values(config: Config) -> dict[str, Any]:
+    """What both StripedHyenas' codes read beside what makes the model."""
+    stretched = config.rotary_interpolation != 1.0
+    return {
+        "num_layers": len(config.pattern),
+        "num_filters": config.hidden_size,
+        "inner_size_multiple_of": 16,
+        "proj_groups": 1,
+        "hyena_filter_groups": 1,
+        "use_interpolated_rotary_pos_emb": stretched,
+        **({"rotary_emb_scaling_factor": config.rotary_interpolation} if stretched else {}),
+        "final_norm": True,
+        "make_vocab_size_divisible_by": 8,
+        "model_parallel_size": 1,
+        "pipe_parallel_size": 1,
+        "inference_mode": True,
+        "tokenizer_type": "CharLevelTokenizer",
+        "prefill_style": "fft",
+        "use_flash_attn": False,
+        "use_flash_rmsnorm": False,
+        "use_flash_depthwise": False,
+        "use_flashfft": False,
+        "log_intermediate_values": False,
+        "max_batch_size": 1,
+    }
+
+
+def to_official(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Rows go back to the official orders; the tied unembedding is written as the copy that vortex looks for.
+
+    The scale of an FP8 product's output (the third, which nothing reads) is 1: only the other two were kept.
+    """
+    result, rows = {}, hyena_rows(config).argsort()
+    qkv = torch.arange(3 * config.hidden_size).view(3, config.num_attention_heads, -1).transpose(0, 1).flatten()
+    for key, value in state.items():
+        if key.endswith(("projections.weight", "projections.bias", "short_filter_weight", "short_filter_bias")):
+            value = _reorder(key, value, rows)
+        elif ".Wqkv." in key and config.column_split:
+            value = _reorder(key, value, qkv)
+        elif key.endswith("fp8_scale"):
+            key, value = f"{key}_fwd", torch.cat([value, value.new_ones(1)])
+        result[key] = value
+    if config.tie_embeddings and "embedding_layer.weight" in state:
+        result["unembed.weight"] = state["embedding_layer.weight"].clone()
+    return result
