@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -20,6 +21,7 @@ UsageError: Any = typer.BadParameter.__base__  # of click, which typer imports o
 
 def main() -> None:
     """Entry point: everything a user can get wrong is one line on standard error and exit code 2."""
+    warnings.showwarning = _told
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that temporary files are removed
     try:
         code = app(standalone_mode=False)
@@ -38,3 +40,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     raise SystemExit(code)
+
+
+def _told(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """One line, without the place in our source that Python puts before it."""
+    echo(f"nexvar: {message}" if category is UserWarning else f"nexvar: {category.__name__}: {message}", err=True)

@@ -136,7 +136,7 @@ def fitted(opened: Opened, where: object) -> tuple[GenomicModel, dict[str, Tenso
     """
     card, arch = opened.card, models.get(opened.card.architecture)
     module = build(card.architecture, opened.config, where)
-    state, foreign = opened.state, []
+    state, foreign = opened.state, list[str]()
     if not opened.native:
         official, foreign = unwrapped(state, arch, module, opened.config, where)
         other = tuple(h for h in arch.HEADS[1:] if not any(n.startswith(h) for n in module.state_dict()))
