@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # NOTE no import here: a Ctrl-C must meet the handler of doors.py as early as can be
 if TYPE_CHECKING:
+    from typing import Any
+
     from nexvar.errors import NexVarError
     from nexvar.nexvar import NexVar
 
@@ -17,5 +17,7 @@ _HOMES = {"NexVar": "nexvar.nexvar", "NexVarError": "nexvar.errors"}
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
+        from importlib import import_module
+
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'nexvar' has no attribute {name!r}")

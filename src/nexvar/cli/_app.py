@@ -12,8 +12,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, get_type_hints
 
 import typer
@@ -77,18 +76,6 @@ def _expanded(function: Callable[..., None]) -> Callable[..., None]:
 def echo(text: object, err: bool = False) -> None:
     """Print lines; what a file put into them can neither move the cursor nor turn the order of letters around."""
     typer.echo("\n".join(map(printable, str(text).split("\n"))), err=err)
-
-
-@contextmanager
-def resumable() -> Iterator[None]:
-    """Ctrl-C and SIGTERM (an exit of 143) say that nothing is lost."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit) as stop:
-        interrupted = isinstance(stop, KeyboardInterrupt)
-        what = "interrupted" if interrupted else "terminated"
-        echo(f"nexvar: {what}: the finished parts are kept, the same command resumes", err=True)
-        raise typer.Exit(130 if interrupted else 143) from None
 
 
 def report(lines: Sequence[str]) -> None:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import report, resumable, verb
+from nexvar.cli._app import report, verb
 from nexvar.cli.options import BatchTokens, LoadOptions, Model, Shard
+from nexvar.doors import resumable
 
 
 @verb()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexvar.cli._app import echo, report, resumable, verb
+from nexvar.cli._app import echo, report, verb
 from nexvar.cli.options import (
     Circular,
     Explain,
@@ -20,6 +20,7 @@ from nexvar.cli.options import (
     ScoringOptions,
     Workers,
 )
+from nexvar.doors import resumable
 
 if TYPE_CHECKING:
     from nexvar.runs.job import InputFiles

@@ -7,6 +7,11 @@ The same checks hold NexVar's own architectures, in tests/models/test_every_mode
 
 from __future__ import annotations
 
+from nexvar import doors
+
+if __name__ == "__main__":
+    doors.catch_signals()
+
 import argparse
 import fnmatch
 import random
@@ -21,7 +26,7 @@ from torch import Tensor
 
 from nexvar import cards, models, plugins, tokenizers
 from nexvar.cards import Card
-from nexvar.errors import EXIT_BAD_INPUT, NexVarError
+from nexvar.errors import NexVarError
 from nexvar.genome.reference import reverse_complement
 from nexvar.inference import scorers
 from nexvar.train.init import fresh
@@ -376,19 +381,19 @@ def of_architecture(architecture: str, own: list[Card]) -> Iterator[Result]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print a line a check; exit code 1 if one fails, 2 for bad input."""
+    doors.run(lambda: _main(arguments))
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nexvar.evals.contract", description="Does a package keep it?")
     parser.add_argument("package", help="an installed package with an entry point nexvar.models or nexvar.cards")
     failed = 0
-    try:
-        for result in of_package(parser.parse_args(arguments).package):
-            print(result, flush=True)
-            failed += result.outcome == "FAIL"
-    except NexVarError as error:
-        print(f"nexvar: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_BAD_INPUT) from None
+    for result in of_package(parser.parse_args(arguments).package):
+        print(result, flush=True)
+        failed += result.outcome == "FAIL"
     if failed:
         print(f"nexvar: {failed} check(s) failed", file=sys.stderr)
-        raise SystemExit(1)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

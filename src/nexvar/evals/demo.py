@@ -7,6 +7,11 @@ Nothing is downloaded. The labels are read only after scoring, to draw the table
 
 from __future__ import annotations
 
+from nexvar import doors
+
+if __name__ == "__main__":
+    doors.catch_signals()
+
 import argparse
 import shlex
 import sys
@@ -18,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from nexvar import cards
-from nexvar.errors import EXIT_BAD_INPUT, NexVarError
+from nexvar.errors import NexVarError
 from nexvar.evals import mito_figure, variants
 from nexvar.evals.tables import read_table
 
@@ -26,16 +31,16 @@ MODEL = "nexvar_mito"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the demo; every NexVarError is one line and exit code 2."""
+    """The program: see ``doors.run``."""
+    doors.run(lambda: _main(arguments))
+
+
+def _main(arguments: list[str] | None) -> None:
     parser = argparse.ArgumentParser(prog="python -m nexvar.evals.demo", description="The demo: real variants, scored.")
     parser.add_argument("-o", "--output", type=Path, default=Path("demo_out"), help="folder (default: demo_out)")
     parser.add_argument("--window", type=int, default=None, help="bases around a variant (default: the model's)")
     options = parser.parse_args(arguments)
-    try:
-        run(options.output, window=options.window)
-    except NexVarError as error:
-        print(f"nexvar: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_BAD_INPUT) from None
+    run(options.output, window=options.window)
 
 
 def shipped(name: str) -> Path:
@@ -52,7 +57,11 @@ def run(folder: Path, *, vcf: Path | None = None, window: int | None = None) -> 
     from nexvar.weights.choice import ModelChoice
 
     vcf = vcf or shipped("mtdna_labelled.vcf")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot be made ({error.strerror})"
+        raise NexVarError(what, where=folder, fix="choose a folder that is yours") from None
     scored = [folder / f"mtdna_scored{ending}" for ending in (".vcf.gz", ".tsv", ".parquet")]
     card = cards.get(MODEL)
     size = f"{card.parameters / 1e6:.1f} M parameters"

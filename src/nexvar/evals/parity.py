@@ -16,11 +16,15 @@ Other tensors (caches, bfloat16 runs, JAX's numbering, losses) are the business 
 
 from __future__ import annotations
 
+from nexvar import doors
+
+if __name__ == "__main__":
+    doors.catch_signals()
+
 import argparse
 import inspect
 import math
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +35,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nexvar import arguments
-from nexvar.errors import EXIT_BAD_INPUT, NexVarError
+from nexvar.errors import NexVarError
 from nexvar.models import block_taps
 from nexvar.weights.load import load
 
@@ -199,23 +203,20 @@ def golden_folders(root: Path) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the table; exit code 1 if a folder fails, 2 for bad input."""
+    doors.run(lambda: _main(arguments))
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nexvar.evals.parity", description="Parity with the original code.")
     parser.add_argument("folders", nargs="*", type=Path, help="golden folders (default: tests/golden/*)")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help=f"largest difference ({TOLERANCE:g})")
     options = parser.parse_args(arguments)
     folders = options.folders or golden_folders(Path("tests/golden"))
-    try:
-        if not folders:
-            raise NexVarError(
-                "no golden folders", where="tests/golden", fix="run it in the repository, or name folders"
-            )
-        results = [compare(folder, options.tolerance) for folder in folders]
-    except NexVarError as error:
-        print(f"nexvar: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_BAD_INPUT) from None
+    if not folders:
+        raise NexVarError("no golden folders", where="tests/golden", fix="run it in the repository, or name folders")
+    results = [compare(folder, options.tolerance) for folder in folders]
     print("\n".join(table(results)))
-    if not all(result.passed for result in results):
-        raise SystemExit(1)
+    return 0 if all(result.passed for result in results) else 1
 
 
 if __name__ == "__main__":

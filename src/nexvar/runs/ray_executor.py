@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from nexvar.doors import packed, unpacked
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
 from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup, slim
 from nexvar.runs.partscorer import PartScorer
 
 CONNECT_S = 10.0
-
-Failure = tuple[str, str | None, str | None]  # a NexVarError's what, where, fix
 
 
 class RayExecutor:
@@ -126,8 +125,8 @@ class _Actor:
         for item in batch["task"]:
             try:
                 computed.append(_packed(self.scorer.score(_unpacked(item), lambda alleles: None)))
-            except NexVarError as error:
-                computed.append(_packed(_failure(error)))
+            except Exception as error:
+                computed.append(_packed(packed(error)))
         column = np.empty(len(computed), dtype=object)
         column[:] = computed
         return {"done": column}
@@ -137,12 +136,8 @@ def _identify(setup: Setup) -> bytes:
     """A task of its own, before any part: what the model is decides the plan and the manifest."""
     try:
         return _packed(PartScorer().prepare(setup))
-    except NexVarError as error:
-        return _packed(_failure(error))
-
-
-def _failure(error: NexVarError) -> Failure:
-    return error.what, None if error.where is None else str(error.where), error.fix
+    except Exception as error:
+        return _packed(packed(error))
 
 
 def _packed(value: object) -> bytes:
@@ -150,9 +145,8 @@ def _packed(value: object) -> bytes:
 
 
 def _unpacked(data: bytes) -> Any:
-    """What was packed; raised if it is a ``Failure``."""
+    """What was packed; raised if it is an error."""
     value = pickle.loads(data)
     if isinstance(value, tuple):
-        what, where, fix = value
-        raise NexVarError(what, where=where, fix=fix)
+        raise unpacked(value)
     return value

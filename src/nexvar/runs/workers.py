@@ -14,7 +14,7 @@ import signal
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from nexvar.doors import packed, unpacked
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
 from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup, slim
@@ -146,7 +147,8 @@ class _Member:
         context: Any = get_context("spawn")  # a fork would inherit threads and CUDA
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, setup), daemon=True, name=f"nexvar-{number}")
-        self.process.start()
+        with _shielded():
+            self.process.start()
         theirs.close()  # so that the pipe ends with the process
 
     def prepare(self, setup: Setup) -> None:
@@ -187,8 +189,7 @@ class _Member:
         elif isinstance(message, int):
             self.reported += message
         else:
-            what, where, fix = message
-            raise NexVarError(what, where=where, fix=fix)
+            raise unpacked(message)
         return message
 
     def how_it_ended(self) -> str:
@@ -200,6 +201,19 @@ class _Member:
         self.process.kill()  # it holds nothing that could be lost
         self.process.join()
         self.pipe.close()
+
+
+@contextmanager
+def _shielded() -> Iterator[None]:
+    """A Ctrl-C waits: a process that is started in here never sees one, not even while it imports."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(pipe: Connection, setup: Setup) -> None:
@@ -227,7 +241,8 @@ def _work(pipe: Connection, setup: Setup) -> None:
                 pipe.send(waiting)
                 waiting = 0
             pipe.send(done)
-    except NexVarError as error:
-        pipe.send((error.what, None if error.where is None else str(error.where), error.fix))
     except (EOFError, BrokenPipeError):
         return  # the parent is gone
+    except BaseException as error:
+        with suppress(OSError):
+            pipe.send(packed(error))

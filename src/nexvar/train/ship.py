@@ -6,22 +6,29 @@ everything else, and what the architecture keeps in float32, stays float32.
 
 from __future__ import annotations
 
+from nexvar import doors
+
+if __name__ == "__main__":
+    doors.catch_signals()
+
 import fnmatch
 import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from nexvar import models
+from nexvar.errors import NexVarError
 from nexvar.files import read_json
+from nexvar.weights import checkpoint
 
 
 def ship(folder: Path, target: Path) -> int:
     """Write ``target`` from a training output folder; returns its size in bytes."""
     architecture = read_json(folder / "config.json").get("architecture", "")
     keep = models.get(architecture).KEEP_FLOAT32
-    weights = load_file(folder / "model.safetensors")
+    weights = checkpoint.read([folder / "model.safetensors"])
     for name, w in weights.items():
         if w.ndim == 2 and not any(fnmatch.fnmatch(name, pattern) for pattern in keep):
             weights[name] = w.to(torch.bfloat16)
@@ -30,5 +37,12 @@ def ship(folder: Path, target: Path) -> int:
     return target.stat().st_size
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Ship what the command line names."""
+    if len(sys.argv) != 3:
+        raise NexVarError("a folder and a file", fix="python -m nexvar.train.ship out/model target.safetensors")
     print(ship(Path(sys.argv[1]), Path(sys.argv[2])))
+
+
+if __name__ == "__main__":
+    doors.run(main)
