@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from nexvar.errors import EXIT_BAD_INPUT, MAX_MESSAGE, NexVarError, printable
 
@@ -73,8 +73,8 @@ class _Door:
 _door = _Door()
 
 
-def run(function: Callable[[], int | None], *, quiet: bool = False) -> NoReturn:
-    """Call ``function`` and exit with its code; whatever it raises becomes one line and a code of its own.
+def run(function: Callable[[], int | None], *, quiet: bool = False) -> None:
+    """Call ``function``, and exit unless its code is 0; whatever it raises becomes one line and a code of its own.
 
     quiet: without the line (of several processes that stop for one reason, one tells it).
     """
@@ -97,7 +97,8 @@ def run(function: Callable[[], int | None], *, quiet: bool = False) -> NoReturn:
     if not program:  # somebody who goes on
         for number, handler in before.items():
             signal.signal(number, handler)
-    raise SystemExit(code)
+    if code:
+        raise SystemExit(code)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Entry point: everything a user can get wrong is one line on standard error and exit code 2."""
     doors.run(_command)
+    raise SystemExit(0)
 
 
 def _command() -> int | None:
