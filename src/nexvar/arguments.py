@@ -43,10 +43,10 @@ def whole(value: object, where: str, low: int | None = None, high: int | None = 
         raise NexVarError(
             f"{_name(where)} is {described(value)}", where=where, fix=f"a whole number{_between(low, high)}"
         )
-    found = int(value)
-    if (low is not None and found < low) or (high is not None and found > high):
-        raise NexVarError(f"{_name(where)} is {found}", where=where, fix=f"a whole number{_between(low, high)}")
-    return found
+    integer = int(value)
+    if (low is not None and integer < low) or (high is not None and integer > high):
+        raise NexVarError(f"{_name(where)} is {integer}", where=where, fix=f"a whole number{_between(low, high)}")
+    return integer
 
 
 def number(value: object, where: str, good: str, low: float = -math.inf, high: float = math.inf) -> float:
@@ -59,13 +59,13 @@ def number(value: object, where: str, good: str, low: float = -math.inf, high: f
 
 def pairs(values: object, where: str) -> list[tuple[int, int]]:
     """(layer from 1, number from 0) pairs."""
-    found = []
+    checked = []
     for pair in a_list(values, where, "(layer, number) pairs"):
         both = a_list(pair, where, "(layer, number) pairs")
         if len(both) != 2:
             raise NexVarError(f"{len(both)} numbers", where=where, fix="give (layer, number) pairs")
-        found.append((whole(both[0], where), whole(both[1], where, 0)))
-    return found
+        checked.append((whole(both[0], where), whole(both[1], where, 0)))
+    return checked
 
 
 def text(value: object, where: str, fix: str = "give a string") -> str:

@@ -255,10 +255,10 @@ def score_prompts(loaded: Loaded, sequences: Sequence[str]) -> PromptScore:
 
 
 def _prompts(loaded: Loaded, value: dict[str, float]) -> Iterator[Check]:
-    found = score_prompts(loaded, prompts())
+    score = score_prompts(loaded, prompts())
     for name, got, tolerance, more in (
-        ("loss", found.loss, value["tolerance"], f" ({found.exact_loss:.4f} unrounded)"),
-        ("accuracy", found.accuracy, value.get("accuracy_tolerance", ACCURACY_TOLERANCE), ""),
+        ("loss", score.loss, value["tolerance"], f" ({score.exact_loss:.4f} unrounded)"),
+        ("accuracy", score.accuracy, value.get("accuracy_tolerance", ACCURACY_TOLERANCE), ""),
     ):
         good = abs(got - value[name]) <= tolerance
         detail = f"{got:.4f}{more}, recorded {value[name]:.4f}, {tolerance:g} allowed"

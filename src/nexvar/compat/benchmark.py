@@ -52,8 +52,8 @@ class GenomicModel:
 
     def get_embedding(self, seq: str) -> np.ndarray:
         """(D,) float32."""
-        found: np.ndarray = self._loaded().embed([self._cut(seq)])[0].numpy()
-        return found
+        pooled_D: np.ndarray = self._loaded().embed([self._cut(seq)])[0].numpy()
+        return pooled_D
 
     def score_variant(self, ref_seq: str, alt_seq: str) -> float:
         """See above; 0.0 for equal sequences. Both are cut to the same middle where they are too long."""

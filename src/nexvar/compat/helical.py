@@ -2,7 +2,7 @@
 
     model = Evo2(configurer=Evo2Config(model_name="evo2-7b", batch_size=1))
     dataset = model.process_data(sequences)
-    found = model.get_embeddings(dataset)       found["embeddings"][i] (longest, D), found["original_lengths"][i]
+    states = model.get_embeddings(dataset)      states["embeddings"][i] (longest, D), states["original_lengths"][i]
     made = model.generate(dataset)
 
 What differs: an embedding row behind a sequence's own length is zero (the original: whatever the padding gave), every
@@ -99,8 +99,8 @@ class _Model:
             arguments.text(layer, "embedding_layer", "the name of a layer")
         longest = max((len(text) for text in dataset.sequences), default=1)
         tokens = self.configurer.batch_size * longest
-        found = self.nexvar.embed(dataset["input_ids"], layer=layer, pool="none", batch_tokens=tokens)
-        return [rows.numpy() for rows in found]
+        states = self.nexvar.embed(dataset["input_ids"], layer=layer, pool="none", batch_tokens=tokens)
+        return [rows.numpy() for rows in states]
 
 
 class Evo2(_Model):

@@ -192,12 +192,14 @@ def haiku_name(name: str) -> tuple[str, str]:
 
 def _parameters(loaded: Loaded, root: str, dtype: Any) -> Parameters:
     jnp = _jax().numpy
-    found: dict[str, dict[str, jax.Array]] = {}
+    parameters: dict[str, dict[str, jax.Array]] = {}
     for name, tensor in loaded.module.state_dict().items():
         place, kind = haiku_name(name)
         values = tensor.numpy()
-        found.setdefault(f"{root}/{place}", {})[kind] = jnp.asarray(values.T if kind == "w" else values, dtype=dtype)
-    return found
+        parameters.setdefault(f"{root}/{place}", {})[kind] = jnp.asarray(
+            values.T if kind == "w" else values, dtype=dtype
+        )
+    return parameters
 
 
 # -- forward

@@ -40,11 +40,11 @@ def length_difference(contig: str, length: int | None, fasta: Fasta) -> str:
 
     Contigs that the user's synonym table names, and parts of contigs within that length, are not compared.
     """
-    found = fasta.resolve(contig)
-    if length is None or found is None or found.rule.startswith("synonym table"):
+    resolved = fasta.resolve(contig)
+    if length is None or resolved is None or resolved.rule.startswith("synonym table"):
         return ""
-    actual = max(end for _, end in fasta.spans(found.contig))
-    if actual == length or (fasta.is_slice(found.contig) and actual < length):
+    actual = max(end for _, end in fasta.spans(resolved.contig))
+    if actual == length or (fasta.is_slice(resolved.contig) and actual < length):
         return ""
     stated, there = (_with_assembly(contig, size) for size in (length, actual))
     return f"{contig} has {stated} in its header, {there} in {fasta.path.name}"

@@ -42,16 +42,16 @@ def anchored(fasta: Fasta, chrom: str, start: int, ref: str, alts: Sequence[str]
     """
     if ref and all(alts):
         return Variant(chrom, start, ref, tuple(alts))
-    found = fasta.resolve(chrom)
+    resolved = fasta.resolve(chrom)
     end = start + len(ref)
-    low, high = fasta.span(found.contig, start, end) if found else (0, 0)
+    low, high = fasta.span(resolved.contig, start, end) if resolved else (0, 0)
     base = "N"
-    if start > low or not found:
-        if found and start <= high:
-            base = fasta.fetch(found.contig, start - 1, start)
+    if start > low or not resolved:
+        if resolved and start <= high:
+            base = fasta.fetch(resolved.contig, start - 1, start)
         return Variant(chrom, start - 1, base + ref, tuple(a if a in ("*", ".") else base + a for a in alts))
     if end >= high and "" in alts and start == low:
         raise NexVarError(f"the whole of {chrom} is deleted", where=fasta.path, fix="nothing is left to score")
     if low <= end < high:
-        base = fasta.fetch(found.contig, end, end + 1)
+        base = fasta.fetch(resolved.contig, end, end + 1)
     return Variant(chrom, start, ref + base, tuple(a if a in ("*", ".") else a + base for a in alts))

@@ -26,23 +26,23 @@ def parse_position(text: str, where: str) -> int:
 
 def parse_region(text: str, fasta: Fasta) -> Interval:
     """``chr17:41,197,000-41,198,000`` (1-based, inclusive) or a contig's name, as an interval of ``fasta``'s names."""
-    found = fasta.resolve(text)
-    if found is not None:
-        return Interval(found.contig, *fasta.span(found.contig))
+    resolved = fasta.resolve(text)
+    if resolved is not None:
+        return Interval(resolved.contig, *fasta.span(resolved.contig))
     match = _REGION.fullmatch(text)
-    found = fasta.resolve(match["chrom"]) if match else None
-    if match is None or found is None:
+    resolved = fasta.resolve(match["chrom"]) if match else None
+    if match is None or resolved is None:
         why = fasta.why_unknown(match["chrom"] if match else text)
         what = f"no contig {match['chrom'][:40]!r}" if match else f"{text[:60]!r} is not a region"
         raise NexVarError(f"{what}: {why}" if why else what, where="region",
                           fix="write chr17:41,197,000-41,198,000 with a contig of the FASTA")  # fmt: skip
     where = f"region {text[:60]}"
     start, end = parse_position(match["start"], where), parse_position(match["end"], where) + 1
-    low, high = fasta.span(found.contig, start, end)
+    low, high = fasta.span(resolved.contig, start, end)
     if not low <= start < end <= high:
         raise NexVarError("it is backwards or outside of the contig", where=where,
-                          fix=f"{found.contig} has {fasta.extent(found.contig)}")  # fmt: skip
-    return Interval(found.contig, start, end)
+                          fix=f"{resolved.contig} has {fasta.extent(resolved.contig)}")  # fmt: skip
+    return Interval(resolved.contig, start, end)
 
 
 class Regions:
@@ -106,14 +106,14 @@ def bed_rows(path: str | Path, fasta: Fasta) -> Iterator[tuple[Interval, list[st
                 f"start {fields[1][:20]!r}, end {fields[2][:20]!r}", where=where, fix="write whole numbers"
             )
         start, end = int(fields[1]), int(fields[2])
-        found = fasta.resolve(fields[0])
-        if found is None:
+        resolved = fasta.resolve(fields[0])
+        if resolved is None:
             why = fasta.why_unknown(fields[0])
             what = f"contig {fields[0][:40]!r} is not in {fasta.path}"
             raise NexVarError(f"{what}: {why}" if why else what, where=where,
                               fix="is this BED of the same assembly?")  # fmt: skip
-        high = max(high for _, high in fasta.spans(found.contig))
+        high = max(high for _, high in fasta.spans(resolved.contig))
         if not start < end or end > high:
             raise NexVarError(f"{fields[0][:40]}:{start}-{end} is empty or beyond the end ({high})", where=where,
                               fix="BED is 0-based, end exclusive")  # fmt: skip
-        yield Interval(found.contig, start, end), fields
+        yield Interval(resolved.contig, start, end), fields

@@ -32,8 +32,8 @@ _MISSING = ("", "na", "-", "-1", ".")
 
 def columns(titles: Titles) -> dict[str, int]:
     """{name: index} of the columns of a variant_summary; {} if it is none."""
-    found = find_columns(titles, _NEEDED)
-    return found | find_columns(titles, _OPTIONAL) if len(found) == len(_NEEDED) else {}
+    needed = find_columns(titles, _NEEDED)
+    return needed | find_columns(titles, _OPTIONAL) if len(needed) == len(_NEEDED) else {}
 
 
 def rows(
@@ -47,8 +47,8 @@ def rows(
     for number, row in table_rows(lines, after, columns):
         where = f"{lines.name}:{number}"
         accession = _accession(row)
-        found = fasta.resolve(accession) if accession else None
-        if found is None:
+        resolved = fasta.resolve(accession) if accession else None
+        if resolved is None:
             left_out["of other assemblies or contigs"] += 1
         elif any(row[name].lower() in _MISSING for name in ("pos", "ref", "alt")):
             left_out["without VCF alleles (na)"] += 1
@@ -58,13 +58,13 @@ def rows(
                 if mitochondrial.setdefault(place, row["assembly"]) != row["assembly"]:
                     left_out["of other assemblies or contigs"] += 1
                     continue
-            elif fasta.is_slice(found.contig):
-                first = slices.setdefault(found.contig, accession)
+            elif fasta.is_slice(resolved.contig):
+                first = slices.setdefault(resolved.contig, accession)
                 if first != accession:
                     raise NexVarError(f"rows of {first} and {accession}, and the FASTA has only a part of it",
                                       where=where, fix="keep the rows of its Assembly")  # fmt: skip
             short = fasta.resolve(row["chrom"])
-            chrom = row["chrom"] if short and short.contig == found.contig else accession
+            chrom = row["chrom"] if short and short.contig == resolved.contig else accession
             read += 1
             yield number, checked_variant(chrom, row["pos"], row["ref"], row["alt"].split(","), where)
     if left_out and not read:

@@ -49,5 +49,5 @@ def table_rows(lines: Lines, after: int, columns: Mapping[str, int]) -> Iterator
 
 def find_columns(titles: Titles, wanted: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """{name: index} of those of ``wanted`` {name: spellings} that are among the titles."""
-    found = {name: next((titles.index(s) for s in spellings if s in titles), -1) for name, spellings in wanted.items()}
-    return {name: index for name, index in found.items() if index >= 0}
+    places = {name: next((titles.index(s) for s in spellings if s in titles), -1) for name, spellings in wanted.items()}
+    return {name: index for name, index in places.items() if index >= 0}

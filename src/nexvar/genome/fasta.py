@@ -143,8 +143,8 @@ class _Scan:
             if not chunk:
                 raise self._error(self.lines, "the file ends before its size", "was it changed while being read?")
             stop = 0 if at_line_start and chunk[:1] == b">" else chunk.find(b"\n>") + 1
-            found = stop > 0 or (at_line_start and chunk[:1] == b">")
-            if found:
+            at_end = stop > 0 or (at_line_start and chunk[:1] == b">")
+            if at_end:
                 chunk = chunk[:stop]
             elif chunk[-1:] in b" \t\r" and offset + len(chunk) < self.source.size:
                 chunk = chunk.rstrip(b" \t\r") or chunk  # keep \r\n, and the blanks before it, together
@@ -160,7 +160,7 @@ class _Scan:
             self.lines += chunk.count(b"\n")
             at_line_start = chunk.endswith(b"\n") if chunk else at_line_start
             offset += len(chunk)
-            if found:
+            if at_end:
                 break
         entry.end = offset
         if entry.length == 0:

@@ -217,10 +217,10 @@ def _genotype(record: Record, column: int, name: str) -> tuple[list[tuple[int, i
 def _edit(fasta: Fasta, record: Record, allele: int) -> tuple[int, str, str] | None:
     """(pos, ref, alt) if the allele can be applied to the genome."""
     ref, alt = record.ref.upper(), record.alts[allele].upper()
-    found = fasta.resolve(record.chrom)
-    if found is None or not set(ref + alt) <= set("ACGT"):
+    resolved = fasta.resolve(record.chrom)
+    if resolved is None or not set(ref + alt) <= set("ACGT"):
         return None
-    low, high = fasta.span(found.contig, record.pos0, record.pos0 + len(ref))
+    low, high = fasta.span(resolved.contig, record.pos0, record.pos0 + len(ref))
     if not low <= record.pos0 <= record.pos0 + len(ref) <= high:
         return None
-    return (record.pos0, ref, alt) if fasta.fetch(found.contig, record.pos0, record.pos0 + len(ref)) == ref else None
+    return (record.pos0, ref, alt) if fasta.fetch(resolved.contig, record.pos0, record.pos0 + len(ref)) == ref else None

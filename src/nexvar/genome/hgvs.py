@@ -60,12 +60,12 @@ def parse(match: re.Match[str], fasta: Fasta, where: str) -> Variant:
 
 def resolved(fasta: Fasta, chrom: str, where: str) -> str:
     """The FASTA's contig; NexVarError that says why there is none."""
-    found = fasta.resolve(chrom) if chrom else None
-    if found is None:
+    match = fasta.resolve(chrom) if chrom else None
+    if match is None:
         why = fasta.why_unknown(chrom) if chrom else ""
         what = f"no contig {chrom!r} in {fasta.path}" + (f": {why}" if why else "")
         raise NexVarError(what, where=where, fix="name a contig of the FASTA, or give a synonym table")
-    return found.contig
+    return match.contig
 
 
 def _inserted(change: str, genome: str) -> str:

@@ -38,8 +38,8 @@ _MISSING = ("", ".", "na", "n/a", "nan", "null", "none", "unknown", "?")
 
 def columns(titles: Titles) -> dict[str, int]:
     """{name: index} of the columns of a MAF; {} if it is none."""
-    found = find_columns(titles, _NEEDED)
-    return found | find_columns(titles, _OPTIONAL) if len(found) == len(_NEEDED) else {}
+    needed = find_columns(titles, _NEEDED)
+    return needed | find_columns(titles, _OPTIONAL) if len(needed) == len(_NEEDED) else {}
 
 
 def rows(lines: Lines, after: int, columns: Mapping[str, int], fasta: Fasta) -> Iterator[tuple[int, Variant]]:

@@ -164,14 +164,14 @@ class Fasta:
     def pieces(self, contig: str) -> Iterator[bytes]:
         """All bases of a resolved contig, upper-case, in pieces: about 0.7 GB/s where lines are joined one by one."""
         for name, _, _ in self._slices.get(contig, [(contig, 0, 0)]):
-            entry, found = self._entries[name], 0
+            entry, bases = self._entries[name], 0
             for start in range(entry.start, entry.end, 1 << 22):
                 raw = self.source.read(start, min(1 << 22, entry.end - start)).translate(_UPPER, BLANKS)
-                found += len(raw)
+                bases += len(raw)
                 yield raw
-            if found != entry.length:
+            if bases != entry.length:
                 raise NexVarError(
-                    f"{name} has {found:,} bases, not {entry.length:,} as its index says",
+                    f"{name} has {bases:,} bases, not {entry.length:,} as its index says",
                     where=self.path,
                     fix="the file changed, or its .fai is stale: delete the .fai and start again",
                 )

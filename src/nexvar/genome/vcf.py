@@ -223,10 +223,10 @@ class VcfReader:
             if tuple(line.split()[:8]) == COLUMNS:
                 raise self._error(number, "spaces where tabs belong in the #CHROM line", "separate columns by tabs")
             wrong = next((i for i, name in enumerate(COLUMNS) if fields[i : i + 1] != [name]), 0)
-            found = fields[wrong] if wrong < len(fields) else ""
+            title = fields[wrong] if wrong < len(fields) else ""
             raise self._error(
                 number,
-                f"column {wrong + 1} is {found[:40]!r}, not {COLUMNS[wrong]!r}",
+                f"column {wrong + 1} is {title[:40]!r}, not {COLUMNS[wrong]!r}",
                 f"the columns are {' '.join(COLUMNS)}",
             )
         if len(fields) > 8 and fields[8] != "FORMAT":
@@ -304,12 +304,12 @@ class VcfReader:
                 f"a header line after the records: {line[:40]!r}",
                 "two files glued together? join them with `bcftools concat`",
             )
-        found = line.count("\t") + 1
-        if found < 8 and len(line.split()) >= 8:
+        columns = line.count("\t") + 1
+        if columns < 8 and len(line.split()) >= 8:
             return self._error(number, "spaces where tabs belong", "separate columns by tabs")
         return self._error(
             number,
-            f"{found} columns, the header has {self._width}",
+            f"{columns} columns, the header has {self._width}",
             "every record needs all columns; was the file cut short?",
         )
 

@@ -1,4 +1,4 @@
-"""Variant + genome -> the reference and the alternative window. The only coordinate arithmetic of the package.
+"""Variant + genome -> the reference and the alternative window. The only place that cuts windows from a genome.
 
 SNV, window 8, p = 0-based position of the first REF base:
 
@@ -151,10 +151,10 @@ def allele_windows(
     event = _event(alt) if symbolic else None
     if symbolic and (event is None or end is None):
         return Windows(Status.SYMBOLIC)
-    found = fasta.resolve(chrom)
-    if found is None:
+    resolved = fasta.resolve(chrom)
+    if resolved is None:
         return Windows(Status.UNKNOWN_CONTIG, detail=fasta.why_unknown(chrom))
-    contig, rule = found
+    contig, rule = resolved
     circular = contig in fasta.circular
     ref, alt = ref.upper(), alt if symbolic else alt.upper()
     last = max(pos + len(ref), end or 0) if symbolic else pos + len(ref)
@@ -247,11 +247,11 @@ def join_edits(fasta: Fasta, chrom: str, edits: Iterable[tuple[int, str, str]]) 
     The result spans from the first to the last edit. NexVarError if they overlap, or lie outside of the contig.
     """
     ordered = sorted((pos, ref.upper(), alt.upper()) for pos, ref, alt in edits)
-    found = fasta.resolve(chrom)
-    if found is None or not ordered:
+    resolved = fasta.resolve(chrom)
+    if resolved is None or not ordered:
         raise NexVarError(f"no contig {chrom!r}" if ordered else "a haplotype without variants", where=fasta.path)
     start, end = ordered[0][0], max(pos + len(ref) for pos, ref, _ in ordered)
-    genome = fasta.fetch(found.contig, start, end)
+    genome = fasta.fetch(resolved.contig, start, end)
     parts, at = [], start
     for pos, ref, alt in ordered:
         if pos < at:

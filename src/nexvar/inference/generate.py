@@ -145,8 +145,8 @@ def stream(loaded: Loaded, prompts: Sequence[str], sampling: Sampling, *, seed: 
     def tokens() -> Iterator[Token]:
         for rows in _batches(loaded, ids, sampling.n_tokens):
             try:
-                for found, _ in _sample(loaded, [ids[r] for r in rows], [seeds[r] for r in rows], rows, sampling):
-                    yield from found
+                for drawn, _ in _sample(loaded, [ids[r] for r in rows], [seeds[r] for r in rows], rows, sampling):
+                    yield from drawn
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
@@ -208,13 +208,13 @@ def _sample(
         if step:
             logits = walk.logits()
         tokens_B, log_probs_B = draw(logits, [draws[row] for row in going], allowed, sampling)
-        found = []
+        drawn = []
         for row, id_, log_prob in zip(going, tokens_B.tolist(), log_probs_B.tolist(), strict=True):
             text = loaded.tokenizer.detokenize([id_])
             texts[row] += text
-            found.append(Token(names[row], text, id_, log_prob, _stopped(texts[row], id_, sampling.stops)))
-        yield found, logits
-        on = [i for i, token in enumerate(found) if token.stopped is None]
+            drawn.append(Token(names[row], text, id_, log_prob, _stopped(texts[row], id_, sampling.stops)))
+        yield drawn, logits
+        on = [i for i, token in enumerate(drawn) if token.stopped is None]
         if not on or step + 1 == sampling.n_tokens:
             return
         walk.append(tokens_B)
@@ -315,11 +315,11 @@ def guided(
 
 
 def _scores(guide: Guide, prompt: str, texts: list[str]) -> list[float]:
-    found = [float(score) for score in guide(prompt, texts)]
-    if len(found) != len(texts) or any(score != score for score in found):
+    scores = [float(score) for score in guide(prompt, texts)]
+    if len(scores) != len(texts) or any(score != score for score in scores):
         raise NexVarError(
-            f"the guide gave {len(found)} scores for {len(texts)} candidates, or one that is no number",
+            f"the guide gave {len(scores)} scores for {len(texts)} candidates, or one that is no number",
             where="guide",
             fix="guide(prompt, candidates) returns one number for each candidate",
         )
-    return found
+    return scores

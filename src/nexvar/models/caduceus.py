@@ -336,11 +336,11 @@ class Model(GenomicModel):
                 fix="batch sequences of equal length",
             )
         wanted = {self._aliases.get(name, name) for name in taps}
-        found: dict[str, Tensor] = {}
+        recorded: dict[str, Tensor] = {}
 
         def tap(name: str, value: Tensor) -> None:
             if name in wanted:
-                found[name] = self._official(value)
+                recorded[name] = self._official(value)
 
         backbone = self._backbone
         hidden = backbone.embeddings.word_embeddings(self._strands(ids_BL))
@@ -361,7 +361,7 @@ class Model(GenomicModel):
         if self.last_hidden in wanted:
             tap(self.last_hidden, backbone.norm_f(residual))
         scores = None if logits is False else self._logits(residual, logits)
-        return Output(scores, {name: found[self._aliases.get(name, name)] for name in taps}, {})
+        return Output(scores, {name: recorded[self._aliases.get(name, name)] for name in taps}, {})
 
     def _strands(self, ids_BL: Tensor) -> Tensor:
         """(R, L): the sequences and, for PS, their reverse complements after them."""

@@ -384,8 +384,8 @@ class Model(GenomicModel):
         if cache is not None:
             cache.length += L
         scores = self._head(r_BLD, tap, logits, pieces)
-        found = tap.result(list(tap.wanted))
-        return Output(scores, {name: found[self._aliases.get(name, name)] for name in taps}, {})
+        recorded = tap.result(list(tap.wanted))
+        return Output(scores, {name: recorded[self._aliases.get(name, name)] for name in taps}, {})
 
     def _head(self, r_BLD: Tensor, tap: Taps, logits: bool | slice, pieces: list[slice]) -> Tensor | None:
         """ln_f, which is a tap, and the logits, piece by piece; without that tap only where logits are wanted."""

@@ -509,7 +509,7 @@ class Model(GenomicModel):
         self, x_BLC: Tensor, bottom_BLC: Tensor, keys_BL: Tensor | None, species: list[int]
     ) -> dict[str, Tensor]:
         config, core = self.config, self.core
-        found: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         if config.conditions_vocab_size:
             if keys_BL is None:
                 mean_BD = bottom_BLC.mean(1)
@@ -519,9 +519,9 @@ class Model(GenomicModel):
             if self._reference == "jax":
                 mean_BD = gelu(mean_BD)
             for i, head in enumerate(core.conditions_heads):
-                found[f"condition_{i}_logits"] = head(mean_BD)
+                outputs[f"condition_{i}_logits"] = head(mean_BD)
         if not (config.bigwigs_per_species or config.bed_elements_names):
-            return found
+            return outputs
         if x_BLC.shape[1] % config.unit or keys_BL is not None:
             raise NexVarError(
                 "tracks need rows of one length, a multiple of " + str(config.unit),
@@ -530,10 +530,10 @@ class Model(GenomicModel):
             )
         centre = x_BLC[:, central(x_BLC.shape[1], config.keep_target_center_fraction, self._reference)]
         if config.bigwigs_per_species:
-            found["bigwig_tracks_logits"] = core.bigwig_head(centre, species)
+            outputs["bigwig_tracks_logits"] = core.bigwig_head(centre, species)
         if config.bed_elements_names:
-            found["bed_tracks_logits"] = core.bed_head(centre).unflatten(-1, (-1, 2))
-        return found
+            outputs["bed_tracks_logits"] = core.bed_head(centre).unflatten(-1, (-1, 2))
+        return outputs
 
 
 def central(length: int, fraction: float, reference: str = "hf") -> slice:

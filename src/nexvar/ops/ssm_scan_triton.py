@@ -49,9 +49,9 @@ def self_check(device: str) -> float:
     arguments: Any = (*(x.to(device).contiguous() for x in (u, dt, A.mT, B, C, D, state.mT)), 16, True)
     y, last, kept = forward(*arguments)
     expected = selective_scan_naive(u, dt, A, B, C, D, state)
-    found = y.cpu(), last.mT.cpu()
+    computed = y.cpu(), last.mT.cpu()
     half = selective_scan_naive(u[:, :32], dt[:, :32], A, B[:, :32], C[:, :32], D, state)[1]
-    pairs = (*zip(found, expected, strict=True), (kept[2].mT.cpu(), half))
+    pairs = (*zip(computed, expected, strict=True), (kept[2].mT.cpu(), half))
     return max(float((x - r).abs().max() / r.abs().max()) for x, r in pairs)
 
 

@@ -110,7 +110,7 @@ def score_variants(
 
 def rows(index: int, record: Record, scores: Sequence[AlleleScore], options: ScoreSettings) -> list[ScoredAllele]:
     """The output rows of one record, one per ALT; ``index`` is the record's place in the input, from 0."""
-    found = []
+    made = []
     for allele, (alt, score) in enumerate(zip(record.alts, scores, strict=True)):
         w = score.windows
         row = ScoredAllele(
@@ -123,8 +123,8 @@ def rows(index: int, record: Record, scores: Sequence[AlleleScore], options: Sco
                 columns = dict(zip(columns_of(name, options), (score.mean(name), *score.values[name]), strict=True))
                 row.extra |= columns
             row.llr, row.llr_fwd, row.llr_rev = (row.extra.pop(name, None) for name in ("LLR", "LLR_FWD", "LLR_REV"))
-        found.append(row)
-    return found
+        made.append(row)
+    return made
 
 
 def score_readout(names: Sequence[str]) -> str:

@@ -203,8 +203,8 @@ def _chromosome(name: str) -> str:
 
 def contig_lengths(header: Sequence[str]) -> dict[str, int]:
     """Of the ##contig lines of a VCF's header."""
-    found = (re.match(r"##contig=<ID=([^,>]+).*?[,<]length=([0-9]{1,10})[,>]", line) for line in header)
-    return {match[1]: int(match[2]) for match in found if match}
+    matches = (re.match(r"##contig=<ID=([^,>]+).*?[,<]length=([0-9]{1,10})[,>]", line) for line in header)
+    return {match[1]: int(match[2]) for match in matches if match}
 
 
 def letters(ax: Axes, heights_N4: np.ndarray, top: float, columns: int) -> None:

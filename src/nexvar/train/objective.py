@@ -147,8 +147,8 @@ def single_base_table(tokenizer: Tokenizer) -> np.ndarray | None:
         unknown = tokenizer.pad_id
     table = np.full(256, unknown, dtype=np.int64)
     for letter in "ACGTNRYKMSWBVDH":
-        found = one(letter)
-        table[ord(letter)] = unknown if found is None else found
+        token = one(letter)
+        table[ord(letter)] = unknown if token is None else token
     table[0] = getattr(tokenizer, "eos_id", unknown)
     return table
 

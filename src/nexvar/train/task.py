@@ -74,10 +74,10 @@ class TaskModel(nn.Module):
             self.trunk.eval()
         return self
 
-    def forward(self, ids_BL: Tensor, mask_BL: Tensor, real_BL: Tensor) -> Tensor:
+    def forward(self, ids_BL: Tensor, mask_BL: Tensor, pooled_BL: Tensor) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
             hidden_BTD = self._hidden(ids_BL, mask_BL)
-        pooled_BD = pool(hidden_BTD, coarser(real_BL, self.stride), self.pool)
+        pooled_BD = pool(hidden_BTD, coarser(pooled_BL, self.stride), self.pool)
         with torch.autocast(ids_BL.device.type, enabled=False):
             return self.head(F.layer_norm(pooled_BD, pooled_BD.shape[-1:]))
 

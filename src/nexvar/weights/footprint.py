@@ -96,18 +96,18 @@ def tokens_of(card: Card, config: Any, bases: int) -> int:
 def parameter_bytes(architecture: str, module: nn.Module, itemsize: int, quantize: str | None) -> dict[str, float]:
     """{parameter: bytes as it will be stored}; persistent buffers too."""
     arch = models.get(architecture)
-    found: dict[str, float] = {}
+    sizes: dict[str, float] = {}
     tensors = {name: p for name, p in module.named_parameters()} | {
         name: b for name, b in module.named_buffers() if name in module.state_dict()
     }
     for name, tensor in tensors.items():
         if any(fnmatch.fnmatch(name, pattern) for pattern in arch.KEEP_FLOAT32):
-            found[name] = 4.0 * tensor.numel()
+            sizes[name] = 4.0 * tensor.numel()
         elif quantize is not None and is_quantized(module, name, arch.QUANTIZED):
-            found[name] = weight_bytes(tensor.shape[0], tensor.shape[1], quantize, itemsize)
+            sizes[name] = weight_bytes(tensor.shape[0], tensor.shape[1], quantize, itemsize)
         else:
-            found[name] = float((itemsize if tensor.is_floating_point() else tensor.element_size()) * tensor.numel())
-    return found
+            sizes[name] = float((itemsize if tensor.is_floating_point() else tensor.element_size()) * tensor.numel())
+    return sizes
 
 
 def fp8_bytes(module: nn.Module) -> int:

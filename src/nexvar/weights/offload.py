@@ -32,11 +32,11 @@ FILL = 0.8  # of a device's free memory that weights may take; the rest is for a
 
 def units(module: nn.Module) -> tuple[str, ...]:
     """The layers that are moved as one: members of the outermost ModuleLists."""
-    found: list[str] = []
+    layers: list[str] = []
     for name, child in module.named_modules():
-        if isinstance(child, nn.ModuleList) and not any(name.startswith(f"{unit}.") for unit in found):
-            found += [f"{name}.{i}" for i in range(len(child))]
-    return tuple(found)
+        if isinstance(child, nn.ModuleList) and not any(name.startswith(f"{unit}.") for unit in layers):
+            layers += [f"{name}.{i}" for i in range(len(child))]
+    return tuple(layers)
 
 
 def parse(

@@ -1,7 +1,7 @@
 """Pooled embeddings on disk, for windows that come again in another run. Opt-in, bounded, keyed by content.
 
     cache = EmbeddingCache("cache", model=fingerprint(loaded))
-    found = cache.get([("mean", layer, sequence), …])      # a tensor or None for each
+    vectors = cache.get([("mean", layer, sequence), …])    # a tensor or None for each
     cache.put([("mean", layer, sequence), …], vectors)
 
 One SQLite file: several processes may share it (on a local disk), a kill loses at most the last call, and a read or

@@ -127,14 +127,14 @@ class Taxonomy:
 def _gtdb(text: str, where: str) -> dict[str, str]:
     """{rank: name} of ``d__Bacteria;p__Pseudomonadota;…``."""
     letters = {rank[0]: rank for rank in RANKS}
-    found = {}
+    lineage = {}
     for part in text.split(";"):
         letter, marks, name = part.strip().partition("__")
         if not marks or letter.lower() not in letters:
             raise NexVarError(f"{part.strip()[:40]!r} in a lineage", where=where, fix="write d__…;p__…;…;s__…")
         if name:
-            found[letters[letter.lower()]] = name
-    return found
+            lineage[letters[letter.lower()]] = name
+    return lineage
 
 
 def _dump_rows(path: Path, columns: int) -> Iterator[tuple[str, list[str]]]:

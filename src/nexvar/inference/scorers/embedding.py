@@ -42,9 +42,9 @@ def embeddings(
             if place not in sites:
                 sites[place], count = count, count + 1
     sites_of = [[place for place in sites if place is not None] for sites in places.values()]
-    found = pooled_sites(loaded, list(places), sites_of, settings, tally, cache)
-    vectors_ND = torch.empty(count, found[0].shape[1])
-    for sites, vectors in zip(places.values(), found, strict=True):
+    pooled = pooled_sites(loaded, list(places), sites_of, settings, tally, cache)
+    vectors_ND = torch.empty(count, pooled[0].shape[1])
+    for sites, vectors in zip(places.values(), pooled, strict=True):
         vectors_ND[list(sites.values())] = vectors
     ref = vectors_ND[[places[s][place] for (s, place), _ in keys]]
     alt = vectors_ND[[places[s][place] for _, (s, place) in keys]]
@@ -71,16 +71,16 @@ def pooled_sites(
     key = [settings.layer or loaded.module.last_hidden, settings.pool, repr(begin_tokens(loaded, settings))]
     key += [] if settings.special is None else [f"special {settings.special}"]
     keys = [("readout", *key, repr(list(s)), text) for s, text in zip(sites, sequences, strict=True)]
-    found = cache.get(keys)
+    pooled = cache.get(keys)
     rows = [max(len(s), 1) for s in sites]
-    new = [i for i, vectors in enumerate(found) if vectors is None or vectors.shape[:-1] != (rows[i],)]
+    new = [i for i, vectors in enumerate(pooled) if vectors is None or vectors.shape[:-1] != (rows[i],)]
     if new:
         chosen = [sequences[i] for i in new], [sites[i] for i in new]
         computed = _compute_pooled(loaded, *chosen, settings, tally)
         cache.put([keys[i] for i in new], computed)
         for i, vectors in zip(new, computed, strict=True):
-            found[i] = vectors
-    return [vectors for vectors in found if vectors is not None]
+            pooled[i] = vectors
+    return [vectors for vectors in pooled if vectors is not None]
 
 
 def _compute_pooled(
@@ -108,16 +108,16 @@ def _compute_pooled(
         ids_BL, mask_BL = padded(loaded, [[*begin, *encoded[i].ids] for i in batch])
         hidden = loaded.module(ids_BL, mask_BL=mask_BL, taps=(tap,), logits=False).taps[tap]
         tally.computed += ids_BL.numel()
-        real_BL = mask_BL & ~torch.isin(ids_BL, special)
+        pooled_BL = mask_BL & ~torch.isin(ids_BL, special)
         if settings.pool == "cls":
-            real_BL = torch.arange(ids_BL.shape[1], device=loaded.device).expand_as(ids_BL) == 0
+            pooled_BL = torch.arange(ids_BL.shape[1], device=loaded.device).expand_as(ids_BL) == 0
         if not settings.pool.startswith("site"):
-            return list(pool(hidden, coarser(real_BL, stride), method).cpu()[:, None])
-        found = []
+            return list(pool(hidden, coarser(pooled_BL, stride), method).cpu()[:, None])
+        vectors = []
         for row, i in enumerate(batch):
             keep_NL = coarser(kept(i, ids_BL.shape[1]), stride)
-            found.append(torch.cat([pool(hidden[row, None], keep[None], "mean") for keep in keep_NL]).cpu())
-        return found
+            vectors.append(torch.cat([pool(hidden[row, None], keep[None], "mean") for keep in keep_NL]).cpu())
+        return vectors
 
     lengths = [len(begin) + len(e.ids) for e in encoded]
     return in_batches(loaded, lengths, settings.batch_tokens, compute, tally, pads=loaded.module.pads_safely)
@@ -144,7 +144,7 @@ def _flat(
 
     @torch.inference_mode()
     def compute(batch: list[tuple[str, list[str]]]) -> list[list[Values]]:
-        found = []
+        distances = []
         for ref, alts in batch:
             rows = [tokens(loaded, s, begin) for s in (ref, *alts)]
             if len({len(row) for row in rows}) > 1:
@@ -157,11 +157,11 @@ def _flat(
             hidden = loaded.module(ids_BL, mask_BL=mask_BL, taps=(tap,), logits=False).taps[tap].float()
             tally.computed += ids_BL.numel()
             stride = loaded.module.tap_stride.get(tap, 1)
-            real_BL = coarser(mask_BL & ~torch.isin(ids_BL, special), stride)
-            flat = hidden.masked_fill(~real_BL[..., None], 0.0).flatten(1)
+            pooled_BL = coarser(mask_BL & ~torch.isin(ids_BL, special), stride)
+            flat = hidden.masked_fill(~pooled_BL[..., None], 0.0).flatten(1)
             columns = {n: distance(flat[:1].expand(len(alts), -1), flat[1:], n).tolist() for n in wanted}
-            found.append([{n: column[i] for n, column in columns.items()} for i in range(len(alts))])
-        return found
+            distances.append([{n: column[i] for n, column in columns.items()} for i in range(len(alts))])
+        return distances
 
     for done, job in enumerate(jobs, 1):
         ref, alts = job

@@ -29,8 +29,8 @@ def likelihoods(
     of_direct = _of_single_bases(loaded, [windows[i] for i in direct], [sites[i] for i in direct], settings, tally)
     cut = _up_to_sites([windows[i] for i in longer], [sites[i] for i in longer])
     of_longer = _of_whole_windows(loaded, cut, [sites[i] for i in longer], wanted, settings, tally)
-    found = dict(zip([*direct, *longer], [*of_direct, *of_longer], strict=True))
-    return [found[i] for i in range(len(windows))]
+    of_window = dict(zip([*direct, *longer], [*of_direct, *of_longer], strict=True))
+    return [of_window[i] for i in range(len(windows))]
 
 
 def _is_one_token(w: Windows, site: Site) -> bool:
@@ -71,8 +71,8 @@ def _of_single_bases(
                 tally.naive += at + len(begin) + 1
         questions.append((index, pairs))
     ids = [tokens(loaded, sequence, begin) for sequence in sequences]
-    found = next_tokens(loaded, ids, [list(a) for a in asked], batch_tokens=settings.batch_tokens, tally=tally)
-    answers = [dict(zip(pairs, values, strict=True)) for pairs, values in zip(asked, found, strict=True)]
+    log_probs = next_tokens(loaded, ids, [list(a) for a in asked], batch_tokens=settings.batch_tokens, tally=tally)
+    answers = [dict(zip(pairs, values, strict=True)) for pairs, values in zip(asked, log_probs, strict=True)]
     return [{"site": answers[i][alt] - answers[i][ref]} for i, (ref, alt) in questions]
 
 
@@ -98,7 +98,7 @@ def _of_whole_windows(
     members = [
         [Member(np.array(tokens(loaded, s, begin)), tuple(sorted(ends))) for s, ends in f.items()] for f in families
     ]
-    found = log_likelihoods(
+    likelihoods = log_likelihoods(
         loaded,
         members,
         batch_tokens=settings.batch_tokens,
@@ -111,7 +111,7 @@ def _of_whole_windows(
     for w, (ref_ends, alt_ends) in zip(windows, asked, strict=True):
         index = reference[w.ref_seq]
         m = place[index][w.alt_seq]
-        ref, alt = found[index][0], found[index][m]
+        ref, alt = likelihoods[index][0], likelihoods[index][m]
         every = {
             "llr": alt.total / max(alt.predictions, 1) - ref.total / max(ref.predictions, 1),
             "llr_sum": alt.total - ref.total,

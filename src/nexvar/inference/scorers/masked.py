@@ -93,15 +93,15 @@ def masked_ratios(
         ids_BL, mask_BL = padded(loaded, [jobs[j] for j in batch])
         logits = loaded.module(ids_BL, mask_BL=mask_BL).logits
         tally.computed += ids_BL.numel()
-        found = []
+        log_probs = []
         for row, j in enumerate(batch):
             pairs = list(passes.pairs[j])
             at_E, token_E = torch.tensor(pairs, device=logits.device).reshape(-1, 2).unbind(1)
             places_P, of_E = at_E.unique(return_inverse=True)
             picked_PV = logits[row, places_P].float()
             log_probs_E = (picked_PV[of_E, token_E] - picked_PV.logsumexp(-1)[of_E]).double()
-            found.append(dict(zip(pairs, log_probs_E.tolist(), strict=True)))
-        return found
+            log_probs.append(dict(zip(pairs, log_probs_E.tolist(), strict=True)))
+        return log_probs
 
     lengths = [len(job) for job in jobs]
     answers = in_batches(loaded, lengths, settings.batch_tokens, compute, tally, pads=loaded.module.pads_safely)

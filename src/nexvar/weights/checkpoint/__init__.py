@@ -150,17 +150,17 @@ def _find_weights(folder: Path) -> list[list[Path]]:
     names = sorted(p.name for p in folder.iterdir() if p.is_file())
     for suffix in (".pt", ".part", ".safetensors", ".bin", ".ckpt"):
         if suffix == ".part":
-            found = group_parts(names, folder)
+            candidates = group_parts(names, folder)
         else:
-            found = {name: [name] for name in names if name.endswith(suffix)}
-        if len(found) > 1:
+            candidates = {name: [name] for name in names if name.endswith(suffix)}
+        if len(candidates) > 1:
             raise NexVarError(
-                f"{len(found)} files could be the weights: {', '.join(list(found)[:3])}",
+                f"{len(candidates)} files could be the weights: {', '.join(list(candidates)[:3])}",
                 where=folder,
                 fix="keep one, or name it model.safetensors",
             )
-        if found:
-            return [[folder / part for part in parts] for parts in found.values()]
+        if candidates:
+            return [[folder / part for part in parts] for parts in candidates.values()]
     raise NexVarError("no weights in this folder", where=folder, fix="it needs a .safetensors, .bin or .pt file")
 
 
