@@ -1,8 +1,10 @@
-"""A Hugging Face hub on loopback: serves small repositories, cuts connections, lies. Used by ``test_hub.py``."""
+"""A Hugging Face hub on loopback: serves small repositories, takes uploads, cuts connections, lies."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import re
 import threading
 from collections import Counter
@@ -33,6 +35,8 @@ class FakeHub:
     repositories: dict[str, Repository]
     requests: Counter[str] = field(default_factory=Counter)
     ranges: list[str] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)  # that may write
+    private: set[str] = field(default_factory=set)  # repositories that were made so
 
     def __enter__(self) -> FakeHub:
         hub = self
@@ -48,6 +52,9 @@ class FakeHub:
 
             def do_GET(self) -> None:
                 hub.answer(self, body=True)
+
+            def do_POST(self) -> None:
+                hub.take(self)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -76,6 +83,44 @@ class FakeHub:
             return self.refuse(handler, 404, "EntryNotFound", {"X-Repo-Commit": repository.commit})
         etag = repository.etags.get(match[3]) or hashlib.sha256(content).hexdigest()
         return self.send(handler, repository, content, etag, body)
+
+    def take(self, handler: BaseHTTPRequestHandler) -> None:
+        """An upload: the repository is made, files are announced (all small), and come in one commit."""
+        path = handler.path.split("?")[0].lstrip("/")
+        self.requests[f"POST {path}"] += 1
+        content = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        if handler.headers.get("Authorization", "").removeprefix("Bearer ") not in self.tokens:
+            return self.refuse(handler, 401, "")
+        if path == "api/repos/create":
+            asked = json.loads(content)
+            name = f"{asked['organization']}/{asked['name']}"
+            self.repositories.setdefault(name, Repository({}))
+            if asked.get("visibility") == "private" or asked.get("private"):
+                self.private.add(name)
+            return self.reply(handler, {"url": f"{self.endpoint}/{name}"})
+        match = re.fullmatch(r"api/models/([^/]+/[^/]+)/(preupload|commit)/main", path)
+        if match is None:
+            return self.refuse(handler, 404, "RepoNotFound")
+        if match[2] == "preupload":
+            files = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for f in json.loads(content)["files"]
+            ]
+            return self.reply(handler, {"files": files})
+        for line in map(json.loads, content.splitlines()):
+            if line["key"] == "file":
+                data = base64.b64decode(line["value"]["content"])
+                self.repositories[match[1]].files[line["value"]["path"]] = data
+        url = f"{self.endpoint}/{match[1]}/commit/{COMMIT}"
+        return self.reply(handler, {"success": True, "commitOid": COMMIT, "commitUrl": url, "hookOutput": ""})
+
+    def reply(self, handler: BaseHTTPRequestHandler, answer: dict[str, Any]) -> None:
+        body = json.dumps(answer).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
 
     def send(
         self, handler: BaseHTTPRequestHandler, repository: Repository, content: bytes, etag: str, body: bool

@@ -35,6 +35,7 @@ class NexVar:
     weights: the named model's official weight file where it is already here.
     quantize: "int8", "int4" or "nf4". device_map, offload_folder: "auto" leaves what does not fit in other memories or
     on disk. See docs/quantisation.md.
+    adapter: a folder with a LoRA adapter that PEFT (or a fine-tuning run of NexVar) wrote; it is added to the weights.
     allow_wrong_fp8: load 20B/40B off Hopper GPUs, where their numbers are wrong (see docs/checkpoints.md).
 
     Raises NexVarError: unknown name, a checkpoint that is damaged, hostile or of another architecture.
@@ -59,6 +60,7 @@ class NexVar:
         device_map: str | Mapping[str, str | int | torch.device] | None = None,
         offload_folder: str | Path | None = None,
         allow_wrong_fp8: bool = False,
+        adapter: str | Path | None = None,
     ) -> None:
         self.loaded = load(
             source,
@@ -71,6 +73,7 @@ class NexVar:
             device_map=device_map,
             offload_folder=offload_folder,
             allow_wrong_fp8=allow_wrong_fp8,
+            adapter=adapter,
         )
         self.model = self.loaded.module
         self.tokenizer = self.loaded.tokenizer

@@ -1,7 +1,8 @@
-"""nexvar models, fetch, verify."""
+"""nexvar models, fetch, export, verify."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -61,6 +62,33 @@ def fetch(
     folder = hub.fetch(card, revision)
     hub.read_weights(card, folder)
     echo(folder)
+
+
+@verb()
+def export(
+    source: Annotated[str, typer.Argument(help="a folder (trained, fine-tuned or downloaded), or a model's name")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="a new folder; nothing is overwritten")],
+    format: Annotated[
+        str, typer.Option(help="official (what the original code reads), huggingface (the hub's files) or safetensors")
+    ] = "official",
+    dtype: Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16, float16")] = "auto",
+    adapter: Annotated[Path | None, typer.Option(help="a LoRA adapter in PEFT's layout, added to the weights")] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(help="OWNER/NAME: upload the folder, too; a new repository is private")
+    ] = None,
+) -> None:
+    """Write a model in the original project's own layout, the hub's, or ours. What cannot go along is named."""
+    from nexvar.weights import export as exporting
+    from nexvar.weights import hub
+
+    if push_to_hub is not None:
+        hub.check_repository(push_to_hub)
+    made = exporting.export(source, output, format, dtype=dtype, adapter=adapter)
+    for note in made.notes:
+        echo(note, err=True)
+    echo(f"{', '.join(made.files)} -> {made.folder}")
+    if push_to_hub is not None:
+        echo(hub.push(made.folder, push_to_hub))
 
 
 @verb()

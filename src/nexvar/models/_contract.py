@@ -195,6 +195,8 @@ class Architecture:
     LORA_TARGETS: tuple[str, ...] = ()
     to_official: Callable[[dict[str, Tensor], Any], dict[str, Tensor]] | None = None
     official_values: Callable[[Any], dict[str, Any]] | None = None
+    tied_layers: Callable[[Any], dict[str, str]] | None = None
+    UNREAD: tuple[str, ...] = ()
     MEMORY: Memory = Memory()
     SPLIT: Split | None = None
     init_parameter: Callable[[str, Tensor, Any, torch.Generator], None] | None = None

@@ -153,7 +153,11 @@ class Run:
         state.write(whole, facts, self.out / "state.safetensors")
         kind = "e." if self.ema else "p."
         weights |= {key.removeprefix(kind): t for key, t in whole.items() if key.startswith(kind)}
-        weights = lora.merged(weights) if self.recipe.model.lora else weights
+        if self.recipe.model.lora:
+            lora.write(
+                self.out / "model/adapter", weights, self.start.architecture, self.start.config, self.recipe.model
+            )
+            weights = lora.merged(weights)
         if isinstance(self.source, Task):
             self.source.save(self.out / "model", weights)
         self.start.write(self.out / "model", {name.removeprefix("trunk."): t for name, t in weights.items()})

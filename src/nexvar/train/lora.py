@@ -1,14 +1,15 @@
 """LoRA: low-rank updates to frozen projections, W + 2 B A (Hu et al. 2021, arXiv:2106.09685; alpha = 2 r).
 
 The updates are parameters of the projections themselves, so that nothing is renamed, and what a run writes has them
-added to the weights: an ordinary checkpoint.
+added to the weights: an ordinary checkpoint; beside it, ``adapter/`` holds them alone, in PEFT's layout.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 
 from nexvar import models
 from nexvar.errors import NexVarError
+from nexvar.train.recipe import ModelPart
 from nexvar.train.weights import blocks_of
+from nexvar.weights import adapter
 
 SCALE = 2.0
 
@@ -63,3 +66,10 @@ def merged(state: dict[str, Tensor]) -> dict[str, Tensor]:
             weight = name.removesuffix("lora_a") + "weight"
             result[weight] = state[weight] + SCALE * (state[name.removesuffix("a") + "b"] @ a)
     return result
+
+
+def write(folder: Path, state: Mapping[str, Tensor], architecture: str, config: Any, part: ModelPart) -> None:
+    """The updates alone, in PEFT's layout; they go on the checkpoint that the recipe's ``init`` names."""
+    layers = [name.removesuffix(".lora_a") for name in state if name.endswith(".lora_a")]
+    updates = {n.removeprefix("trunk."): (state[f"{n}.lora_a"], state[f"{n}.lora_b"]) for n in layers}
+    adapter.write(folder, updates, SCALE * part.lora, models.get(architecture), config, base=str(part.init))

@@ -8,7 +8,7 @@ answer is a model or one line.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -132,17 +132,7 @@ def assign(
     The module comes back in eval mode; its parameters require gradients as in any module.
     """
     expected = module.state_dict()
-    _account("misses", [k for k in expected if k not in state], where)
-    _account("has unknown", [k for k in state if k not in expected], where)
-    shapes = [k for k in expected if state[k].shape != expected[k].shape]
-    if shapes:
-        k = shapes[0]
-        raise NexVarError(
-            f"{len(shapes)} tensors have the wrong shape: {k} is {tuple(state[k].shape)}, "
-            f"the config needs {tuple(expected[k].shape)}",
-            where=where,
-            fix="weights and config are not of the same model",
-        )
+    check_tensors(expected, state, where)
     kept = tuple(keep)
     ready = {}
     for name in expected:
@@ -170,6 +160,21 @@ def assign(
     if left:
         raise NexVarError(f"{left[0]} was never given a value", where=where, fix="a defect of this architecture's file")
     return module.eval()
+
+
+def check_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], where: object) -> None:
+    """Every tensor is there, no other, and each has its shape; NexVarError tells the first few that do not."""
+    _account("misses", [k for k in expected if k not in state], where)
+    _account("has unknown", [k for k in state if k not in expected], where)
+    shapes = [k for k in expected if state[k].shape != expected[k].shape]
+    if shapes:
+        k = shapes[0]
+        raise NexVarError(
+            f"{len(shapes)} tensors have the wrong shape: {k} is {tuple(state[k].shape)}, "
+            f"the config needs {tuple(expected[k].shape)}",
+            where=where,
+            fix="weights and config are not of the same model",
+        )
 
 
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

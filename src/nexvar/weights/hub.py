@@ -210,6 +210,39 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
+# -- upload
+
+
+def check_repository(name: str) -> str:
+    """``name`` if it may be a repository of the hub: OWNER/NAME."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name) or ".." in name or "--" in name:
+        raise NexVarError(f"no repository {name[:80]!r}", where="--push-to-hub", fix="OWNER/NAME")
+    return name
+
+
+def push(folder: Path, repository: str) -> str:
+    """Upload a folder's files in one commit; returns the repository's address.
+
+    A repository that does not exist is made, private. The token is the hub's own: HF_TOKEN, or `hf auth login`.
+    """
+    check_repository(repository)
+    from huggingface_hub import HfApi, constants, errors
+
+    network = (getattr(errors, "HTTPError", OSError), getattr(errors, "XetUploadError", OSError))
+    if reason := _why_offline(constants.ENDPOINT):
+        raise NexVarError(f"not uploaded: {reason}", where=repository, fix=f"{folder} is there: upload it later")
+    try:
+        with _quiet():
+            api = HfApi(endpoint=constants.ENDPOINT)
+            api.create_repo(repository, private=True, exist_ok=True)
+            api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Exported by NexVar")
+    except (OSError, ValueError, KeyError, TypeError, *network) as error:  # the latter: no hub answers there
+        reason = " ".join(str(error).split())[:200]
+        fix = f"is the token yours, and may it write (`hf auth login`)? {folder} is there: upload it again"
+        raise NexVarError(f"the upload failed ({reason})", where=repository, fix=fix) from error
+    return f"{constants.ENDPOINT}/{repository}"
+
+
 # -- verify
 
 

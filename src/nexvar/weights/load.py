@@ -25,6 +25,7 @@ from nexvar.cards import Card
 from nexvar.errors import NexVarError
 from nexvar.files import write_bytes
 from nexvar.models import GenomicModel
+from nexvar.weights import adapter as adapters
 from nexvar.weights import checkpoint, offload
 from nexvar.weights import quantize as quantized
 from nexvar.weights.assemble import Put, assign, build, convert, make_config, official_config
@@ -82,6 +83,7 @@ def load(
     device_map: str | Mapping[str, str | int | torch.device] | None = None,
     offload_folder: str | Path | None = None,
     allow_wrong_fp8: bool = False,
+    adapter: str | Path | None = None,
 ) -> Loaded:
     """A model from a card's name, alias or hub repository, or from a folder.
 
@@ -93,13 +95,14 @@ def load(
     quantize: "int8", "int4" or "nf4": the architecture's large linear layers in 8 or 4 bits (``quantize.py``).
     device_map: "auto", or {part of the model: device or "disk"}: where weights lie (``offload.py``).
     offload_folder: for what the loader had to reorder before it could lie on disk; default: NexVar's cache.
+    adapter: a folder with a LoRA adapter in PEFT's layout, which is added to the weights (``adapter.py``).
     allow_wrong_fp8: load 20B/40B where their FP8 numbers cannot be had (or NEXVAR_ALLOW_WRONG_FP8=1).
     Raises NexVarError for anything wrong with the source: one line, nothing executed, nothing deleted.
     """
     for name, value in (("architecture", architecture), ("revision", revision), ("quantize", quantize)):
         if value is not None:
             arguments.text(value, name)
-    for name, given in (("weights", weights), ("offload_folder", offload_folder)):
+    for name, given in (("weights", weights), ("offload_folder", offload_folder), ("adapter", adapter)):
         if given is not None:
             arguments.path(given, name)
     arguments.flag(allow_wrong_fp8, "allow_wrong_fp8")
@@ -107,20 +110,18 @@ def load(
         what = f"device_map is {arguments.described(device_map)}"
         raise NexVarError(what, where="device_map", fix='"auto", or {part: device}')
     where_to = pick_device(device)
-    folder = as_folder(source)
-    if folder is not None and weights is not None:
-        raise NexVarError("weights= goes with a model's name, not with a folder", where=folder)
-    if folder is not None:
-        opened = _open_folder(folder, architecture)
-    else:
-        named = cards.get(str(source))
-        _refuse_wrong_fp8(named, where_to, allow_wrong_fp8)
-        opened = _open_card(named, revision) if weights is None else _open_file(named, Path(weights))
-    card, where = opened.card, folder or opened.card.label
+    if as_folder(source) is None:  # before a download
+        _refuse_wrong_fp8(cards.get(str(source)), where_to, allow_wrong_fp8)
+    opened, where = open_source(source, architecture=architecture, revision=revision, weights=weights)
+    card = opened.card
     _refuse_wrong_fp8(card, where_to, allow_wrong_fp8)
     wanted = _pick_dtype(dtype, card)
     arch = models.get(card.architecture)
     module, state, left_out = fitted(opened, where)
+    if adapter is not None:
+        update = adapters.read(adapter)
+        state = adapters.merged(update, state, arch, module, opened.config)
+        left_out = "; ".join(filter(None, [left_out, update.line]))
     if left_out:
         warnings.warn(left_out, stacklevel=2)
     put = _putter(module, opened, quantize, device_map, offload_folder, where_to, wanted)
@@ -138,9 +139,9 @@ def fitted(opened: Opened, where: object) -> tuple[GenomicModel, dict[str, Tenso
     module = build(card.architecture, opened.config, where)
     state, foreign = opened.state, list[str]()
     if not opened.native:
-        official, foreign = unwrapped(state, arch, module, opened.config, where)
+        official, heads = unwrapped(state, arch, module, opened.config, where)
         other = tuple(h for h in arch.HEADS[1:] if not any(n.startswith(h) for n in module.state_dict()))
-        foreign += [name for name in official if other and name.startswith(other)]
+        foreign = [*heads, *(name for name in official if other and name.startswith(other))]
         state = convert(arch, official, opened.config, where)
     missing = [name for name in module.state_dict() if name not in state]
     for head in arch.HEADS:
@@ -217,6 +218,23 @@ def as_folder(source: str | Path) -> Path | None:
             raise NexVarError("this is a file", where=path, fix="give the folder that holds it and its config.json")
         raise NexVarError("no such folder", where=path)
     return None
+
+
+def open_source(
+    source: str | Path,
+    *,
+    architecture: str | None = None,
+    revision: str | None = None,
+    weights: str | Path | None = None,
+) -> tuple[Opened, object]:
+    """A folder's or a card's config and tensors, and what to call it in a message; arguments as in ``load``."""
+    folder = as_folder(source)
+    if folder is not None:
+        if weights is not None:
+            raise NexVarError("weights= goes with a model's name, not with a folder", where=folder)
+        return _open_folder(folder, architecture), folder
+    card = cards.get(str(source))
+    return (_open_card(card, revision) if weights is None else _open_file(card, Path(weights))), card.label
 
 
 def _open_folder(folder: Path, architecture: str | None) -> Opened:

@@ -39,19 +39,25 @@ def official_names(arch: Architecture, config: object, tensors: Mapping[str, Ten
 
 def unwrapped(
     state: dict[str, Tensor], arch: Architecture, module: nn.Module, config: object, where: object
-) -> tuple[dict[str, Tensor], list[str]]:
-    """(tensors by their official names, the names of those that belong to no part of this model)."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(tensors by their official names, those of heads that are no part of this model)."""
     own = module.state_dict()
     trunk = official_names(arch, config, {n: t for n, t in own.items() if not n.startswith(arch.HEADS or ("\0",))})
     official = trunk | official_names(arch, config, own)
     plain = _renamed({name: name.replace(COMPILED, "") for name in state}, state, where)
-    before, missing = _wrapping(plain, trunk, where)
-    inside = {_top(name[len(missing) :]) for name in trunk} if missing else set()
-    names = {name: _official(name, before, missing, official, inside) for name in plain}
-    result = _renamed(names, plain, where)
+    result = _renamed(renaming(plain, trunk, where, official), plain, where)
     tops = {_top(name) for name in official} | {_top(head) for head in arch.HEADS}
     foreign = [name for name in result if _top(name) not in tops and FOREIGN.search(name)]
-    return {name: tensor for name, tensor in result.items() if name not in set(foreign)}, foreign
+    return result, {name: result.pop(name) for name in foreign}
+
+
+def renaming(
+    names: Collection[str], trunk: Collection[str], where: object, official: Collection[str] = ()
+) -> dict[str, str]:
+    """Name -> official name, what is around the trunk's taken off or put back. official: names outside of the trunk."""
+    before, missing = _wrapping(names, trunk, where)
+    inside = {_top(name[len(missing) :]) for name in trunk} if missing else set()
+    return {name: _official(name, before, missing, official or trunk, inside) for name in names}
 
 
 def _renamed(names: Mapping[str, str], state: dict[str, Tensor], where: object) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ and the way back, for ``nexvar export`` and adapters:
   official_values ``official_values(config) -> dict``: what ``from_official`` reads, and what the original code needs
   to_official     ``to_official(state, config) -> dict[str, Tensor]``: the inverse of ``convert``; of some tensors it
                   gives what these become, and it only moves rows: nothing is computed from values but copies
+  tied_layers     where two layers of the original are one of ours: {the other one, as we would call it: ours}
+  UNREAD          patterns of tensors of the original that no forward reads: they are not kept
 """
 
 from __future__ import annotations

@@ -120,3 +120,11 @@ def to_official(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
                 key = key.replace(".norm.", ".norm.submodule.").replace(".norm_f.", ".norm_f.submodule.")
         result[key] = value
     return result
+
+
+def tied_layers(config: Config) -> dict[str, str]:
+    """The reverse direction's projections, which are the forward one's where config.json ties them."""
+    if not (config.bidirectional and config.bidirectional_weight_tie):
+        return {}
+    mixers = [f"{PREFIX}layers.{i}.mixer.mamba_" for i in range(config.n_layer)]
+    return {f"{m}rev.{part}": f"{m}fwd.{part}" for m in mixers for part in ("in_proj", "out_proj")}

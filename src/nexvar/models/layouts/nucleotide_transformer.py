@@ -15,6 +15,7 @@ NEEDED = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings", "position_embedding_type", "layer_norm_eps", "pad_token_id", "mask_token_id",
 )  # fmt: skip
+UNREAD = ("esm.contact_head.*", "esm.embeddings.position_embeddings.weight")  # the latter: beside rotary positions
 REPOSITORY = "InstaDeepAI/nucleotide-transformer-v2-50m-multi-species"
 CODE = {"AutoConfig": "esm_config.EsmConfig", "AutoModelForMaskedLM": "modeling_esm.EsmForMaskedLM"}
 
