@@ -124,7 +124,7 @@ def _is_vortex(architecture: str, format: str) -> bool:
 def _official(
     opened: Opened, module: Any, state: Mapping[str, Tensor], *, whole: bool
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors by their official names, and lines on what is lost. whole: with what an official source has besides."""
+    """The tensors by their official names, and lines on what is lost. whole: with all that an official source has."""
     arch = models.get(opened.card.architecture)
     assert arch.to_official is not None
     official = arch.to_official(dict(state), opened.config)
