@@ -167,6 +167,30 @@ def test_a_good_index_of_a_big_file_is_used_without_scanning(name, tmp_path, mon
         assert genome.fetch(contig, middle, middle + 100 if len(sequence) > 200 else middle + 1, upper=False)
 
 
+@pytest.mark.parametrize("trust", [True, False])
+@pytest.mark.parametrize("width", [1, 10, 60, 10**6])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", " \n", " \t\r\n"])
+def test_what_samtools_indexes_fits_and_no_other_line_does(width, newline, trust, tmp_path, monkeypatch):
+    if trust:
+        monkeypatch.setattr(fasta_module, "TRUST_FAI_ABOVE", 0)
+    sequences = {"a": "ACGT" * 30 + "A", "b": "C", "c": "GATTACA" * 10}
+    for end in (newline, ""):
+        path = tmp_path / "x.fa"
+        path.write_bytes(layout(sequences, width, newline, end))
+        pysam.faidx(str(path))
+        genome = Fasta(path)
+        assert {n: genome.fetch(n, 0, k) for n, k in genome.contigs.items()} == sequences
+        fai = (tmp_path / "x.fa.fai").read_text()
+        first, *rest = fai.splitlines()
+        name, length, start, bases, bytes_ = first.split("\t")
+        for changed in ((length, start, int(bases) + 1, int(bytes_) + 1), (length, start, bases, int(bytes_) + 1),
+                        (int(length) + 1, start, bases, bytes_), (length, int(start) + 1, bases, bytes_)):  # fmt: skip
+            line = "\t".join(map(str, (name, *changed)))
+            (tmp_path / "x.fa.fai").write_text("\n".join([line, *rest]) + "\n")
+            with pytest.raises(NexVarError, match=r"stale|not a \.fai line"):
+                Fasta(path)
+
+
 def test_an_index_gone_stale_never_yields_wrong_sequence(tmp_path, monkeypatch):
     """Whatever is done to a FASTA after it was indexed: the right bases, or an error."""
     monkeypatch.setattr(fasta_module, "TRUST_FAI_ABOVE", 0)

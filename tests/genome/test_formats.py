@@ -158,6 +158,8 @@ def test_what_a_text_file_holds_decides_how_it_is_read(tmp_path):
         assert read(tmp_path, name, bgzip(vcf) if name.endswith("gz") else vcf, MITO) == expected
         assert isinstance(open_variants(tmp_path / name, MITO), VcfReader)
     assert read(tmp_path, "in.txt", b"# mine\nchrom\tpos\tref\talt\nchrM\t3243\tA\tG\n", MITO) == expected
+    assert read(tmp_path, "in.tsv", b"chrM\t3243\t.\tA\tG\t.\t.\t.\n", MITO) == expected  # a VCF without its header
+    assert read(tmp_path, "in.tsv", b"chrM\t3243\trs1\tA\tG\n", MITO) == expected
     assert read(tmp_path, "in.spdi", b"NC_012920.1:3242:A:G\n", MITO) == [Variant("NC_012920.1", 3242, "A", ("G",))]
 
 

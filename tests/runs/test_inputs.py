@@ -17,6 +17,7 @@ from nexvar.genome.variants import open_variants
 from nexvar.genome.windows import allele_windows
 from nexvar.inference.score import Options
 from nexvar.runs import plan
+from nexvar.runs.rows import score_variants
 from nexvar.runs.score_run import merge
 from nexvar.runs.writers import read_rows
 from score_job import run_job
@@ -60,6 +61,9 @@ def test_a_header_of_another_length_stops_the_run_unless_told_to_go_on(fasta, tm
     summary = run(vcf, fasta, out, settings={"max_ref_mismatch": 1.0})
     assert summary.scored == 1
     assert any("2,001 bases in its header" in text for text in summary.lines())
+    with pytest.raises(NexVarError, match="in.vcf:4: another .* 2,001 bases"):
+        list(score_variants(tiny_loaded(), vcf, fasta, Options(window=64)))
+    assert len(list(score_variants(tiny_loaded(), vcf, fasta, Options(window=64, max_ref_mismatch=1.0)))) == 1
 
 
 def test_no_contig_in_common_stops_the_run(fasta, tmp_path):
@@ -102,11 +106,13 @@ def test_a_header_without_records_gives_one_without_records(name, source, fasta,
     assert not list(tmp_path.glob("*.parts"))
 
 
-def test_a_sample_without_variants_gives_no_haplotypes(fasta, tmp_path):
+def test_a_header_without_records_gives_no_haplotypes(fasta, tmp_path):
     head = HEAD[:-1] + "\tFORMAT\tkid\n"
-    for records in ("", line(100)[:-1] + "\tGT\t0|0\n"):
-        (tmp_path / "in.vcf").write_text(head + records)
-        assert run(tmp_path / "in.vcf", fasta, tmp_path / "out.vcf", haplotypes=True).records == 0
+    (tmp_path / "in.vcf").write_text(head)
+    assert run(tmp_path / "in.vcf", fasta, tmp_path / "out.vcf", haplotypes=True).records == 0
+    (tmp_path / "in.vcf").write_text(head + line(100)[:-1] + "\tGT\t0|0\n")
+    with pytest.raises(NexVarError, match="kid carries no variant"):  # of those that there are: the wrong name?
+        run(tmp_path / "in.vcf", fasta, tmp_path / "out.vcf", haplotypes=True)
 
 
 # -- lists
@@ -140,6 +146,14 @@ def test_shards_of_an_unsorted_list_merge_to_the_same_bytes(fasta, tmp_path, mon
         run(texts, fasta, tmp_path / "cut.tsv", shard=(i, 3))
     merge(tmp_path / "cut.tsv")
     assert (tmp_path / "cut.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
+
+
+def test_a_track_of_an_unsorted_list_is_that_of_the_sorted_one(fasta, tmp_path):
+    places = [(900, 0), (5, 1), (44, 2), (900, 1), (5, 0), (899, 2)]  # a position's alleles apart from one another
+    texts = {p: f"chr1:{p[0] + 1}{GENOME[p[0]]}>{other_bases(GENOME[p[0]])[p[1]]}" for p in places}
+    run([texts[p] for p in places], fasta, tmp_path / "a.bw")
+    run([texts[p] for p in sorted(places)], fasta, tmp_path / "b.bw")
+    assert (tmp_path / "a.bw").read_bytes() == (tmp_path / "b.bw").read_bytes()
 
 
 # -- a VCF comes out as it went in

@@ -32,7 +32,7 @@ def score(
     fasta: Annotated[Path, typer.Option(help="the reference the variants were called on")],
     output: Outputs,
     variants: Annotated[list[str] | None, typer.Argument(help="instead of --vcf: 'chr17:41197722T>A'")] = None,
-    vcf: Annotated[Path | None, typer.Option(help="VCF (plain, gzip, bgzip), BCF, .tsv or .hgvs; - is stdin")] = None,
+    vcf: Annotated[Path | None, typer.Option(help="VCF, BCF, MAF, .tsv, .hgvs; - is stdin")] = None,
     model: Model = None,
     scoring: ScoringOptions,
     load: LoadOptions,
@@ -41,7 +41,9 @@ def score(
     regions: Annotated[Path | None, typer.Option(help="BED: variants outside get a status, not a score")] = None,
     haplotype: Annotated[bool, typer.Option("--haplotype", help="phased variants of one sample act together")] = False,
     sample: Annotated[str | None, typer.Option(help="whose haplotypes; default: the only sample")] = None,
-    max_ref_mismatch: Annotated[float, typer.Option(help="stop above this share of wrong REFs; 1: never")] = 0.05,
+    max_ref_mismatch: Annotated[
+        float, typer.Option(help="stop above this share of wrong REFs, or for another assembly; 1: go on")
+    ] = 0.05,
     placement: PlacementOptions,
     explain: Explain = False,
 ) -> None:

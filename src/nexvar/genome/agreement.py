@@ -6,11 +6,13 @@ alleles are compared with the genome elsewhere (runs/plan.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nexvar.errors import NexVarError
 from nexvar.genome.assemblies import ACCESSIONS, assembly_of_length
 from nexvar.genome.reference import Fasta
+from nexvar.genome.variants import VariantSource
+from nexvar.genome.vcf import Record
 
 GO_ON = "--max-ref-mismatch 1 to go on"
 
@@ -33,6 +35,18 @@ def check_agreement(
             fix=f"give the FASTA the variants were called on, or {GO_ON}",
         )
     return [f"{name}: {_some(differing, '; ')}"] if differing else []
+
+
+def agreeing(reader: VariantSource, fasta: Fasta) -> Iterator[Record]:
+    """The records of ``reader``; NexVarError at the first on a contig of which its header states another length."""
+    contigs: set[str] = set()
+    for record in reader:
+        if record.chrom not in contigs:
+            contigs.add(record.chrom)
+            if text := length_difference(record.chrom, reader.contigs.get(record.chrom), fasta):
+                raise NexVarError(f"another sequence or assembly: {text}", where=f"{reader.name}:{record.line_no}",
+                                  fix="give the FASTA the variants were called on")  # fmt: skip
+        yield record
 
 
 def length_difference(contig: str, length: int | None, fasta: Fasta) -> str:

@@ -28,6 +28,11 @@ def check_chrom(chrom: str, where: str) -> None:
         raise NexVarError(f"contig {chrom[:40]!r}", where=where, fix="write a contig name without blanks")
 
 
+def is_allele(text: str) -> bool:
+    """Whether these are bases, or - for none."""
+    return text.strip() == "-" or _BASES.fullmatch(text.strip()) is not None
+
+
 def check_allele(name: str, allele: str, where: str) -> None:
     """NexVarError unless these are bases, at least one."""
     if not _BASES.fullmatch(allele):

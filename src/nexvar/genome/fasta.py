@@ -294,7 +294,9 @@ def entries_from_fai(source: Source, fai: Path) -> list[Entry]:
             good = good and not text[1:-1].strip(BLANKS) and text[-2:-1] == b"\n"
         ending = source.read(entry.end - 1, 4)
         good = good and ending[:1].isalpha() and ending[1:2] in (b"", *_EACH_BLANK)
-        good = good and (full > 0 or bases == entry.length)  # samtools gives an only line its own length
+        if full == 0:  # samtools gives an only line its own length, and the bytes to its end
+            rest = source.read(entry.start + bases, width - bases)
+            good = good and bases == entry.length and not rest.strip(BLANKS) and rest[-1:] in (b"", b"\n")
         sample = entry.fetch(source, 0, min(entry.length, 2000)) if good else b""
         if not good or sample.translate(None, ALLOWED):
             raise _stale(fai, number, entry.name)

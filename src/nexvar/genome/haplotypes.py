@@ -182,11 +182,11 @@ class Haplotypes:
             yield record
 
     def scan(self) -> Scan:
-        """Read and check everything; NexVarError if the sample carries nothing."""
+        """Read and check everything; NexVarError if the sample carries nothing of what there is."""
         summary = Scan()
         for record in self:
             summary.add(record)
-        if not summary.records:
+        if not summary.records and next(iter(self.reader), None) is not None:
             raise NexVarError(f"{self.sample} carries no variant", where=self.name, fix="another --sample?")
         return summary
 

@@ -97,8 +97,9 @@ class Fasta:
         """Treat a contig as circular from now on; returns its name in the FASTA."""
         resolved = self.resolve(name)
         if resolved is None or resolved.contig in self._slices:
+            why = self.why_unknown(name)
             raise NexVarError(
-                f"circular contig {name!r} is not in the FASTA",
+                f"circular contig {name!r} is not in the FASTA" + (f": {why}" if why else ""),
                 where=self.path,
                 fix=f"it has {self._some_names()}",
             )

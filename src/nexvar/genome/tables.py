@@ -1,6 +1,7 @@
 """Tables of variants: columns by their titles, in any order, or chrom, pos, ref, alt without titles.
 
     chrom pos ref alt                  1-based, as in VCF; other spellings below
+    chrom pos id ref alt               the same without titles, as in a VCF without its header
     chrom start end ref alt            1-based and inclusive (ANNOVAR), or 0-based (BED): the length of REF tells which
     Hugo_Symbol Chromosome …           a MAF: maf.py
     #AlleleID … Assembly …             ClinVar's variant_summary.txt: clinvar.py
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from nexvar.errors import NexVarError
 from nexvar.genome import clinvar, maf
-from nexvar.genome.alleles import anchored, check_allele, check_chrom, checked_variant
+from nexvar.genome.alleles import anchored, check_allele, check_chrom, checked_variant, is_allele
 from nexvar.genome.bed import parse_position
 from nexvar.genome.columns import find_columns, first_row, table_rows, titles_of
 from nexvar.genome.reference import Fasta, Variant
@@ -63,7 +64,8 @@ def open_table(lines: Lines, fasta: Fasta) -> Table:
     numbered = len(fields) > 1 and re.fullmatch(r"[0-9,]+", fields[1].strip())
     if (columns or fields[0].startswith("#")) and not numbered:
         raise _untitled(f"{lines.name}:{number}", fields, set(columns))
-    columns = {name: index for index, name in enumerate(TITLES)}
+    has_id = len(fields) > 4 and not is_allele(fields[2]) and is_allele(fields[3]) and is_allele(fields[4])
+    columns = dict(zip(TITLES, (0, 1, 3, 4) if has_id else (0, 1, 2, 3), strict=True))  # VCF's columns have an ID
     return Table(lambda: _rows(lines, 0, columns, fasta), notes, False)
 
 

@@ -166,9 +166,9 @@ class VcfReader:
         if match is None and line.startswith("##fileformat=VCF"):
             raise self._error(1, f"{line[13:40]!r} is not VCF 4", "convert it to VCFv4.2 or later")
         if match is None:
-            kind = (
-                "a FASTA file?" if line.startswith(">") else "a table? name it .tsv" if "\t" in line else "not a VCF?"
-            )
+            kind = "a FASTA file?" if line.startswith(">") else "not a VCF?"
+            if "\t" in line or line.count(",") > 2:
+                kind = "a table? name it .tsv" + ("" if "\t" in line else ", with tabs for commas")
             raise self._error(
                 1,
                 f"{line[:40]!r} where '##fileformat=VCFv4.x' belongs: {kind}",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nexvar.genome.agreement import agreeing
 from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.variants import open_variants
 from nexvar.genome.vcf import Record
@@ -103,7 +104,8 @@ def score_variants(
     reader = open_variants(variants, fasta, require_sorted=False)
     make_circular(fasta, (), reader.circular)
     resolved = options.resolve(loaded)
-    items = ((record, record.variant) for record in reader)
+    records = agreeing(reader, fasta) if options.max_ref_mismatch < 1 else reader
+    items = ((record, record.variant) for record in records)
     for index, (record, scores) in enumerate(score_alleles(loaded, items, fasta, resolved, Tally())):
         yield from rows(index, record, scores, resolved)
 

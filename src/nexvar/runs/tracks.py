@@ -92,9 +92,14 @@ class _Columns:
         self.of_alts[len(self.of_alts) - 4 + BASES.index(alt)] = value
 
     def scores(self) -> _Scores:
-        is_ref_N4 = np.array(self.references)[:, None] == np.arange(4)
-        of_alts_N4 = np.array(self.of_alts).reshape(-1, 4)
-        return _Scores(np.array(self.positions), of_alts_N4, is_ref_N4, np.array(self.windows))
+        """By position, each once: a list may name them in any order."""
+        positions_N, first, row_of = np.unique(np.array(self.positions), return_index=True, return_inverse=True)
+        given_M4 = np.array(self.of_alts).reshape(-1, 4)
+        rows, columns = np.nonzero(~np.isnan(given_M4))
+        of_alts_N4 = np.full((len(positions_N), 4), np.nan)
+        of_alts_N4[row_of[rows], columns] = given_M4[rows, columns]
+        is_ref_N4 = np.array(self.references)[first, None] == np.arange(4)
+        return _Scores(positions_N, of_alts_N4, is_ref_N4, np.array(self.windows)[first])
 
 
 class TrackWriter:
