@@ -16,7 +16,7 @@ from nexvar.genome.reference import Fasta
 from nexvar.genome.variants import open_variants
 from nexvar.genome.windows import allele_windows
 from nexvar.inference.score import Options
-from nexvar.runs import plan
+from nexvar.runs import parts, plan
 from nexvar.runs.rows import score_variants
 from nexvar.runs.score_run import merge
 from nexvar.runs.writers import read_rows
@@ -288,3 +288,11 @@ def test_slices_of_a_chromosome_score_as_the_whole(fasta, tmp_path):
     for p in range(500, 600):  # in two of them
         a, b = (allele_windows(f, "chr1", p, GENOME[p], other_bases(GENOME[p])[0], 64) for f in (sliced, full))
         assert (a.ref_seq, a.alt_seq, a.start, a.status) == (b.ref_seq, b.alt_seq, b.start, b.status)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+def test_a_manifest_gives_back_every_file_name():
+    for name in (b"caf\xe9", b"caf\\xe9", b"\\\\xe9\xe9\\", "café".encode(), b"a\\n\xff"):
+        text = os.fsdecode(name)
+        assert parts._unescaped(parts._escaped(text)) == text
+        parts._escaped(text).encode()

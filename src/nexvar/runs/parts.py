@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def open_parts(folder: Path, manifest: dict[str, Any]) -> None:
         except OSError as error:
             what = f"cannot keep parts here ({error.strerror})"
             raise NexVarError(what, where=folder, fix="is the disk full?") from None
-        data = json.dumps(manifest, indent=1).encode()
+        data = json.dumps(_each_text(manifest, _escaped), indent=1).encode()
         files.write_bytes(folder / "manifest.json", data, durable=True, fix="make room, and start again")
         return
     changed = {key: (unfinished.get(key), value) for key, value in manifest.items() if unfinished.get(key) != value}
@@ -110,6 +111,24 @@ def open_parts(folder: Path, manifest: dict[str, Any]) -> None:
             where=folder,
             fix="undo the change to resume, or delete the folder to start again",
         )
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """``value`` with every text of a JSON tree changed, but for the keys."""
+    if isinstance(value, dict):
+        return {key: _each_text(item, change) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_each_text(item, change) for item in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def _escaped(text: str) -> str:
+    """A file name's bytes that are no UTF-8 (lone surrogates, which JSON must not hold) as \\xe9."""
+    return re.sub("[\\\\\udc80-\udcff]", lambda m: "\\\\" if m[0] == "\\" else f"\\x{ord(m[0]) - 0xDC00:02x}", text)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(\\|x[89a-f][0-9a-f])", lambda m: "\\" if m[1] == "\\" else chr(0xDC00 + int(m[1][1:], 16)), text)
 
 
 def _difference(key: str, then: Any, now: Any) -> str:
@@ -131,7 +150,8 @@ def find_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     fix = f"delete {folder} and start again"
     try:
-        manifest = files.parse_json(files.read_bytes(path, MAX_MANIFEST), path, MAX_MANIFEST)
+        content = files.parse_json(files.read_bytes(path, MAX_MANIFEST), path, MAX_MANIFEST)
+        manifest = _each_text(content, _unescaped)
     except NexVarError as error:
         raise NexVarError(f"the manifest is damaged: {error.what}", where=path, fix=fix) from None
     if not isinstance(manifest, dict) or not all(isinstance(manifest.get(k), kind) for k, kind in NEEDED.items()):
