@@ -121,7 +121,9 @@ def register(monkeypatch) -> Iterator[Callable[[Card], Card]]:
     """Make a card known by its name for one test."""
 
     def add(card: Card) -> Card:
-        monkeypatch.setattr(cards, "_names", lambda: {card.name: card})
+        catalogue = cards._Catalogue()
+        catalogue.add(card, (card.name,))
+        monkeypatch.setattr(cards, "_catalogue", lambda: catalogue)
         return card
 
     yield add
