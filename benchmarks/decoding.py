@@ -17,6 +17,7 @@ from torch import Tensor
 from _measure import interleaved, table
 from hyenadna import random_model
 from nexvar.cards import Card
+from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.generate import generate
 from nexvar.models import genos, striped_hyena, striped_hyena2
 from nexvar.tokenizers import make
@@ -78,7 +79,7 @@ def through_generate(module: Any, kind: str, prompt: str, tokens: int) -> float:
     seconds = []
     for n in (1, 1 + tokens):
         start = time.process_time()
-        generate(loaded, [prompt], n_tokens=n, seed=0, alphabet="ACGT")
+        generate(loaded, [prompt], Sampling(n, alphabet="ACGT"), seed=0)
         seconds.append(time.process_time() - start)
     return (seconds[1] - seconds[0]) / tokens
 

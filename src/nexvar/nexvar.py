@@ -16,6 +16,7 @@ from nexvar.inference import embed as embedding
 from nexvar.inference import fill as filling
 from nexvar.inference import generate as generation
 from nexvar.inference import score
+from nexvar.inference.core.guidance import Guidance, Guide
 from nexvar.inference.core.sampling import Sampling
 from nexvar.models import Output
 from nexvar.runs import rows
@@ -207,7 +208,7 @@ class NexVar:
         *,
         alphabet: str | None = "auto",
         stop: str | int | Sequence[str | int] = (),
-        guide: generation.Guide | None = None,
+        guide: Guide | None = None,
         beam: int = 2,
         branches: int = 4,
         chunk: int = 128,
@@ -225,21 +226,13 @@ class NexVar:
         guide: ``guide(prompt, candidates) -> scores`` (higher is better); every ``chunk`` tokens each of ``beam``
         sequences has ``branches`` continuations, and the best ``beam`` by the guide go on.
         """
+        sampling = Sampling(n_tokens, temperature, top_k, top_p, alphabet, stop, cached_generation)
         made = generation.generate(
             self.loaded,
             prompt_seqs,
-            n_tokens=n_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
+            sampling,
             seed=seed,
-            alphabet=alphabet,
-            stop=stop,
-            guide=guide,
-            beam=beam,
-            branches=branches,
-            chunk=chunk,
-            cached=cached_generation,
+            guidance=None if guide is None else Guidance(guide, beam, branches, chunk),
             return_logits=return_logits,
             progress=progress,
         )

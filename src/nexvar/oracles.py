@@ -26,6 +26,7 @@ from torch import Tensor
 
 from nexvar.cards import Card
 from nexvar.errors import NexVarError
+from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.generate import generate
 from nexvar.inference.score import score_sequences
 from nexvar.models import block_taps
@@ -272,7 +273,7 @@ def generation_identity(loaded: Loaded, sequences: Sequence[str], n_tokens: int 
     """
     starts = [2 * (len(sequence) // 4) for sequence in sequences]
     beginnings = [sequence[:start] for sequence, start in zip(sequences, starts, strict=True)]
-    made = generate(loaded, beginnings, n_tokens=n_tokens, top_k=1).token_ids
+    made = generate(loaded, beginnings, Sampling(n_tokens, top_k=1)).token_ids
     texts = [[loaded.tokenizer.detokenize([id_]) for id_ in ids] for ids in made]  # one that is no text keeps its place
     return [
         100 * sum(a == b for a, b in zip(text, sequence[start : start + n_tokens], strict=False)) / n_tokens

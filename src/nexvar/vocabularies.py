@@ -51,6 +51,7 @@ def read_bpe(path: Path) -> tuple[dict[str, int], Merges]:
 
 
 def _tokens(values: dict[str, Any], path: Path) -> dict[str, int]:
+    """{token: id} of a tokenizer.json, its added tokens too; NexVarError if two tokens share an id, or one has two."""
     model, added = values.get("model"), values.get("added_tokens", [])
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocabulary, list):  # unigram models: [token, score] in the order of their ids

@@ -9,14 +9,24 @@ from hypothesis import strategies as st
 
 from nexvar import threads
 from nexvar.errors import NexVarError
+from nexvar.inference.core.guidance import Guidance
 from nexvar.inference.core.sampling import Sampling, choose
-from nexvar.inference.generate import generate, stream
+from nexvar.inference.generate import generate as generate_by
+from nexvar.inference.generate import stream
 from nexvar.weights.load import load
 from places import GOLDEN
 from tiny import tiny_loaded
 
 LOADED = tiny_loaded()
+GUIDANCE = ("guide", "beam", "branches", "chunk")
 prompts = st.lists(st.text("ACGT", min_size=1, max_size=12), min_size=1, max_size=4)
+
+
+def generate(loaded, texts, *, seed=None, return_logits=False, **options):
+    """``generate`` with the options of ``Sampling`` and ``Guidance`` by name."""
+    guiding = {name: options.pop(name) for name in GUIDANCE if name in options}
+    guidance = Guidance(**guiding) if guiding else None
+    return generate_by(loaded, texts, Sampling(**options), seed=seed, guidance=guidance, return_logits=return_logits)
 
 
 @given(prompts, st.integers(0, 2**40), st.sampled_from([0, 1, 4]), st.sampled_from([0.3, 1.0]))

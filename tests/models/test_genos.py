@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nexvar import NexVar, cards, tokenizers
 from nexvar.errors import NexVarError
+from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.generate import generate
 from nexvar.models.genos import KEEP_FLOAT32, Config, Model
 from nexvar.models.layouts.genos import convert, from_official, matches
@@ -283,7 +284,7 @@ def test_a_folder_loads_and_generates_greedily() -> None:
     assert (loaded.card.architecture, loaded.card.objective, loaded.card.context) == ("genos", "causal", 1_048_576)
     text = loaded.tokenizer.detokenize(ROW[0].tolist())
     assert loaded.tokenizer.tokenize(text) == ROW[0].tolist()
-    (ids,) = generate(loaded.loaded, [text], n_tokens=12, top_k=1).token_ids
+    (ids,) = generate(loaded.loaded, [text], Sampling(12, top_k=1)).token_ids
     assert ids == IO["greedy.output_ids"][0, 27:].tolist()
 
 

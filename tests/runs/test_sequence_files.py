@@ -51,6 +51,23 @@ def test_n_sequences_of_every_prompt_that_seeds_make_again(model, prompts, tmp_p
     assert Fasta(out).contigs == {"t_1": 8}
 
 
+def test_whatever_is_drawn_a_fasta_holds_letters_only_and_the_lines_say_what_is_left_out(model, tmp_path):
+    """Every byte may be drawn: > and line ends would begin a record and end a line."""
+    out = tmp_path / "out.fa"
+    sampling = Sampling(200, top_k=0, stop=["\n", "> "])
+    lines = generate_file(model.loaded, {"é": "ACGT"}, out, sampling, n=8, seed=3)
+    headers, bodies = [], []
+    for line in out.read_text(encoding="utf-8").splitlines():
+        (headers if line.startswith(">") else bodies).append(line)
+    assert len(headers) == 8 and all(header.startswith(">é_") for header in headers)
+    assert all(body.isascii() and body.isalpha() for body in bodies)
+    odd = next(line for line in lines if "left out of the FASTA" in line)
+    with pytest.warns(UserWarning, match="no letters"):
+        made = model.generate(["ACGT"] * 8, 200, top_k=0, seed=3, alphabet=None, stop=sampling.stops)
+    whole = "".join(made.sequences)
+    assert odd.startswith(f"{len(whole) - sum(map(len, bodies)):,} characters")
+
+
 def test_nothing_is_left_after_an_error(model, tmp_path, monkeypatch):
     out = tmp_path / "out.fa"
     with pytest.raises(NexVarError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nexvar import arguments
+from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.generate import Generation, generate
 from nexvar.nexvar import NexVar
 
@@ -50,12 +51,8 @@ class Evo2(NexVar):
         made = generate(
             self.loaded,
             prompt_seqs,
-            n_tokens=n_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
+            Sampling(n_tokens, temperature, top_k, top_p, cached=cached_generation),
             seed=seed,
-            cached=cached_generation,
         )
         return original_text(made)
 

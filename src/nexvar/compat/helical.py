@@ -20,6 +20,7 @@ import numpy as np
 from nexvar import arguments
 from nexvar.compat.evo2 import original_text
 from nexvar.errors import NexVarError
+from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.generate import Generation, generate
 from nexvar.nexvar import NexVar
 
@@ -139,12 +140,8 @@ class Evo2(_Model):
         made = generate(
             self.nexvar.loaded,
             dataset["input_ids"] if isinstance(dataset, Dataset) else dataset,
-            n_tokens=n_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
+            Sampling(n_tokens, temperature, top_k, top_p, cached=cached_generation),
             seed=seed,
-            cached=cached_generation,
         )
         return original_text(made)
 

@@ -122,6 +122,7 @@ def _jax() -> Any:
 def _config(
     loaded: Loaded, embeddings: tuple[int, ...], maps: tuple[tuple[int, int], ...]
 ) -> NucleotideTransformerConfig:
+    """The original's config of our model; NexVarError for a layer it does not have."""
     ours = loaded.module.config
     for name, layers in (
         ("embeddings_layers_to_save", embeddings),

@@ -143,6 +143,7 @@ def compare(folder: Path, tolerance: float = TOLERANCE) -> Parity:
 
 
 def _compare_case(case: Case, module: Any, result: Parity) -> None:
+    """One recorded case run through our model; ``result`` keeps what differs most."""
     ids_BL = case["input_ids"].long()
     mask = case.get("attention_mask", case.get("mask"))
     mask_BL = None if mask is None else mask.bool()

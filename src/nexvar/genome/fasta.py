@@ -95,6 +95,7 @@ class _Scan:
         return NexVarError(what, where=f"{self.path}:{line}", fix=fix)
 
     def _header(self, offset: int) -> int:
+        """Read the header line at ``offset`` as a new entry; returns the offset behind it."""
         raw = self.source.read(offset, 1 << 12)
         if b"\n" not in raw:
             raw = self.source.read(offset, MAX_HEADER)
@@ -174,6 +175,7 @@ class _Scan:
         return offset
 
     def _validate(self, chunk: bytes, unusual: bytes) -> None:
+        """NexVarError for the first byte of a piece of sequence that is no letter of one, or no end of a line."""
         bad = unusual.translate(None, ALLOWED)
         if bad:
             line = self.lines + chunk.count(b"\n", 0, chunk.index(bad[:1]))

@@ -206,6 +206,7 @@ class Lines:
             self._checked = True
 
     def _text(self, raw: bytes, number: int) -> str:
+        """A line as text; NexVarError with line and column for NUL, a lone carriage return and what is not UTF-8."""
         where = f"{self.name}:{number}"
         if b"\0" in raw:
             raise NexVarError(

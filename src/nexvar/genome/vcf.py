@@ -265,6 +265,7 @@ class VcfReader:
         return self._unusual_record(number, line, raw)
 
     def _unusual_record(self, number: int, line: str, raw: str) -> Record:
+        """A record that ``_USUAL`` does not match, field by field: what is wrong is named, what is rare is read."""
         fields = line.split("\t", 8)
         if len(fields) < 8 or line.count("\t") + 1 != self._width:
             raise self._wrong_width(number, line)

@@ -193,6 +193,7 @@ def _explicit(event: str, genome: str) -> tuple[str, str]:
 
 
 def _build(fasta: Fasta, contig: str, rule: str, pos: int, ref: str, alt: str, window: int, left: int) -> Windows:
+    """Both windows of a checked allele: where each begins, then their bases. Drawn at the top of this file."""
     low, high = fasta.span(contig, pos, pos + len(ref))
     circular = contig in fasta.circular
     delta = len(alt) - len(ref)

@@ -88,6 +88,7 @@ def fill(
 
 @torch.inference_mode()
 def _fill_one(loaded: Loaded, text: str, steps: int | None, temperature: float, draw: torch.Generator) -> Filled:
+    """Each round fills the tokens that the model is surest of, so many that ``steps`` rounds are enough."""
     ids, unknown = _mask(loaded, text)
     rounds = len(unknown) if steps is None else min(steps, len(unknown))
     letters = list(text)

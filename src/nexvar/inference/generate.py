@@ -1,17 +1,17 @@
-"""Sampling from a causal model: one loop for every architecture, and a guided beam search around it.
+"""Sampling from a causal model: one loop for every architecture.
 
     prompts ── groups of one length ── prefill (in pieces, equal prompts once) ── cache ─┬─ logits ── choose ── token ─┐
                                                                                         └─────────────────────────────┘
-How a token is drawn: sampling.py. What is different from the official Evo 2 code on purpose: a prompt's tokens depend
-on its own seed alone, never on the other prompts of the batch, and prompts of any length from one token up are right
-with and without the cache (the original's cache is wrong below six tokens).
+How a token is drawn: core/sampling.py; with a guide: core/guidance.py. What is different from the official Evo 2 code
+on purpose: a prompt's tokens depend on its own seed alone, never on the other prompts of the batch, and prompts of any
+length from one token up are right with and without the cache (the original's cache is wrong below six tokens).
 """
 
 from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,15 +21,13 @@ from tqdm import tqdm
 from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.inference.core.batching import default_batch_tokens, out_of_memory, run_fitting
+from nexvar.inference.core.guidance import Guidance, guided
 from nexvar.inference.core.sampling import Sampling, draw, prefill
 from nexvar.inference.core.sequences import clean
 from nexvar.weights.load import Loaded
 
 MOST_SEED = (1 << 44) - 1
 MOST_ROWS = 64  # sequences that decode together
-
-# What a guide is: (prompt, candidates) -> a score for each candidate; higher is better.
-Guide = Callable[[str, list[str]], Sequence[float]]
 
 
 @dataclass
@@ -65,37 +63,25 @@ class Token:
 def generate(
     loaded: Loaded,
     prompts: Sequence[str],
+    sampling: Sampling,
     *,
-    n_tokens: int,
-    temperature: float = 1.0,
-    top_k: int = 4,
-    top_p: float = 1.0,
     seed: int | None = None,
-    alphabet: str | None = None,
-    stop: str | int | Sequence[str | int] = (),
-    guide: Guide | None = None,
-    beam: int = 2,
-    branches: int = 4,
-    chunk: int = 128,
-    cached: bool = True,
+    guidance: Guidance | None = None,
     return_logits: bool = False,
     progress: bool = False,
 ) -> Generation:
-    """Up to ``n_tokens`` new tokens after each prompt. See ``Sampling`` for how they are drawn, ``guided`` for guide.
+    """Up to ``sampling.n_tokens`` new tokens after each prompt.
 
     seed: equal seeds give equal tokens, whatever else is in the batch; copies of one prompt get seed, seed + 1, …
-    cached: False recomputes everything at each token, to check the cache.
+    guidance: a beam search instead, which has no stop conditions and keeps no logits.
     """
-    sampling = Sampling(n_tokens, temperature, top_k, top_p, alphabet, stop, cached)
     n_tokens, prompts = sampling.n_tokens, arguments.a_list(prompts, "prompt_seqs")
     return_logits = arguments.flag(return_logits, "return_logits")
     ids, seeds = _prepare(loaded, prompts, sampling, seed)
-    if guide is not None:
-        if not callable(guide):
-            raise NexVarError(f"guide is {arguments.described(guide)}", where="guide", fix="give a function")
+    if guidance is not None:
         if sampling.stops or return_logits:
             raise NexVarError("guided generation has no stop conditions and keeps no logits", where="guide")
-        return _guided_all(loaded, prompts, ids, seeds, sampling, guide, beam, branches, chunk, progress)
+        return _guided_all(loaded, prompts, ids, seeds, sampling, guidance, progress)
 
     new: list[list[Token]] = [[] for _ in prompts]
     kept: list[list[Tensor]] = [[] for _ in prompts]
@@ -226,35 +212,20 @@ def _stopped(text: str, id_: int, stops: Sequence[str | int]) -> str | int | Non
     return next((s for s in stops if (text.endswith(s) if isinstance(s, str) else id_ == s)), None)
 
 
-# -- guided beam search -------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Beam:
-    text: str
-    ids: list[int]
-    log_probs: list[float]
-    score: float = 0.0
-
-
 def _guided_all(
     loaded: Loaded,
     prompts: Sequence[str],
     ids: list[list[int]],
     seeds: list[int],
     sampling: Sampling,
-    guide: Guide,
-    beam: int,
-    branches: int,
-    chunk: int,
+    guidance: Guidance,
     progress: bool,
 ) -> Generation:
-    beam, branches = arguments.whole(beam, "beam", 1), arguments.whole(branches, "branches", 1)
-    chunk = arguments.whole(chunk, "chunk", 1)
+    """``generate`` by beam search, prompt by prompt; what it gives of a prompt is its best beam."""
     every = []
     with tqdm(total=sampling.n_tokens * len(ids), unit="token", disable=not progress, delay=2) as bar:
         for prompt, prompt_ids, seed in zip(prompts, ids, seeds, strict=True):
-            every.append(guided(loaded, prompt, prompt_ids, seed, sampling, guide, beam, branches, chunk, bar))
+            every.append(guided(loaded, prompt, prompt_ids, seed, sampling, guidance, bar))
     best = [beams[0] for beams in every]
     return Generation(
         sequences=[b.text for b in best],
@@ -266,60 +237,3 @@ def _guided_all(
         guide_scores=[b.score for b in best],
         beams=[[(b.text, b.score) for b in beams] for beams in every],
     )
-
-
-def guided(
-    loaded: Loaded,
-    prompt: str,
-    prompt_ids: Sequence[int],
-    seed: int,
-    sampling: Sampling,
-    guide: Guide,
-    beam: int,
-    branches: int,
-    chunk: int,
-    bar: tqdm,
-) -> list[_Beam]:
-    """Beam search in chunks (Brixi et al. 2025, "inference-time search"): the beams, best first.
-
-    Every beam is continued ``branches`` times by ``chunk`` sampled tokens; ``guide(prompt, texts)`` scores all the
-    continuations (all new text so far); the best ``beam`` go on. The model proposes, the guide alone chooses.
-    """
-    allowed = sampling.allowed(loaded)
-    draws = [torch.Generator().manual_seed((seed << 16) + slot) for slot in range(beam * branches)]
-    walk, logits = prefill(loaded, [prompt_ids], sampling)
-    beams = [_Beam("", [], [])]
-    while (done := len(beams[0].ids)) < sampling.n_tokens:
-        rows = [row for row in range(len(beams)) for _ in range(branches)]
-        walk.select(rows)
-        logits = logits[rows]
-        candidates = [_Beam(beams[row].text, list(beams[row].ids), list(beams[row].log_probs)) for row in rows]
-        for step in range(min(chunk, sampling.n_tokens - done)):
-            if step:
-                logits = walk.logits()
-            tokens_B, log_probs_B = draw(logits, draws[: len(rows)], allowed, sampling)
-            walk.append(tokens_B)
-            for one, id_, log_prob in zip(candidates, tokens_B.tolist(), log_probs_B.tolist(), strict=True):
-                one.ids.append(id_)
-                one.log_probs.append(log_prob)
-                one.text += loaded.tokenizer.detokenize([id_])
-            bar.update(1)
-        for one, score in zip(candidates, _scores(guide, prompt, [c.text for c in candidates]), strict=True):
-            one.score = score
-        best = sorted(range(len(candidates)), key=lambda i: -candidates[i].score)[:beam]
-        beams = [candidates[i] for i in best]
-        if len(beams[0].ids) < sampling.n_tokens:
-            walk.select(best)
-            logits = walk.logits()
-    return beams
-
-
-def _scores(guide: Guide, prompt: str, texts: list[str]) -> list[float]:
-    scores = [float(score) for score in guide(prompt, texts)]
-    if len(scores) != len(texts) or any(score != score for score in scores):
-        raise NexVarError(
-            f"the guide gave {len(scores)} scores for {len(texts)} candidates, or one that is no number",
-            where="guide",
-            fix="guide(prompt, candidates) returns one number for each candidate",
-        )
-    return scores

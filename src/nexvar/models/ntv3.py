@@ -508,6 +508,7 @@ class Model(GenomicModel):
     def _heads(
         self, x_BLC: Tensor, bottom_BLC: Tensor, keys_BL: Tensor | None, species: list[int]
     ) -> dict[str, Tensor]:
+        """The logits of conditions and of tracks that this checkpoint has; tracks cover the central part only."""
         config, core = self.config, self.core
         outputs: dict[str, Tensor] = {}
         if config.conditions_vocab_size:

@@ -93,10 +93,10 @@ def attention(
     for start in range(0, L, step):
         stop = min(start + step, L)
         seen = M - L + stop if causal else M  # keys that any query of this block may see
-        bias = _block_bias(q, start, stop, L, M, seen, causal, mask_BM, bias_HLM, alibi_H)
-        out = F.scaled_dot_product_attention(
-            q[:, :, start:stop], k[:, :, :seen], v[:, :, :seen], attn_mask=bias, enable_gqa=grouped
-        )
+        block = q[:, :, start:stop]
+        own = bias_HLM if bias_HLM is None or bias_HLM.shape[-2] == 1 else bias_HLM[..., start:stop, :]
+        bias = _block_bias(block, M - L + start, seen, causal, mask_BM, own, alibi_H)
+        out = F.scaled_dot_product_attention(block, k[:, :, :seen], v[:, :, :seen], attn_mask=bias, enable_gqa=grouped)
         if place is None:
             outs.append(out)
         else:
@@ -116,29 +116,30 @@ def alibi_bias(slopes_H: Tensor, start: int, length: int, keys: int) -> Tensor:
 
 def _block_bias(
     q: Tensor,
-    start: int,
-    stop: int,
-    L: int,
-    M: int,
+    first: int,
     seen: int,
     causal: bool,
     mask_BM: Tensor | None,
     bias_HLM: Tensor | None,
     alibi_H: Tensor | None,
 ) -> Tensor:
-    """What is added to the scores of queries ``start .. stop`` and keys ``0 .. seen``: boolean if only masks."""
+    """What is added to the scores of one block of queries and the keys ``0 .. seen``: boolean if only masks.
+
+    first: where the block's first query stands among the keys. bias_HLM: of the block's queries, or of any.
+    """
+    queries = q.shape[2]
     visible: Tensor | None = None
     if causal:
-        rows = torch.arange(M - L + start, M - L + stop, device=q.device)
+        rows = torch.arange(first, first + queries, device=q.device)
         visible = torch.arange(seen, device=q.device) <= rows[:, None]
     if mask_BM is not None:
         real = mask_BM[:, None, None, :seen]
         visible = real if visible is None else visible & real
     bias: Tensor | None = None
     if bias_HLM is not None:
-        bias = bias_HLM[..., :seen] if bias_HLM.shape[-2] == 1 else bias_HLM[..., start:stop, :seen]
+        bias = bias_HLM[..., :seen]
     if alibi_H is not None:
-        slopes = alibi_bias(alibi_H, M - L + start, stop - start, seen)
+        slopes = alibi_bias(alibi_H, first, queries, seen)
         bias = slopes if bias is None else bias + slopes
     if bias is None:
         assert visible is not None  # otherwise the caller took the fused path

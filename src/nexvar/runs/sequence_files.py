@@ -23,6 +23,7 @@ from nexvar.weights.load import Loaded
 ENDINGS = (".fa", ".fasta", ".fna", "-")
 WIDTH = 80  # letters of a line
 _TAG = re.compile(r"\|[^|]*\|")
+_NO_LETTER = re.compile(r"[^A-Za-z]")  # ">", blanks and control characters would end a line or begin a record
 
 
 def read_prompts(
@@ -67,33 +68,31 @@ def generate_file(
     check_output(output, endings=ENDINGS)
     first = secrets.randbits(32) if seed is None else seed
     names = [(name, copy) for name in prompts for copy in range(n)]
-    result = generate(
-        loaded,
-        [prompts[name] for name, _ in names],
-        n_tokens=sampling.n_tokens,
-        temperature=sampling.temperature,
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
-        seed=first,
-        alphabet=sampling.alphabet,
-        stop=sampling.stop,
-        cached=sampling.cached,
-        progress=progress,
-    )
+    result = generate(loaded, [prompts[name] for name, _ in names], sampling, seed=first, progress=progress)
+    texts = [
+        (_TAG.sub("", prompts[name]) if with_prompt else "") + text
+        for (name, _), text in zip(names, result.sequences, strict=True)
+    ]
     records = (
         (
             f"{name}_{copy + 1} model={loaded.card.name} seed={first + copy} mean_log_prob={logprob:.4f}"
-            + (f" stopped={stopped}" if stopped is not None else ""),
-            (_TAG.sub("", prompts[name]) if with_prompt else "") + text,
+            + (f" stopped={_in_a_header(stopped)}" if stopped is not None else ""),
+            _NO_LETTER.sub("", text),
         )
-        for (name, copy), text, logprob, stopped in zip(
-            names, result.sequences, result.logprobs_mean, result.stopped, strict=True
-        )
+        for (name, copy), text, logprob, stopped in zip(names, texts, result.logprobs_mean, result.stopped, strict=True)
     )
     write_fasta(output, records)
     lines = [f"{len(names):,} sequences after {len(prompts):,} prompts, seed {first}"]
-    lost = left_out_line(result, "--alphabet ''")
-    return lines if lost is None else [*lines, lost]
+    if lost := left_out_line(result, "--alphabet ''"):
+        lines.append(lost)
+    if odd := sum(len(_NO_LETTER.findall(text)) for text in texts):
+        lines.append(f"{odd:,} characters that are no letters are left out of the FASTA, which holds letters only")
+    return lines
+
+
+def _in_a_header(stopped: str | int) -> str:
+    """What ended a sequence, as one word of a header line."""
+    return str(stopped) if str(stopped).isalnum() else repr(stopped).replace(" ", r"\x20")
 
 
 def fill_file(
@@ -142,5 +141,5 @@ def _sink(output: str | Path) -> Iterator[IO[str]]:
         sys.stdout.flush()
         return
     path = Path(output)
-    with replacing(path) as new, disk_errors(path), new.open("w", encoding="ascii", newline="\n") as file:
+    with replacing(path) as new, disk_errors(path), new.open("w", encoding="utf-8", newline="\n") as file:
         yield file

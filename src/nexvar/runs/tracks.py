@@ -175,6 +175,7 @@ class TrackWriter:
             raise NexVarError(f"{covered:,} of {len(values):,} positions are in the bigWig", where=self.name, fix=fix)
 
     def _logo(self) -> None:
+        """Rows of letters above a heat map of all substitutions, as one figure."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 

@@ -94,6 +94,7 @@ class Taxonomy:
                 self._ids[name.lower()] = taxid  # before synonyms, which may be another taxon's
 
     def _read_table(self) -> None:
+        """Lineages by name and id: a table with titles, or lines of a name and a GTDB lineage."""
         lines = Lines(self.path)
         header: list[str] | None = None
         for number, line in lines:

@@ -137,6 +137,7 @@ def find_weights(folder: Path) -> list[list[Path]]:
 
 
 def _find_weights(folder: Path) -> list[list[Path]]:
+    """The weight files of a folder, each as its parts: an index before a file of a usual name before the only file."""
     for name in INDEXES:
         if (folder / name).is_file():
             files = [[folder / shard] for shard in shards(folder / name)]

@@ -60,6 +60,8 @@ def read_bytes(content: bytes, where: str) -> Any:
 
 
 def _read_zip(file: Bytes) -> Any:
+    """The object in the archive that torch.save writes; refused if torch did not write it so."""
+
     def refuse(what: str) -> NexVarError:
         return NexVarError(f"refused the archive: {what}", where=file.where, fix="nothing in it was executed")
 
