@@ -23,6 +23,7 @@ from nexvar.models.layouts.caduceus import from_official
 from nexvar.ops import ssm_scan_cpu
 from nexvar.weights.assemble import build, make_config
 from nexvar.weights.load import convert, load
+from nexvar.weights.names import unwrapped
 from places import GOLDEN
 
 FOLDERS = ("caduceus_ph_tiny", "caduceus_ps_tiny", "caduceus_ps_tiny_unfused", "caduceus_ph_tiny_variants")
@@ -217,7 +218,8 @@ def test_tied_tensors_under_any_name(stored: tuple[dict[str, Tensor], Config]) -
     bare = {k.removeprefix("caduceus."): v for k, v in state.items() if not k.startswith("lm_head.")}
     no_maps = {k: v for k, v in state.items() if not k.endswith("complement_map")}
     for layout in (everywhere, kept_under_the_other, bare, no_maps):
-        converted = convert(models.get("caduceus"), layout, config, None)
+        arch, module = models.get("caduceus"), build("caduceus", config)
+        converted = convert(arch, unwrapped(layout, arch, module, config, None)[0], config, None)
         assert converted.keys() == expected.keys()
         assert all(torch.equal(converted[key], expected[key]) for key in expected)
 

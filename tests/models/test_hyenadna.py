@@ -19,6 +19,7 @@ from nexvar.models.hyenadna import Config, Model
 from nexvar.models.layouts.hyenadna import from_official
 from nexvar.weights.assemble import build, make_config
 from nexvar.weights.load import assign, convert, load
+from nexvar.weights.names import unwrapped
 from places import GOLDEN
 
 FOLDERS = ("hyenadna_tiny", "hyenadna_tiny_z", "hyenadna_tiny_long")
@@ -272,7 +273,8 @@ def test_other_layouts_of_the_same_weights() -> None:
             aliases |= {key.replace(".1.freq", f".{i}.freq"): value.clone() for i in (3, 5)}
     bare = {key.removeprefix("hyena."): value for key, value in stored.items() if key != "lm_head.weight"}
     for layout in (lightning, aliases, bare):
-        converted = convert(models.get("hyenadna"), layout, config, None)
+        arch, module = models.get("hyenadna"), build("hyenadna", config)
+        converted = convert(arch, unwrapped(layout, arch, module, config, None)[0], config, None)
         assert converted.keys() == expected.keys()
         assert all(torch.equal(converted[key], expected[key]) for key in expected)
 

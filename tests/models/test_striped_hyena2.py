@@ -247,7 +247,7 @@ def test_every_row_order_of_a_checkpoint_is_undone():
 
 def test_convert_drops_left_overs_and_fills_missing_frequencies():
     state = small().state_dict()
-    state["module.unembed.weight"] = state["embedding_layer.weight"]
+    state["unembed.weight"] = state["embedding_layer.weight"]
     state["blocks.2.mixer.mixer.filter.t"] = torch.zeros(1, 1, 8)
     state["blocks.0.projections._extra_state"] = torch.zeros(3)
     state["blocks.0.projections.fp8_scale_fwd"] = torch.ones(3)

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from nexvar import NexVar
 from nexvar.errors import NexVarError
@@ -104,6 +106,18 @@ def test_every_architecture_goes_on_from_its_checkpoint(tmp_path: Path, fasta: P
         assert not torch.allclose(before.module(ids).logits, trained)
     assert after.card.objective == ARCHITECTURES[name] and after.card.tokenizer == before.card.tokenizer
     assert after.tokenizer.tokenize("ACGTACGTACGT") == before.tokenizer.tokenize("ACGTACGTACGT")
+
+
+def test_a_trunk_without_its_head_learns_labels_and_no_objective(tmp_path: Path, labelled: Path, fasta: Path) -> None:
+    trunk = tmp_path / "trunk"
+    shutil.copytree(GOLDEN / "nt_v2_tiny", trunk)
+    state = {n: t for n, t in load_file(trunk / "weights.safetensors").items() if not n.startswith("lm_head.")}
+    save_file(state, trunk / "weights.safetensors")
+    with pytest.warns(UserWarning, match="without a language-model head"):
+        folder = pretrain(recipe(tmp_path, TASK, init=trunk, data=labelled))
+        assert len(Predictor(folder, "cpu").predict(["ACGTACGTACGT"])) == 1
+        with pytest.raises(NexVarError, match="no language-model head.*an objective needs"):
+            Run(read(recipe(tmp_path, CORPUS, init=trunk, data=fasta, kind="masked")))
 
 
 def test_a_masked_model_is_not_trained_to_say_what_it_sees(tmp_path: Path, fasta: Path) -> None:

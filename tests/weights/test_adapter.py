@@ -126,6 +126,13 @@ def test_an_adapter_is_merged_into_what_is_exported(tmp_path):
     torch.testing.assert_close(after - before, update, rtol=1e-4, atol=1e-4)
 
 
+def test_an_adapter_goes_with_quantised_weights(tmp_path):
+    folder = written(tmp_path / "a", tensors("genos_tiny"))
+    exact, plain = logits(GOLDEN / "genos_tiny", adapter=folder), logits(GOLDEN / "genos_tiny")
+    found = logits(GOLDEN / "genos_tiny", adapter=folder, quantize="int8")
+    assert (found - exact).abs().mean() < 0.1 * (plain - exact).abs().mean()
+
+
 # ---------------------------------------------------------------------------------------------------------- fine-tuning
 
 RECIPE = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nexvar import NexVar, models
+from nexvar import NexVar, cli, models
 from nexvar.errors import NexVarError
 from nexvar.weights import checkpoint
 from nexvar.weights.load import load, save
@@ -191,6 +192,33 @@ def test_a_trunk_that_misses_one_tensor_is_refused_by_its_name(tmp_path, name, d
         load(folder)
     mine = next(n for n in own if lost in official_names(arch, config, {n: own[n]}))
     assert lost in str(refused.value) or mine in str(refused.value)
+
+
+def test_caduceus_lightning_checkpoint(tmp_path):
+    """As its trainer writes it: the model behind ``model.``, tied tensors several times, settings that are not read."""
+    state = official("caduceus_ph_tiny")
+    every = {f"model.{k}": v for k, v in state.items()}
+    every["model.lm_head.weight"] = state["caduceus.backbone.embeddings.word_embeddings.weight"]
+    for key, value in state.items():
+        if ".mamba_fwd.in_proj." in key or ".mamba_fwd.out_proj." in key:
+            every[f"model.{key.replace('mamba_fwd', 'mamba_rev')}"] = value
+    folder = written("caduceus_ph_tiny", {}, tmp_path)
+    (folder / "model.safetensors").unlink()
+    torch.save({"state_dict": every, "hyper_parameters": Namespace(lr=1e-3), "epoch": 3}, folder / "last.ckpt")
+    assert_same(outputs(folder)[0], outputs(GOLDEN / "caduceus_ph_tiny")[0])
+
+
+def test_the_command_line_says_it_in_one_line(tmp_path, monkeypatch, capfd):
+    folder = written("nt_v2_tiny", trunk_alone("nt_v2_tiny"), tmp_path / "trunk")
+    (tmp_path / "s.fa").write_text(f">a\n{TEXT[:60]}\n")
+    arguments = ["embed", "--fasta", str(tmp_path / "s.fa"), "--model", str(folder), "-o", str(tmp_path / "o.npz")]
+    monkeypatch.setattr("sys.argv", ["nexvar", *arguments, "--device", "cpu"])
+    with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
+        warnings.simplefilter("default")
+        cli.main()
+    told = [line for line in capfd.readouterr().err.splitlines() if "head" in line]
+    assert not ended.value.code and len(told) == 1
+    assert told[0].startswith("nexvar: trunk: loaded without a language-model head")
 
 
 # -------------------------------------------------------------------------------------------------------------- verbs

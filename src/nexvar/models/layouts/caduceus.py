@@ -58,8 +58,6 @@ def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     Files hold tied tensors once or several times, under any of their names; copies that differ are refused (some
     transformers versions leave them uninitialised and save them so).
     """
-    if not any(key.startswith("caduceus.") for key in state):  # a bare backbone
-        state = {key if key.startswith("lm_head.") else f"caduceus.{key}": value for key, value in state.items()}
     result = {}
     for key, value in state.items():
         key = key.replace(".submodule.", ".").replace("lm_head.lm_head.", "lm_head.")

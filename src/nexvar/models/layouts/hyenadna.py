@@ -51,14 +51,11 @@ def from_official(official: dict[str, Any]) -> Config:
 def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     """Official names -> ours. Also reads the Lightning checkpoints of the non -hf repositories.
 
-    Those name the backbone ``model.backbone``, may wrap mixers and MLPs in ``.layer``, and tie the head.
+    Those may wrap mixers and MLPs in ``.layer``, and tie the head.
     """
     result: dict[str, Tensor] = {}
     for key, value in state.items():
         key = key.replace(".mixer.layer.", ".mixer.").replace(".mlp.layer.", ".mlp.")
-        key = key.replace("model.lm_head.", "lm_head.").replace("model.backbone.", "hyena.backbone.")
-        if not key.startswith(("hyena.", "lm_head.")):
-            key = f"hyena.{key}"  # a bare backbone
         if ".implicit_filter." in key and key.endswith(".freq"):
             kept = key.split(".implicit_filter.")[0] + ".implicit_filter.1.freq"
             if not torch.equal(result.setdefault(kept, value), value):

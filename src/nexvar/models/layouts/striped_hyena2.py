@@ -72,9 +72,8 @@ def frame(official: dict[str, Any]) -> dict[str, Any]:
 
 def convert(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     """Official names and layouts -> ours: rows are put in the order x2 | x1 | v and q | k | v, left-overs dropped."""
-    state = {key.removeprefix("module."): value for key, value in state.items()}
     if config.tie_embeddings:
-        state.pop("unembed.weight", None)
+        state = {key: value for key, value in state.items() if key != "unembed.weight"}
     result = {}
     rows = hyena_rows(config)
     for key, value in state.items():
