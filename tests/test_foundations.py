@@ -29,6 +29,12 @@ def python(code: str) -> str:
     return done.stdout
 
 
+def test_every_file_of_tests_has_a_name_of_its_own() -> None:
+    """pytest imports them by it, and refuses two of one name in different folders."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 @pytest.mark.parametrize(
     ("start", "seconds"),
     [("import nexvar", 0.5), ("import nexvar.cli; nexvar.cli.app(['--help'], standalone_mode=False)", 1.0)],

@@ -19,8 +19,9 @@ from nexvar.genome.strings import parse_variant
 from nexvar.genome.variants import open_variants, saturate
 from nexvar.genome.vcf import VcfReader, read_vcf
 from nexvar.genome.windows import Status, allele_windows
+from toy_genome import random_bases, write_fasta
 
-CHR = "".join(random.Random(2).choices("ACGT", k=300))
+CHR = random_bases(300, seed=2)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +35,8 @@ def mito():
 @pytest.fixture(scope="module")
 def genome(tmp_path_factory):
     path = tmp_path_factory.mktemp("variants") / "x.fa"
-    path.write_text(
-        f">chr1\n{CHR}\n>chr2\n{CHR[:100]}N{CHR[101:]}\n>HLA:01-02\n{CHR}\n>chr17:41197001-41197300\n{CHR}\n"
-    )
-    return Fasta(path)
+    contigs = {"chr1": CHR, "chr2": f"{CHR[:100]}N{CHR[101:]}", "HLA:01-02": CHR, "chr17:41197001-41197300": CHR}
+    return Fasta(write_fasta(path, **contigs))
 
 
 def applied(variant: Variant, sequence: str = CHR) -> str:

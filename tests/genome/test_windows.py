@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -11,16 +9,16 @@ from hypothesis import strategies as st
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta, Variant, reverse_complement
 from nexvar.genome.windows import Status, Windows, allele_windows, join_edits, make_windows
+from toy_genome import random_bases, write_fasta
 
-CONTIG = "".join(random.Random(11).choices("ACGT", k=200))
+CONTIG = random_bases(200, seed=11)
 WITH_N = CONTIG[:50].lower() + "N" + CONTIG[51:60] + "R" + CONTIG[61:]
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("windows") / "x.fa"
-    path.write_text(f">chr1\n{CONTIG}\n>ring\n{CONTIG}\n>chrN\n{WITH_N}\n>chr9:1001-1200\n{CONTIG}\n")
-    return path
+    return write_fasta(path, chr1=CONTIG, ring=CONTIG, chrN=WITH_N, **{"chr9:1001-1200": CONTIG})
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +84,7 @@ def test_the_windows_are_cut_from_the_genome_and_the_edited_genome(genome, drawn
 def test_a_circle_has_no_beginning(genome, path, drawn, turn):
     """Rotating a circular contig rotates coordinates and changes no window."""
     pos, ref, alt, window = drawn
-    rotated_path = path.with_name(f"rotated{turn}.fa")
-    rotated_path.write_text(f">ring\n{CONTIG[turn:]}{CONTIG[:turn]}\n")
+    rotated_path = write_fasta(path.with_name(f"rotated{turn}.fa"), ring=CONTIG[turn:] + CONTIG[:turn])
     rotated = Fasta(rotated_path, circular=["ring"])
     a = allele_windows(genome, "ring", pos, ref, alt, window)
     b = allele_windows(rotated, "ring", (pos - turn) % 200, ref, alt, window)
@@ -156,7 +153,7 @@ def test_the_windows_of_the_other_strand_are_those_of_the_reverse_complement(gen
     pos, ref, alt, window, left = drawn
     turned_path = path.with_name("turned.fa")
     if not turned_path.exists():
-        turned_path.write_text(f">chr1\n{reverse_complement(CONTIG)}\n>ring\n{reverse_complement(CONTIG)}\n")
+        write_fasta(turned_path, chr1=reverse_complement(CONTIG), ring=reverse_complement(CONTIG))
     turned = Fasta(turned_path, circular=["ring"])
     w = allele_windows(genome, contig, pos, ref, alt, window, left=left)
     other = allele_windows(
@@ -177,7 +174,7 @@ def test_a_circle_is_a_line_where_no_end_is_near(genome, path, drawn):
     pos, ref, alt, window, left = drawn
     long_path = path.with_name("long.fa")
     if not long_path.exists():
-        long_path.write_text(f">chr1\n{CONTIG * 3}\n")
+        write_fasta(long_path, chr1=CONTIG * 3)
     line = allele_windows(Fasta(long_path), "chr1", pos + 200, ref, alt, window, left=left)
     circle = allele_windows(genome, "ring", pos, ref, alt, window, left=left)
     assert line.status is circle.status
