@@ -247,6 +247,11 @@ def write_bytes(path: str | Path, data: bytes, **options: Any) -> None:
         temporary.write_bytes(data)
 
 
+def spreadsheet_safe(cell: str) -> str:
+    """A cell of text that a spreadsheet takes for text: one that begins like a formula gets a ' before it."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
+
+
 def temporary_name(path: Path) -> Path:
     """A hidden name beside ``path`` that nobody can guess and that ends like it; who made it can be told from it."""
     return path.with_name(f".nexvar-{_host()}-{os.getpid()}-{secrets.token_hex(8)}-{path.name[-40:]}")

@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 import typer
 
 from nexvar.errors import printable
+from nexvar.paths import Read, Write, check_apart
 
 RESEARCH_ONLY = "Scores are research output, not a diagnosis."
 
@@ -63,6 +64,7 @@ def _expanded(function: Callable[..., None]) -> Callable[..., None]:
             parameters.append(inspect.Parameter(name, kw, default=default, annotation=annotation))
 
     def run(**values: Any) -> None:
+        _check_paths(parameters, values)
         for name, kind in groups.items():
             values[name] = kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
         function(**values)
@@ -71,6 +73,20 @@ def _expanded(function: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _check_paths(parameters: Sequence[inspect.Parameter], values: dict[str, Any]) -> None:
+    """What the options say of themselves (options.py: ``Reads``, ``Writes``), held against each other."""
+    claimed: list[Read | Write] = []
+    for parameter in parameters:
+        value = values.get(parameter.name)
+        given = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        for mark in getattr(parameter.annotation, "__metadata__", ()):
+            if hasattr(mark, "of"):
+                claimed += [mark.of(each) for each in given]
+    check_apart(
+        [each for each in claimed if isinstance(each, Read)], [each for each in claimed if isinstance(each, Write)]
+    )
 
 
 def echo(text: object, err: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nexvar.cli._app import echo, verb
-from nexvar.cli.options import Device, Dtype
+from nexvar.cli.options import Device, Dtype, Reads, Writes
 from nexvar.errors import NexVarError
 
 
@@ -66,13 +66,19 @@ def fetch(
 
 @verb()
 def export(
-    source: Annotated[str, typer.Argument(help="a folder (trained, fine-tuned or downloaded), or a model's name")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="a new folder; nothing is overwritten")],
+    source: Annotated[
+        str, typer.Argument(help="a folder (trained, fine-tuned or downloaded), or a model's name"), Reads()
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="a new folder; nothing is overwritten"), Writes(tree=True)
+    ],
     format: Annotated[
         str, typer.Option(help="official (what the original code reads), huggingface (the hub's files) or safetensors")
     ] = "official",
     dtype: Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16, float16")] = "auto",
-    adapter: Annotated[Path | None, typer.Option(help="a LoRA adapter in PEFT's layout, added to the weights")] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="a LoRA adapter in PEFT's layout, added to the weights"), Reads()
+    ] = None,
     push_to_hub: Annotated[
         str | None, typer.Option(help="OWNER/NAME: upload the folder, too; a new repository is private")
     ] = None,
@@ -93,7 +99,7 @@ def export(
 
 @verb()
 def verify(
-    source: Annotated[str, typer.Argument(help="a model's name, alias or hub repository, or a folder")],
+    source: Annotated[str, typer.Argument(help="a model's name, alias or hub repository, or a folder"), Reads()],
     device: Device = "auto",
     dtype: Dtype = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="without the greedy continuation of 2,000 tokens")] = False,

@@ -8,23 +8,29 @@ from typing import Annotated
 import typer
 
 from nexvar.cli._app import report, verb
-from nexvar.cli.options import BatchTokens, LoadOptions, Model, Shard
+from nexvar.cli.options import BatchTokens, LoadOptions, Model, Reads, Shard, Writes
 from nexvar.doors import resumable
 
 
 @verb()
 def embed(
     *,
-    fasta: Annotated[Path, typer.Option(help="the sequences; with --bed, the genome")],
-    output: Annotated[list[Path], typer.Option("-o", "--output", help=".parquet, .npz, .h5ad, .zarr (repeatable)")],
-    bed: Annotated[Path | None, typer.Option(help="regions (0-based, half-open) of the genome, one row each")] = None,
+    fasta: Annotated[Path, typer.Option(help="the sequences; with --bed, the genome"), Reads()],
+    output: Annotated[
+        list[Path], typer.Option("-o", "--output", help=".parquet, .npz, .h5ad, .zarr (repeatable)"), Writes(parts=True)
+    ],
+    bed: Annotated[
+        Path | None, typer.Option(help="regions (0-based, half-open) of the genome, one row each"), Reads()
+    ] = None,
     model: Model = None,
     layer: Annotated[list[str] | None, typer.Option(help="a module name (repeatable); default: the last one")] = None,
     pool: Annotated[str, typer.Option(help="mean, max, last, cls, or none: a row for each token")] = "mean",
     strand: Annotated[str, typer.Option(help="forward, reverse, or both (averaged)")] = "forward",
     load: LoadOptions,
     batch_tokens: BatchTokens = None,
-    synonyms: Annotated[Path | None, typer.Option(help="table of contig names: the BED's, the FASTA's")] = None,
+    synonyms: Annotated[
+        Path | None, typer.Option(help="table of contig names: the BED's, the FASTA's"), Reads()
+    ] = None,
     shard: Shard = None,
 ) -> None:
     """Embed every sequence of a FASTA or every region of a BED. The same command resumes a run that was stopped."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nexvar.cli._app import app, echo, new_group, verb
+from nexvar.cli.options import Reads, Writes
 
 evaluation = new_group("Evaluate scores and models.")
 app.add_typer(evaluation, name="eval")
@@ -15,18 +16,24 @@ app.add_typer(evaluation, name="eval")
 
 @verb("variants", group=evaluation)
 def eval_variants(
-    scores: Annotated[Path, typer.Option(help="scored variants: VCF, TSV or Parquet")],
-    labels: Annotated[Path | None, typer.Option(help="labelled variants; default: the scores file")] = None,
+    scores: Annotated[Path, typer.Option(help="scored variants: VCF, TSV or Parquet"), Reads()],
+    labels: Annotated[Path | None, typer.Option(help="labelled variants; default: the scores file"), Reads()] = None,
     score_column: Annotated[str, typer.Option("--score", help="column or INFO key of the score")] = "LLR",
     label: Annotated[str, typer.Option(help="column or INFO key of the label: 0/1, or numbers")] = "LABEL",
     positive: Annotated[str | None, typer.Option(help="the label that is class 1; all others are class 0")] = None,
     by: Annotated[str | None, typer.Option(help="column or INFO key to group by")] = None,
     cluster: Annotated[str | None, typer.Option(help="resample whole groups of this column, e.g. genes")] = None,
     higher: Annotated[bool, typer.Option("--higher", help="class 1 scores higher (default: lower)")] = False,
-    against: Annotated[str | None, typer.Option(help="another column, or FILE:COLUMN, to compare with")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="another column, or FILE:COLUMN, to compare with"), Reads(column=True)
+    ] = None,
     against_higher: Annotated[bool, typer.Option("--against-higher", help="the direction of --against")] = False,
     draws: Annotated[int, typer.Option(help="bootstrap draws")] = 1000,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="folder for metrics.tsv and .png")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="folder for metrics.tsv and .png"),
+        Writes(names=("metrics.tsv", "metrics.png")),
+    ] = None,
 ) -> None:
     """AUROC, AUPRC, MCC and F1 with 95 % intervals, overall and by group; Spearman for continuous labels."""
     from nexvar.evals import variants

@@ -11,24 +11,64 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nexvar.paths import PARTS, Read, Write
+
 if TYPE_CHECKING:
     from nexvar.inference.core.sampling import Sampling
     from nexvar.inference.score import Options
     from nexvar.runs.job import Placement
     from nexvar.weights.choice import ModelChoice
 
-Model = Annotated[str | None, typer.Option(help="A model's name, alias or folder; `nexvar models` lists them.")]
+
+@dataclass(frozen=True)
+class Reads:
+    """Of an option: a file, a folder, or what may be one (a model's name). column: FILE:COLUMN."""
+
+    column: bool = False
+
+    def of(self, value: object) -> Read:
+        return Read(str(value).rpartition(":")[0] or "-" if self.column else str(value))
+
+
+@dataclass(frozen=True)
+class Writes:
+    """Of an option: where is written, see ``paths.Write``."""
+
+    parts: bool = False
+    tree: bool = False
+    names: tuple[str, ...] = ()
+
+    def of(self, value: object) -> Write:
+        return Write(str(value), self.parts, self.tree, self.names)
+
+
+@dataclass(frozen=True)
+class Merges:
+    """Of ``nexvar merge``: the output whose parts are read; what the run had read, its manifest knows."""
+
+    def of(self, value: object) -> Read:
+        return Read(f"{value}{PARTS}")
+
+
+Model = Annotated[
+    str | None, typer.Option(help="A model's name, alias or folder; `nexvar models` lists them."), Reads()
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
 Dtype = Annotated[str, typer.Option(help="auto (the card's), float32, bfloat16, float16")]
 Outputs = Annotated[
-    list[Path], typer.Option("-o", "--output", help=".vcf, .vcf.gz, .tsv, .parquet, .bw, .png (repeatable)")
+    list[Path],
+    typer.Option("-o", "--output", help=".vcf, .vcf.gz, .tsv, .parquet, .bw, .png (repeatable)"),
+    Writes(parts=True),
 ]
-FastaOutput = Annotated[str, typer.Option("-o", "--output", help=".fa; - is standard output")]
+FastaOutput = Annotated[str, typer.Option("-o", "--output", help=".fa; - is standard output"), Writes()]
 BatchTokens = Annotated[int | None, typer.Option(help="tokens in one forward; default: by device")]
 Circular = Annotated[list[str] | None, typer.Option(help="a circular contig (repeatable); chrM is one")]
 Shard = Annotated[str | None, typer.Option(help="i/n: every n-th part only; then `nexvar merge`")]
 Workers = Annotated[
     int | None, typer.Option(help="processes, each with the model: one per GPU, or on the CPU; with ray: actors")
+]
+SpreadsheetSafe = Annotated[
+    bool, typer.Option("--spreadsheet-safe", help="in a TSV, a ' before text that a spreadsheet takes for a formula")
 ]
 Explain = Annotated[bool, typer.Option(help="say how many tokens were computed and how many were shared")]
 
@@ -91,7 +131,9 @@ class PlacementOptions:
     workers: Workers = None
     engine: Annotated[str, typer.Option(help="local, or ray: actors of a cluster")] = "local"
     ray_address: Annotated[str | None, typer.Option(help="of a running cluster; default: one is started here")] = None
-    cache: Annotated[Path | None, typer.Option(help="a folder that keeps pooled embeddings for other runs")] = None
+    cache: Annotated[
+        Path | None, typer.Option(help="a folder that keeps pooled embeddings for other runs"), Writes(tree=True)
+    ] = None
     cache_gb: Annotated[float, typer.Option(help="its size at most, in GB")] = 10.0
 
     def placement(self) -> Placement:

@@ -14,11 +14,15 @@ from nexvar.cli.options import (
     Circular,
     Explain,
     LoadOptions,
+    Merges,
     Model,
     Outputs,
     PlacementOptions,
+    Reads,
     ScoringOptions,
+    SpreadsheetSafe,
     Workers,
+    Writes,
 )
 from nexvar.doors import resumable
 
@@ -29,22 +33,27 @@ if TYPE_CHECKING:
 @verb()
 def score(
     *,
-    fasta: Annotated[Path, typer.Option(help="the reference the variants were called on")],
+    fasta: Annotated[Path, typer.Option(help="the reference the variants were called on"), Reads()],
     output: Outputs,
     variants: Annotated[list[str] | None, typer.Argument(help="instead of --vcf: 'chr17:41197722T>A'")] = None,
-    vcf: Annotated[Path | None, typer.Option(help="VCF, BCF, MAF, .tsv, .hgvs; - is stdin")] = None,
+    vcf: Annotated[Path | None, typer.Option(help="VCF, BCF, MAF, .tsv, .hgvs; - is stdin"), Reads()] = None,
     model: Model = None,
     scoring: ScoringOptions,
     load: LoadOptions,
     circular: Circular = None,
-    synonyms: Annotated[Path | None, typer.Option(help="table of contig names: the file's, the FASTA's")] = None,
-    regions: Annotated[Path | None, typer.Option(help="BED: variants outside get a status, not a score")] = None,
+    synonyms: Annotated[
+        Path | None, typer.Option(help="table of contig names: the file's, the FASTA's"), Reads()
+    ] = None,
+    regions: Annotated[
+        Path | None, typer.Option(help="BED: variants outside get a status, not a score"), Reads()
+    ] = None,
     haplotype: Annotated[bool, typer.Option("--haplotype", help="phased variants of one sample act together")] = False,
     sample: Annotated[str | None, typer.Option(help="whose haplotypes; default: the only sample")] = None,
     max_ref_mismatch: Annotated[
         float, typer.Option(help="stop above this share of wrong REFs, or for another assembly; 1: go on")
     ] = 0.05,
     placement: PlacementOptions,
+    spreadsheet_safe: SpreadsheetSafe = False,
     explain: Explain = False,
 ) -> None:
     """Score every allele of a VCF with a genomic language model. The same command resumes a run that was stopped."""
@@ -58,6 +67,7 @@ def score(
     _run(
         files, output, explain,
         model=load.choice(model), options=scoring.options(max_ref_mismatch), placement=placement.placement(),
+        spreadsheet_safe=spreadsheet_safe,
     )  # fmt: skip
 
 
@@ -65,13 +75,14 @@ def score(
 def saturate(
     *,
     region: Annotated[str, typer.Option(help="chr17:41,197,000-41,198,000 (1-based, inclusive), or a contig")],
-    fasta: Annotated[Path, typer.Option(help="the reference genome")],
+    fasta: Annotated[Path, typer.Option(help="the reference genome"), Reads()],
     output: Outputs,
     model: Model = None,
     scoring: ScoringOptions,
     load: LoadOptions,
     circular: Circular = None,
     workers: Workers = None,
+    spreadsheet_safe: SpreadsheetSafe = False,
     explain: Explain = False,
 ) -> None:
     """Score every SNV of a region."""
@@ -79,7 +90,10 @@ def saturate(
 
     files = InputFiles(fasta, saturate=region, circular=tuple(circular or ()))
     placement = Placement(workers=workers)
-    _run(files, output, explain, model=load.choice(model), options=scoring.options(), placement=placement)
+    _run(
+        files, output, explain,
+        model=load.choice(model), options=scoring.options(), placement=placement, spreadsheet_safe=spreadsheet_safe,
+    )  # fmt: skip
 
 
 def _run(files: InputFiles, output: list[Path], explain: bool, **fields: Any) -> None:
@@ -105,11 +119,16 @@ def protocols() -> None:
 
 @verb()
 def merge(
-    output: Annotated[Path, typer.Argument(help="the -o of `nexvar score --shard` or `nexvar embed --shard`")],
-    also: Annotated[list[Path] | None, typer.Option("-o", "--output", help="write these instead")] = None,
+    output: Annotated[
+        Path, typer.Argument(help="the -o of `nexvar score --shard` or `nexvar embed --shard`"), Merges()
+    ],
+    also: Annotated[list[Path] | None, typer.Option("-o", "--output", help="write these instead"), Writes()] = None,
+    spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Join the parts of all shards into the output; no model is loaded."""
     from nexvar.runs import embed_run, score_run
 
-    run = embed_run.merge if embed_run.is_unfinished(output) else score_run.merge
-    report(run(output, also).lines())
+    if embed_run.is_unfinished(output):
+        report(embed_run.merge(output, also).lines())
+    else:
+        report(score_run.merge(output, also, spreadsheet_safe=spreadsheet_safe).lines())

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from nexvar.cli._app import echo, verb
-from nexvar.cli.options import Device
+from nexvar.cli.options import Device, Reads, SpreadsheetSafe, Writes
 
-Recipe = Annotated[Path, typer.Argument(help="a recipe.toml (see recipes/)")]
+Recipe = Annotated[Path, typer.Argument(help="a recipe.toml (see recipes/)"), Reads()]
 Track = Annotated[str, typer.Option(help="wandb or trackio, beside the log files; default: the recipe's run.track")]
 
 
@@ -32,12 +32,13 @@ def finetune(recipe: Recipe, track: Track = "") -> None:
 
 @verb()
 def predict(
-    model: Annotated[Path, typer.Argument(help="the model folder of a fine-tuning run with a [task]")],
-    fasta: Annotated[Path, typer.Argument(help="FASTA of the sequences")],
-    output: Annotated[Path, typer.Option("-o", "--output", help=".tsv")],
+    model: Annotated[Path, typer.Argument(help="the model folder of a fine-tuning run with a [task]"), Reads()],
+    fasta: Annotated[Path, typer.Argument(help="FASTA of the sequences"), Reads()],
+    output: Annotated[Path, typer.Option("-o", "--output", help=".tsv"), Writes()],
     device: Device = "auto",
+    spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """What a fine-tuned head says of every sequence: its label and probabilities, or its value."""
     from nexvar.train.task import predict_file
 
-    echo(predict_file(model, fasta, output, device=device), err=True)
+    echo(predict_file(model, fasta, output, device=device, spreadsheet_safe=spreadsheet_safe), err=True)

@@ -32,6 +32,7 @@ from nexvar.inference import embed
 from nexvar.inference.core.batching import default_batch_tokens
 from nexvar.inference.core.sequences import clean
 from nexvar.inference.embed import EmbedSettings
+from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import parts as on_disk
 from nexvar.runs.embedding_table import ROW_GROUP, arrays_of, write_anndata, write_npz, write_parquet
 from nexvar.runs.job import EmbedJob, Watch
@@ -83,8 +84,9 @@ def embed_file(job: EmbedJob) -> EmbedSummary:
 
     IUPAC codes are read as N, and counted in the summary.
     """
+    job.check_paths()
     for path in job.targets:
-        _check_target(path, job.inputs.files)
+        _check_target(path)
     genome = Fasta(job.inputs.fasta, synonyms=job.inputs.synonyms)
     regions = _regions(genome, job.inputs.bed)
     loaded = loaded_model(job.model)
@@ -240,11 +242,9 @@ def _same_rows(loaded: Loaded, settings: EmbedSettings) -> None:
 # -- output -------------------------------------------------------------------------------------------------------
 
 
-def _check_target(path: str | Path, inputs: Sequence[str | Path]) -> None:
+def _check_target(path: str | Path) -> None:
     path = Path(path)
-    if path.suffix == ".zarr" and path.is_dir():
-        raise NexVarError("it exists already", where=path, fix="remove it or choose another name")
-    check_output(path, inputs, ENDINGS)
+    check_output(path, endings=ENDINGS)
     needed = {".h5ad": ["anndata"], ".zarr": ["anndata", "zarr"]}.get(path.suffix, [])
     for package in needed:
         if find_spec(package) is None:
@@ -261,9 +261,11 @@ def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Em
     """The outputs of a run whose parts are all there; no model is loaded. targets: other files, or several."""
     folder, manifest = on_disk.unfinished_run(output, "embed")
     files = on_disk.finished_parts(folder, manifest["parts"])
-    rows = 0
-    for path in map(Path, targets or [output]):
-        _check_target(path, [])
+    rows, wanted = 0, [Path(path) for path in targets or [output]]
+    check_apart([Read(folder), *on_disk.inputs_of(manifest)], map(Write, wanted))
+    for path in wanted:
+        _check_target(path)
+    for path in wanted:
         with replacing(path, fix=MERGE_AGAIN) as temporary, disk_errors(path, MERGE_AGAIN):
             rows = _write_table(path, temporary, files, manifest)
     on_disk.remove_parts(folder)

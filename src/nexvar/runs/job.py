@@ -20,6 +20,7 @@ from pathlib import Path
 
 from nexvar.errors import NexVarError
 from nexvar.inference.score import Options
+from nexvar.paths import Read, Write, check_apart
 from nexvar.runs.executor import Executor
 from nexvar.runs.parts import Shard, parts_folder
 from nexvar.weights.choice import ModelChoice
@@ -67,7 +68,8 @@ class InputFiles:
     @property
     def files(self) -> list[str | Path]:
         """Those that an output must not replace."""
-        return [path for path in (self.fasta, self.variants) if isinstance(path, (str, Path))]
+        given = (self.fasta, self.variants, self.synonyms, self.regions)
+        return [path for path in given if isinstance(path, (str, Path))]
 
     @property
     def paths(self) -> dict[str, str | list[str] | None]:
@@ -78,7 +80,8 @@ class InputFiles:
         else:
             kept = _absolute(variants)
         paths = {"fasta": _absolute(self.fasta), "synonyms": _absolute(self.synonyms)}
-        return {"variants": kept, **paths, "saturate": self.saturate}
+        regions = _absolute(self.regions)
+        return {"variants": kept, **paths, "saturate": self.saturate, "regions": regions}
 
 
 def _absolute(path: str | Path | None) -> str | None:
@@ -126,6 +129,7 @@ class ScoreJob:
 
     outputs: one or several; "-" is a VCF on standard output. model: without a source, the built-in model, for
     mitochondrial variants only; an already loaded model stays in this process. command: to be recorded in the outputs.
+    spreadsheet_safe: in a TSV, text that begins like a formula gets a ' before it.
 
     progress(done, total): alleles; called at the start, then after every batch. stop(): asked as often; True ends the
     run with ``Stopped``. Both are called in the thread that runs the job. executor: where parts are computed, already
@@ -138,6 +142,7 @@ class ScoreJob:
     options: Options = Options()
     placement: Placement = Placement()
     command: str = ""
+    spreadsheet_safe: bool = False
     progress: Progress | None = field(default=None, compare=False)
     stop: Stop | None = field(default=None, compare=False)
     executor: Executor | None = field(default=None, compare=False)
@@ -152,6 +157,12 @@ class ScoreJob:
     @property
     def targets(self) -> list[str | Path]:
         return _targets(self.outputs)
+
+    def check_paths(self) -> None:
+        """NexVarError where an output would replace what is read; see paths.py."""
+        cache = self.placement.cache
+        kept = [] if cache is None else [Write(cache, tree=True)]
+        check_apart(_reads(self.inputs.files, self.model), [*_writes(self.targets), *kept])
 
     @property
     def folder(self) -> Path | None:
@@ -173,11 +184,11 @@ class SequenceFiles:
     @property
     def files(self) -> list[str | Path]:
         """Those that an output must not replace."""
-        return [path for path in (self.fasta, self.bed) if path is not None]
+        return [path for path in (self.fasta, self.bed, self.synonyms) if path is not None]
 
     @property
     def paths(self) -> dict[str, str | None]:
-        return {"fasta": _absolute(self.fasta), "bed": _absolute(self.bed)}
+        return {"fasta": _absolute(self.fasta), "bed": _absolute(self.bed), "synonyms": _absolute(self.synonyms)}
 
 
 @dataclass(frozen=True)
@@ -216,12 +227,25 @@ class EmbedJob:
     def targets(self) -> list[str | Path]:
         return _targets(self.outputs)
 
+    def check_paths(self) -> None:
+        """NexVarError where an output would replace what is read; see paths.py."""
+        check_apart(_reads(self.inputs.files, self.model), _writes(self.targets))
+
 
 def _targets(outputs: Outputs) -> list[str | Path]:
     targets = [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
     if not targets:
         raise NexVarError("no output", where="-o", fix="name a file")
     return targets
+
+
+def _reads(files: Sequence[str | Path], model: ModelChoice | Loaded) -> list[Read]:
+    folder = [model.source] if isinstance(model, ModelChoice) and model.source is not None else []
+    return [Read(path) for path in (*files, *folder)]
+
+
+def _writes(targets: Sequence[str | Path]) -> list[Write]:
+    return [Write(path, parts=i == 0) for i, path in enumerate(targets)]
 
 
 class Watch:

@@ -6,7 +6,6 @@ with open_writer("out.vcf.gz", reader, provenance) as writer:
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from nexvar.files import disk_errors, replacing
 from nexvar.genome.bytesource import BgzfWriter
 from nexvar.genome.variants import VariantSource
 from nexvar.genome.vcf import Record
+from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import tracks
 from nexvar.runs.rows import ScoredAllele, score_readout
 from nexvar.runs.writers import ParquetWriter, Provenance, Sink, TsvWriter, VcfWriter, Writer
@@ -34,23 +34,20 @@ def check_output(
     if str(path) == "-" and "-" in endings:
         return
     path = Path(path)
+    check_apart([Read(other) for other in inputs], [Write(path)])
     if not path.name.endswith(endings):
         raise NexVarError(f"no format for the ending of {path.name!r}", where=path, fix=f"use {', '.join(endings)}")
     tracks.check_track(path)
-    if path.is_dir():
-        raise NexVarError("is a directory", where=path, fix="give a file name")
-    if not path.parent.is_dir():
-        raise NexVarError("its folder does not exist", where=path, fix=f"mkdir -p {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise NexVarError("its folder is not writable", where=path, fix="choose another place")
-    for other in inputs:
-        if str(other) != "-" and path.exists() and Path(other).exists() and path.samefile(other):
-            raise NexVarError("the output is an input", where=path, fix="choose another name")
 
 
 @contextmanager
-def open_writer(path: str | Path, reader: VariantSource, provenance: Provenance) -> Iterator[Writer]:
-    """The writer for ``path`` by its ending ("-": VCF on standard output). Nothing is left behind after an error."""
+def open_writer(
+    path: str | Path, reader: VariantSource, provenance: Provenance, *, spreadsheet_safe: bool = False
+) -> Iterator[Writer]:
+    """The writer for ``path`` by its ending ("-": VCF on standard output). Nothing is left behind after an error.
+
+    spreadsheet_safe: of a TSV, see ``TsvWriter``.
+    """
     check_output(path)
     if str(path) == "-":
         yield VcfWriter(sys.stdout.buffer, reader, provenance)
@@ -67,7 +64,7 @@ def open_writer(path: str | Path, reader: VariantSource, provenance: Provenance)
             elif path.name.endswith(".parquet"):
                 writer = ParquetWriter(temporary, provenance)
             elif ".tsv" in path.suffixes:
-                writer = TsvWriter(_open_sink(temporary), provenance)
+                writer = TsvWriter(_open_sink(temporary), provenance, safe=spreadsheet_safe)
             else:
                 writer = VcfWriter(_open_sink(temporary), reader, provenance)
         try:

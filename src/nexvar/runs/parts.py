@@ -21,6 +21,7 @@ from typing import Any
 from nexvar import files
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
+from nexvar.paths import Read
 
 Shard = tuple[int, int]  # (i, n), i from 1: every n-th part, from the i-th on
 MAX_PARTS = 1_000_000  # as many as their names have digits for; a whole genome's SNVs make some ten thousand
@@ -159,6 +160,12 @@ def find_manifest(folder: Path) -> dict[str, Any] | None:
     if type(manifest["parts"]) is not int or not 0 <= manifest["parts"] <= MAX_PARTS:
         raise NexVarError(f"the manifest is damaged: {manifest['parts']!r} parts", where=path, fix=fix)
     return manifest
+
+
+def inputs_of(manifest: dict[str, Any]) -> list[Read]:
+    """The files that the run has read, as far as they are files."""
+    given = (manifest["inputs"].get(name) for name in ("fasta", "variants", "bed", "synonyms", "regions"))
+    return [Read(path) for path in given if isinstance(path, str)]
 
 
 def unfinished_run(output: str | Path, verb: str) -> tuple[Path, dict[str, Any]]:

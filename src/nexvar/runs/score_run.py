@@ -28,6 +28,7 @@ from nexvar.genome.variants import VariantSource, open_variants
 from nexvar.genome.variants import saturate as every_snv
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.score import MITO_CONTIGS, ScoreSettings, make_circular
+from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import parts as on_disk
 from nexvar.runs.executor import Executor, Identity, PartTask, Setup
 from nexvar.runs.job import ScoreJob, Watch, recorded
@@ -83,7 +84,7 @@ def score_file(job: ScoreJob) -> ScoreSummary:
         if (shard := job.placement.shard) is not None:
             summary = ScoreSummary(notes=[on_disk.shard_note(shard, folder, len(plan.parts))])
         else:
-            summary = _merge(folder, plan.reader, plan.provenance, len(plan.parts), job.targets)
+            summary = _merge(folder, plan.reader, plan.provenance, len(plan.parts), job.targets, job.spreadsheet_safe)
     summary.tally = tally
     summary.notes += [*inputs.survey.notes, *executor.notes[earlier:]]
     if not inputs.survey.sorted and shard is None:
@@ -98,8 +99,9 @@ def score_file(job: ScoreJob) -> ScoreSummary:
 
 def _check(job: ScoreJob) -> Inputs:
     """Everything that can be wrong with the files is found here, before a model is loaded."""
+    job.check_paths()
     for path in job.targets:
-        check_output(path, inputs=job.inputs.files)
+        check_output(path)
     files = job.inputs
     fasta = Fasta(files.fasta, synonyms=files.synonyms)
     reader = _open_source(files.variants, files.saturate, fasta)
@@ -235,33 +237,44 @@ def _compute(job: ScoreJob, executor: Executor, plan: Plan) -> Tally:
 # -- merge
 
 
-def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> ScoreSummary:
+def merge(
+    output: str | Path, targets: Sequence[str | Path] | None = None, *, spreadsheet_safe: bool = False
+) -> ScoreSummary:
     """The outputs of a run whose shards are all done, from ``OUTPUT.parts`` alone; no model is loaded.
 
-    targets: other files than ``output``, or several.
+    targets: other files than ``output``, or several. spreadsheet_safe: see ``ScoreJob``.
     """
     folder, manifest = on_disk.unfinished_run(output, "score")
     wanted = list(targets or [output])
+    paths = manifest["inputs"]
+    check_apart([Read(folder), *on_disk.inputs_of(manifest)], map(Write, wanted))
     for path in wanted:
         check_output(path)
-    paths = manifest["inputs"]
     fasta = Fasta(paths["fasta"], synonyms=paths["synonyms"])
     reader = _open_source(paths["variants"], paths["saturate"], fasta)
     if paths.get("sample") is not None:
         reader = Haplotypes(reader, fasta, paths["sample"], int(paths["reach"]))
     if survey(reader, fasta, 1.0).digest != manifest["variants"]:
         raise NexVarError("the variants changed since they were scored", where=paths["variants"], fix="score again")
-    return _merge(folder, reader, Provenance(**manifest["provenance"]), manifest["parts"], wanted)
+    return _merge(folder, reader, Provenance(**manifest["provenance"]), manifest["parts"], wanted, spreadsheet_safe)
 
 
 def _merge(
-    folder: Path, reader: VariantSource, provenance: Provenance, parts: int, targets: Sequence[str | Path]
+    folder: Path,
+    reader: VariantSource,
+    provenance: Provenance,
+    parts: int,
+    targets: Sequence[str | Path],
+    spreadsheet_safe: bool,
 ) -> ScoreSummary:
     """The input's records beside the rows of the parts, in one pass, to every output; then the parts are removed."""
     summary = ScoreSummary()
     all_rows = (row for path in on_disk.finished_parts(folder, parts) for row in read_rows(path))
     with ExitStack() as stack:
-        writers = [stack.enter_context(open_writer(path, reader, provenance)) for path in targets]
+        writers = [
+            stack.enter_context(open_writer(path, reader, provenance, spreadsheet_safe=spreadsheet_safe))
+            for path in targets
+        ]
         for record in reader:
             rows = list(islice(all_rows, len(record.alts)))
             if [row.alt for row in rows] != list(record.alts) or rows[0].line_no != record.line_no:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from nexvar.errors import NexVarError, printable
-from nexvar.files import open_regular
+from nexvar.files import open_regular, spreadsheet_safe
 from nexvar.genome.variants import VariantSource
 from nexvar.genome.vcf import Record
 from nexvar.genome.windows import Status
@@ -164,19 +164,26 @@ _AFTER = (
 
 
 class TsvWriter:
-    """One line per allele, NA for what is missing; the first line names the columns (#CHROM POS ID REF ALT …)."""
+    """One line per allele, NA for what is missing; the first line names the columns (#CHROM POS ID REF ALT …).
 
-    def __init__(self, sink: Sink, provenance: Provenance) -> None:
+    safe: text that a spreadsheet would take for a formula is marked as text; otherwise it is as it was given.
+    """
+
+    def __init__(self, sink: Sink, provenance: Provenance, *, safe: bool = False) -> None:
         self.sink, self.extra = sink, tuple(provenance.extra)
+        self.text = spreadsheet_safe if safe else str
         names = [c[0] for c in _BEFORE] + list(provenance.descriptions()) + [c[0] for c in _AFTER]
         self.sink.write(("#" + "\t".join(names) + "\n").encode())
 
     def write(self, record: Record, rows: Sequence[ScoredAllele]) -> None:
         for row in rows:
-            before = [str(getattr(row, attribute)) for _, attribute, _ in _BEFORE]
+            before = [str(self._cell(getattr(row, attribute))) for _, attribute, _ in _BEFORE]
             scores = [_number(row, value, "NA") for value in _scores(row, self.extra)]
-            after = [_cell(getattr(row, attribute)) for _, attribute, _ in _AFTER]
+            after = [_cell(self._cell(getattr(row, attribute))) for _, attribute, _ in _AFTER]
             self.sink.write(("\t".join(before + scores + after) + "\n").encode())
+
+    def _cell(self, value: object) -> object:
+        return self.text(str(value)) if isinstance(value, str) else value
 
     def close(self) -> None:
         """Close the file."""

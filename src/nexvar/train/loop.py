@@ -25,6 +25,7 @@ from torch import Tensor
 from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.models import GenomicModel
+from nexvar.paths import Read, Write, check_apart
 from nexvar.train import lora, state
 from nexvar.train.corpus import Corpus
 from nexvar.train.grid import REPLICAS, WINDOWS, Grid
@@ -237,12 +238,20 @@ def pretrain(path: str | Path, track: str = "") -> Path:
     if track:
         arguments.text(track, "track")
         recipe = replace(recipe, run=replace(recipe.run, track=track))
+    check_apart(_reads(recipe), [Write(recipe.run.out, tree=True)])
     try:
         return _pretrain(recipe)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
         raise state.unwritable(Path(error.filename or recipe.run.out), error) from error
+
+
+def _reads(recipe: Recipe) -> list[Read]:
+    """The files and folders that a recipe names; a model's name is none."""
+    model, data, task = recipe.model, recipe.data, recipe.task
+    named = [model.init, model.tokenizer_folder, *data.files, data.loss_weights, task.file if task else ""]
+    return [Read(path) for path in named if path]
 
 
 def _pretrain(recipe: Recipe) -> Path:

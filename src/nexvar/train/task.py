@@ -12,6 +12,7 @@ import csv
 import gzip
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,13 +23,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nexvar import arguments
+from nexvar import arguments, files
 from nexvar.errors import NexVarError
 from nexvar.files import check_inside, check_regular, read_json, write_atomically, write_bytes
 from nexvar.genome.reference import Fasta
 from nexvar.inference.core.batching import equal_batches, padded
 from nexvar.inference.core.readout import coarser, pool
 from nexvar.inference.core.sequences import clean, token_ids
+from nexvar.paths import Read, Write, check_apart
 from nexvar.train.grid import WINDOWS, Grid
 from nexvar.train.recipe import RunPart, Stage, TaskPart
 from nexvar.weights import checkpoint
@@ -150,6 +152,7 @@ class Task:
         self.centre, self.scale = 0.0, 1.0
         if part.kind == "classification":
             self.classes = sorted({rows.labels[i] for i in self.train})
+            check_classes(self.classes, part.file)
             if len(self.classes) < 2:
                 raise NexVarError("only one class to train on", where=part.file, fix="two labels or more")
             if odd := sorted(set(rows.labels) - set(self.classes)):
@@ -252,12 +255,15 @@ class Facts:
         if facts.kind not in KINDS or facts.pool not in POOLS or (facts.kind == KINDS[0]) != bool(facts.classes):
             what = f"no head is of kind {facts.kind!r}, pool {facts.pool!r} and {len(facts.classes)} classes"
             raise NexVarError(what, where=path, fix=GIVE)
-        columns = ("name", "label", *facts.classes)
-        if twice := [name for name in facts.classes if columns.count(name) > 1]:
-            raise NexVarError(
-                f"two columns would be called {twice[0][:80]!r}", where=path, fix="name the classes apart"
-            )
+        check_classes(facts.classes, path)
         return facts
+
+
+def check_classes(classes: Sequence[str], where: object) -> None:
+    """NexVarError where a class is called as another column of what ``predict`` writes."""
+    columns = ("name", "label", *classes)
+    if twice := [name for name in classes if columns.count(name) > 1]:
+        raise NexVarError(f"two columns would be called {twice[0][:80]!r}", where=where, fix="name the classes apart")
 
 
 def read_head(path: Path) -> dict[str, Tensor]:
@@ -308,17 +314,27 @@ class Predictor:
         predicted: dict[int, dict[str, Any]] = {}
         for batch in equal_batches([len(i) for i in ids], batch_tokens, pads=self.loaded.module.pads_safely):
             for i, row in zip(batch, outputs(self.model, self.loaded, [ids[i] for i in batch], False), strict=True):
+                value = float(row[0]) * self.scale + self.centre
+                if not all_finite(row) or not math.isfinite(value):
+                    what = "the head makes no finite number of it"
+                    raise NexVarError(what, where=f"seqs[{i}]", fix="train it again; are its weights absurdly large?")
                 if self.classes:
                     p = row.softmax(-1).tolist()
                     label = self.classes[int(row.argmax())]
                     predicted[i] = {"label": label, **dict(zip(self.classes, p, strict=True))}
                 else:
-                    predicted[i] = {"value": float(row[0]) * self.scale + self.centre}
+                    predicted[i] = {"value": value}
         return [predicted[i] for i in range(len(texts))]
 
 
-def predict_file(folder: Path, fasta: Path, output: Path, *, device: str = "auto") -> str:
-    """``Predictor.predict`` for every record of a FASTA, to a TSV written atomically; a line for people."""
+def predict_file(
+    folder: Path, fasta: Path, output: Path, *, device: str = "auto", spreadsheet_safe: bool = False
+) -> str:
+    """``Predictor.predict`` for every record of a FASTA, to a TSV written atomically; a line for people.
+
+    spreadsheet_safe: text that begins like a formula gets a ' before it.
+    """
+    check_apart([Read(folder), Read(fasta)], [Write(output)])
     if output.suffix != ".tsv":
         raise NexVarError(
             f"cannot write {output.suffix or 'a file without an ending'}", where=output, fix="name it .tsv"
@@ -327,9 +343,10 @@ def predict_file(folder: Path, fasta: Path, output: Path, *, device: str = "auto
     rows = predictor.predict([genome.fetch(name, *genome.span(name)) for name in genome.contigs])
     with write_atomically(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(["name", *rows[0]])
+        text = files.spreadsheet_safe if spreadsheet_safe else str
+        writer.writerow(["name", *map(text, rows[0])])
         for name, row in zip(genome.contigs, rows, strict=True):
-            writer.writerow([name, *(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())])
+            writer.writerow([text(name), *(f"{v:.6g}" if isinstance(v, float) else text(v) for v in row.values())])
     return f"{len(rows)} sequences -> {output}"
 
 
