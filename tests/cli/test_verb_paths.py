@@ -29,6 +29,7 @@ cli.app  # noqa: B018  imports the verbs
 _walk(_app.app, "")
 
 Marks = tuple[Any, ...]
+NO_PATHS = {("export", "push_to_hub"), ("export", "format")}  # whose help speaks of folders
 
 
 def parameters(verb: str) -> list[tuple[str, Any, Any, Marks]]:
@@ -66,6 +67,7 @@ def test_every_verb_says_of_every_path_what_becomes_of_it(verb):
         named = "Path" in str(kind) or (
             "str" in str(kind) and re.search(r"\b(file|folder|FILE|\.fa|path)\b", text) and "instead of" not in text
         )
+        named = named and (verb, name) not in NO_PATHS
         assert not named or len(marks) == 1, f"{verb}: {name} is a path: mark it Reads() or Writes(), see options.py"
 
 
