@@ -176,12 +176,16 @@ def test_nothing_is_overwritten_and_nothing_half_written_stays(tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(GOLDEN / "genos_tiny", broken)
     (broken / "weights.safetensors").write_bytes(b"no")
-    for source in (broken, tmp_path / "none"):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(GOLDEN / "genos_tiny", damaged)
+    state = checkpoint.read_folder(GOLDEN / "genos_tiny")
+    save_file({**state, "lm_head.weight": torch.full((128, 48), torch.nan)}, damaged / "weights.safetensors")
+    for source in (broken, damaged, tmp_path / "none"):
         with pytest.raises(NexVarError):
             export(source, tmp_path / "o")
     with pytest.raises(NexVarError, match="cannot be written"):
         export(GOLDEN / "genos_tiny", tmp_path / "no/such/folder")
-    assert {p.name for p in tmp_path.iterdir()} == {"file", "folder", "link", "broken"}
+    assert {p.name for p in tmp_path.iterdir()} == {"file", "folder", "link", "broken", "damaged"}
 
 
 CASES = {

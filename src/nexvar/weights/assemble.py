@@ -140,8 +140,7 @@ def assign(
         if tensor.is_floating_point() != expected[name].is_floating_point() or tensor.is_complex():
             raise NexVarError(f"{name} has dtype {tensor.dtype}", where=where, fix="not a weight of this model")
         if tensor.is_floating_point():
-            if not all_finite(tensor):
-                raise NexVarError(f"{name} holds NaN or infinite values", where=where, fix="damaged checkpoint")
+            check_finite(name, tensor, where)
             exact = any(fnmatch.fnmatch(name, pattern) for pattern in kept)
             wanted = torch.float32 if exact else dtype
             if put is not None and put(module, name, tensor, wanted):
@@ -189,6 +188,12 @@ def _account(verb: str, names: list[str], where: object) -> None:
             where=where,
             fix="weights and config are not of the same model",
         )
+
+
+def check_finite(name: str, tensor: Tensor, where: object) -> None:
+    """NexVarError for a tensor with a value that is no number."""
+    if tensor.is_floating_point() and not all_finite(tensor):
+        raise NexVarError(f"{name} holds NaN or infinite values", where=where, fix="damaged checkpoint")
 
 
 def all_finite(tensor: Tensor) -> bool:

@@ -27,7 +27,7 @@ from nexvar.cards import Card
 from nexvar.errors import NexVarError
 from nexvar.files import check_inside, read_bytes, read_json, replacing
 from nexvar.weights import adapter as adapters
-from nexvar.weights.assemble import check_tensors
+from nexvar.weights.assemble import check_finite, check_tensors
 from nexvar.weights.checkpoint import safetensors
 from nexvar.weights.hub import SMALL_FILES
 from nexvar.weights.load import DTYPES, Opened, fitted, open_source, save
@@ -83,6 +83,8 @@ def export(
         state = adapters.merged(update, state, arch, module, opened.config)
         left_out = "; ".join(filter(None, [left_out, update.line]))
     check_tensors(module.state_dict(), state, where)
+    for name, tensor in state.items():
+        check_finite(name, tensor, where)
     if dtype != "auto":
         state = {n: _cast(t, n, DTYPES[dtype], arch.KEEP_FLOAT32) for n, t in state.items()}
     notes = [left_out] if left_out else []

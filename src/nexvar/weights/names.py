@@ -23,8 +23,8 @@ from nexvar.models import Architecture
 COMPILED = "_orig_mod."
 # what others put on top of a trunk, by the parts of a tensor's name
 FOREIGN = re.compile(
-    r"(^|[._])(\w*heads?|classifiers?|classification|scores?|pooler|decoder|cls|regress\w*|qa_outputs|out_proj|"
-    r"output_layer|predict\w*|loss\w*|criterion|metrics?|\w*_metrics?)([._]|$)"
+    r"(heads?|metrics?)([._]|$)|(^|[._])(classifiers?|classification|scores?|pooler|decoder|cls|regress\w*|qa_outputs|"
+    r"out_proj|output_layer|predict\w*|loss\w*|criterion)([._]|$)"
 )
 
 
@@ -71,10 +71,11 @@ def _renamed(names: Mapping[str, str], state: dict[str, Tensor], where: object) 
 
 def _wrapping(names: Iterable[str], trunk: Collection[str], where: object) -> tuple[str, str]:
     """(what stands before the official names, what of the official beginning is not there), by most names matched."""
-    beginnings = _beginnings(trunk)
+    beginnings, depth = _beginnings(trunk), max((name.count(".") for name in trunk), default=0) + 1
     votes: Counter[tuple[str, str]] = Counter()
     for name in names:
-        for cut in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
+        cuts = [0, *(dot.end() for dot in re.finditer(r"\.", name))]
+        for cut in cuts[-depth:]:  # no official name has more parts
             # X.esm. + Y for esm. + Y says the same as X. for nothing: counted once
             votes.update(
                 (name[:cut], start) for start in beginnings
