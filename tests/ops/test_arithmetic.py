@@ -137,3 +137,9 @@ def test_compiled_products_are_those_of_the_definition(rows, sizes):
         spread = scales.repeat_interleave(group, 1), offsets.repeat_interleave(group, 1)
         torch.testing.assert_close(matvec.unpack_int4(packed, scales, offsets), codes * spread[0] + spread[1])
         close(matvec.matvec_int4(x, packed, scales, offsets), matvec.matvec_int4_naive(x, packed, scales, offsets))
+
+
+def test_a_workers_arithmetic_is_its_parents(products):
+    other = next(a for a in arithmetic.ARITHMETICS if a != products)
+    arithmetic.use(other)  # the fixture's environment is restored afterwards
+    assert arithmetic.cpu_products() == other

@@ -9,6 +9,7 @@ import pytest
 
 from nexvar.errors import NexVarError
 from nexvar.inference.score import Options
+from nexvar.ops import arithmetic
 from nexvar.runs import plan
 from nexvar.runs.job import one_source
 from nexvar.runs.rows import score_variants
@@ -134,6 +135,27 @@ def test_a_changed_input_refuses_to_resume(files, tmp_path, change, options, say
         change(*files)
     with pytest.raises(NexVarError, match=f"changed: {says}"):
         run(files, out, **options)
+
+
+def test_another_arithmetic_is_said_and_refuses_to_resume(files, tmp_path, golden, monkeypatch):
+    """A bfloat16 model on a CPU without bfloat16 units computes in float32: the header says it, a resume needs it."""
+    given = {"model": golden / "hyenadna_tiny", "device": "cpu", "options": OPTIONS}
+    said = {}
+    for products in arithmetic.ARITHMETICS:
+        monkeypatch.setenv(arithmetic.VARIABLE, products)
+        arithmetic.cpu_products.cache_clear()
+        for dtype in ("bfloat16", "float32"):
+            out = tmp_path / f"{products}-{dtype}.vcf"
+            run_job(*files, out, **given, dtype=dtype)
+            said[products, dtype] = "(products in float32)" in out.read_text()
+    assert {key for key, value in said.items() if value} == {("float32", "bfloat16")}
+    out = tmp_path / "resumed.vcf"
+    run_job(*files, out, **given, dtype="bfloat16", shard=(1, 2))
+    monkeypatch.setenv(arithmetic.VARIABLE, "bfloat16")
+    arithmetic.cpu_products.cache_clear()
+    with pytest.raises(NexVarError, match=r"changed: dtype \(bfloat16 \(products in float32\) then, bfloat16 now\)"):
+        run_job(*files, out, **given, dtype="bfloat16", shard=(2, 2))
+    arithmetic.cpu_products.cache_clear()
 
 
 def test_a_damaged_manifest_is_one_line(files, tmp_path):

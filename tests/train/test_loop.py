@@ -10,6 +10,7 @@ import torch
 
 from nexvar import NexVar, models
 from nexvar.errors import NexVarError
+from nexvar.ops import arithmetic
 from nexvar.train import state
 from nexvar.train.loop import Run, _work, pretrain
 from nexvar.train.recipe import read
@@ -161,3 +162,26 @@ kind = "masked"
     run = Run(read(path))
     assert run.source.unit == pytest.approx((1 + 48 / 3) / 48)  # <cls> and 16 tokens of 48 bases
     assert run.flops == _work(run.model, run.start.config) * run.source.unit
+
+
+@pytest.mark.parametrize("products", arithmetic.ARITHMETICS)
+@pytest.mark.parametrize("bf16", ['"auto"', "true", "false"])
+def test_bf16_follows_the_processor_unless_told(tmp_path, fasta, monkeypatch, recwarn, products, bf16):
+    """The recipe's default asks the probe; who insists on what is slow here is told."""
+    monkeypatch.setenv(arithmetic.VARIABLE, products)
+    arithmetic.cpu_products.cache_clear()
+    monkeypatch.setattr("nexvar.train.loop.matmul_rate", lambda device, dtype: 1e3)  # nothing is slow beside that
+    path = recipe_file(tmp_path, fasta, **{"bf16 = false": f"bf16 = {bf16}", "steps = 12": "steps = 6"})
+    wanted = {'"auto"': products == "bfloat16", "true": True, "false": False}[bf16]
+    assert read(path).run.autocast(torch.device("cpu")) == wanted
+    pretrain(path)
+    told = [str(w.message) for w in recwarn.list if "run.bf16" in str(w.message)]
+    assert bool(told) == (bf16 == "true" and products == "float32")
+    arithmetic.cpu_products.cache_clear()
+
+
+def test_a_run_that_uses_little_of_the_device_says_what_would_help(tmp_path, fasta, monkeypatch):
+    monkeypatch.setattr("nexvar.train.loop.ADVICE_S", 0)
+    with pytest.warns(UserWarning, match=r"MFU\): .*micro_batch") as told:
+        pretrain(recipe_file(tmp_path, fasta))
+    assert len([w for w in told if "MFU" in str(w.message)]) == 1

@@ -43,6 +43,8 @@ FROM_SCRATCH = sorted(p for p in RECIPES.glob("*.toml") if not p.stem.startswith
         ("[model]", "stages = 3\n[model]", "stages is no list"),
         ("[model]", "run = 3\n[model]", "cannot be read"),
         ("files = ", "# files = ", "no files"),
+        ("bf16 = false", 'bf16 = "yes"', "bf16 is 'yes'.*true or false"),
+        ("bf16 = false", "bf16 = 1", "bf16 is 1"),
     ],
 )
 def test_a_bad_recipe_is_one_line(tmp_path: Path, fasta: Path, old: str, new: str, says: str) -> None:

@@ -28,9 +28,11 @@ def models(
         parity = f"{card.parity} (package {card.package})" if card.package else card.parity
         rows.append((card.name, *numbers, card.objective, card.licence.split(";")[0], parity))
     if fits:
+        from nexvar.ops.arithmetic import cpu_products
         from nexvar.weights import footprint
 
         echo(f"free memory: {machine.human_bytes(machine.free_memory())}", err=True)
+        echo(f"on the CPU, products of bfloat16 weights are computed in {cpu_products()}", err=True)
         rows = [("name", "parameters", "objective", "licence", "memory", "how")]
         for card in all_cards().values():
             about = (card.name, f"{card.parameters:,}", card.objective, card.licence.split(";")[0])

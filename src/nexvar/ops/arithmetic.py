@@ -35,7 +35,18 @@ CLEARLY = 1.25  # bfloat16 has to beat float32's time by less than this; in doub
 
 def is_raised(x: Tensor) -> bool:
     """Whether products of many rows of ``x`` are computed in float32: bfloat16 on a CPU that has no units for it."""
-    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and cpu_products() == "float32"
+    return in_float32(x.dtype, x.device)
+
+
+def in_float32(dtype: torch.dtype, device: torch.device) -> bool:
+    """``is_raised`` of tensors of that dtype there."""
+    return dtype == torch.bfloat16 and device.type == "cpu" and cpu_products() == "float32"
+
+
+def use(arithmetic: str) -> None:
+    """From now on this process has that arithmetic, whatever a probe says: a worker has its parent's."""
+    os.environ[VARIABLE] = arithmetic
+    cpu_products.cache_clear()
 
 
 @functools.cache

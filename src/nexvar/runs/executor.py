@@ -33,7 +33,8 @@ Report = Callable[[int], None]  # called with how many alleles more are scored
 class Setup:
     """What computes the parts of one job; plain values, but for a model that is loaded in this process already.
 
-    circular: names of the FASTA's circular contigs. threads: of torch; None leaves them alone.
+    circular: names of the FASTA's circular contigs. threads: of torch; None leaves them alone. products: the arithmetic
+    of bfloat16 on CPUs (``ops/arithmetic.py``), which all processes of a run share; None leaves it to this one.
     cache: a folder for pooled embeddings (embedding_cache.py), of at most cache_bytes.
     """
 
@@ -46,6 +47,7 @@ class Setup:
     cache: Path | None = None
     cache_bytes: int = embedding_cache.MAX_BYTES
     threads: int | None = None
+    products: str | None = None
 
     @property
     def choice(self) -> ModelChoice:

@@ -15,6 +15,7 @@ from nexvar.inference import scorers
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.core.embedding_cache import EmbeddingCache
 from nexvar.inference.score import Options, ScoreSettings, score_alleles
+from nexvar.ops import arithmetic
 from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup
 from nexvar.runs.rows import columns_of, rows
 from nexvar.runs.writers import ParquetWriter, Provenance
@@ -39,6 +40,8 @@ class PartScorer:
     def prepare(self, setup: Setup, fasta: Fasta | None = None) -> Identity:
         if setup.threads is not None:
             torch.set_num_threads(setup.threads)
+        if setup.products is not None:
+            arithmetic.use(setup.products)
         if self.setup is None or self.setup.model != setup.model:
             self.loaded = loaded_model(setup.model)
         self.setup = setup

@@ -21,6 +21,7 @@ import numpy as np
 from nexvar.doors import packed, unpacked
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
+from nexvar.ops.arithmetic import cpu_products
 from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup, slim
 from nexvar.runs.partscorer import PartScorer
 
@@ -73,7 +74,7 @@ class RayExecutor:
             raise NexVarError(f"{self.actors} workers for {gpus} GPUs", where="--workers", fix=f"at most {gpus}")
         # NOTE one thread for each CPU actor, whatever the node has: results then do not depend on the node
         model = replace(setup.choice, device="cuda" if gpus else "cpu")
-        self.setup = replace(setup, model=model, threads=None if gpus else 1)
+        self.setup = replace(setup, model=model, threads=None if gpus else 1, products=cpu_products())
         identify = self.ray.remote(**self.resources)(_identify)
         identity: Identity = _unpacked(self.ray.get(identify.remote(self.setup)))
         return identity

@@ -26,6 +26,7 @@ import torch
 from nexvar.doors import packed, unpacked
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
+from nexvar.ops.arithmetic import cpu_products
 from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup, slim
 from nexvar.runs.partscorer import PartScorer, default_threads
 
@@ -65,7 +66,7 @@ class Workers:
 
     def prepare(self, setup: Setup, fasta: Fasta | None = None) -> Identity:
         devices = devices_of(self.workers, setup.choice.device)
-        setup = replace(setup, threads=default_threads(self.workers))
+        setup = replace(setup, threads=default_threads(self.workers), products=cpu_products())
         setups = [replace(setup, model=replace(setup.choice, device=device)) for device in devices]
         for number, each in enumerate(setups):
             if number == len(self._members):

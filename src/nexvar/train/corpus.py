@@ -58,7 +58,7 @@ class Corpus:
     def loss(self, forward: Any, first: int, stage: Stage) -> tuple[Tensor, Tensor]:
         """One micro-batch from window ``first`` on: what to differentiate, and (nats, weights, bases) float64."""
         batch = self._batch(*self.sampler(stage.length).windows(first, stage.micro_batch), first)
-        loss, nll = loss_of(forward, batch, self.recipe.objective, self.recipe.run.bf16)
+        loss, nll = loss_of(forward, batch, self.recipe.objective, self.recipe.run.autocast(batch.ids.device))
         return loss, torch.tensor([float(nll), float(batch.weight.sum()), batch.bases], dtype=torch.float64)
 
     def _batch(self, text: np.ndarray, weight: np.ndarray, first: int) -> Batch:
@@ -89,7 +89,7 @@ class Corpus:
             batch = self._batch(text, weight, i)
             # NOTE: without gradients models walk a window in pieces and skip idle experts; all must do the same here.
             with torch.set_grad_enabled(self.grid.size("context", "expert") > 1):
-                nll = loss_of(forward, batch, self.recipe.objective, self.recipe.run.bf16)[1]
+                nll = loss_of(forward, batch, self.recipe.objective, self.recipe.run.autocast(batch.ids.device))[1]
             sums += torch.tensor([float(nll), batch.bases], dtype=torch.float64)
         self.grid.sum(sums, *REPLICAS)
         return float(sums[0] / sums[1].clamp(min=1.0)) / LN2

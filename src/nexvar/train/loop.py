@@ -14,6 +14,7 @@ import errno
 import math
 import os
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from torch import Tensor
 from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.models import GenomicModel
+from nexvar.ops.arithmetic import in_float32
 from nexvar.paths import Read, Write, check_apart
 from nexvar.train import lora, state
 from nexvar.train.corpus import Corpus
@@ -39,6 +41,9 @@ from nexvar.train.task import Task, TaskModel
 from nexvar.train.weights import Weights, checkpoint_blocks
 from nexvar.weights.load import pick_device
 
+LOW_MFU = 0.05  # of the products that the device could compute meanwhile
+ADVICE_S = 30  # a run that ends sooner needs no advice
+NO_UNITS = 'this processor computes bfloat16 more slowly than float32: bf16 = "auto" would help'
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST)
 
 
@@ -79,6 +84,11 @@ class Run:
         s = recipe.schedule
         self.schedule = Schedule(s.kind, s.steps, s.warmup, s.decay, s.floor, s.cosine_steps)
         self.step = 0
+
+    @property
+    def slow_bf16(self) -> bool:
+        """Whether the recipe insists on bfloat16 where float32 is faster."""
+        return self.recipe.run.autocast(self.device) and in_float32(torch.bfloat16, self.device)
 
     # -- one step
 
@@ -224,6 +234,24 @@ def _work(model: GenomicModel | TaskModel, config: Any) -> float:
     return total
 
 
+def _rate(run: Run, world: int) -> float:
+    """FLOP/s of products on this device in the faster of the arithmetics that a run of its dtype could have."""
+    dtypes = [torch.bfloat16] if run.recipe.run.autocast(run.device) else [torch.float32]
+    if run.slow_bf16:
+        dtypes.append(torch.float32)
+        if run.rank == 0:
+            warnings.warn(f"run.bf16 is true, and {NO_UNITS}", stacklevel=2)
+    return max(matmul_rate(run.device, dtype) for dtype in dtypes) * world
+
+
+def _helps(run: Run) -> str:
+    """What would raise the utilisation, by what is usually the reason."""
+    if run.slow_bf16:
+        return NO_UNITS
+    several = "one process a core under torchrun, " if run.device.type == "cpu" and run.world == 1 else ""
+    return f"{several}a larger run.micro_batch, longer windows or a wider model would help; so does an idle machine"
+
+
 def _renamed(key: str, name: str, other: str) -> str:
     """The key in the state file of another parameter of the same kind."""
     return key.removesuffix(name) + other
@@ -267,7 +295,7 @@ def _pretrain(recipe: Recipe) -> Path:
     run = Run(recipe, dist.get_rank() if world > 1 else 0, world)
     resumed = run.resume()
     log = Log(run.out, active=run.rank == 0, total=run.schedule.steps, step=run.step, track=recipe.run.track)
-    rate = matmul_rate(run.device, torch.bfloat16 if recipe.run.bf16 else torch.float32) * world
+    rate = _rate(run, world)
     log.event(
         event="resume" if resumed else "start",
         step=run.step,
@@ -275,6 +303,7 @@ def _pretrain(recipe: Recipe) -> Path:
         **run.source.counts,
         matmul_flops=round(rate),
     )
+    begun_at, told = time.time(), False
     then, before, losses = time.time(), recipe.tokens(run.step), list[float]()
     while run.step < run.schedule.steps:
         run.poll_decay()
@@ -284,6 +313,11 @@ def _pretrain(recipe: Recipe) -> Path:
         if run.step % recipe.run.log_every == 0 or last:
             now, tokens, mean = time.time(), recipe.tokens(run.step), sum(losses) / len(losses)
             speed = (tokens - before) / (now - then)
+            mfu = run.flops * speed / rate
+            if mfu < LOW_MFU and not told and run.rank == 0 and now - begun_at > ADVICE_S:
+                told = True
+                what = f"{mfu:.1%} of what this device computes in products are used (MFU)"
+                warnings.warn(f"{what}: {_helps(run)}", stacklevel=2)
             log.scalars(
                 run.step,
                 loss=mean,
@@ -292,7 +326,7 @@ def _pretrain(recipe: Recipe) -> Path:
                 lr=run.schedule.factor(run.step - 1),
                 tokens=tokens,
                 tokens_s=speed,
-                mfu=run.flops * speed / rate,
+                mfu=mfu,
             )
             then, before, losses = now, tokens, []
         if run.step % recipe.run.save_every == 0 or last:

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import torch
+
 from nexvar.errors import NexVarError
 from nexvar.files import read_text
+from nexvar.ops.arithmetic import in_float32
 
 try:
     import tomllib
@@ -124,6 +127,7 @@ class RunPart:
     shard: under torchrun, every process keeps one part of every tensor (FSDP2) instead of a copy.
     threads: CPU threads over all processes, 0 leaves torch's choice. ema: decay of the weights' moving average, 0 for
     none; with it, the output folder is the average's. track: "wandb" or "trackio" beside the log files.
+    bf16: autocast to bfloat16; "auto": where the device is fast at it, which a CPU is asked by a short measurement.
     """
 
     out: str
@@ -132,7 +136,7 @@ class RunPart:
     seed: int = 0
     device: str = "auto"
     threads: int = 0
-    bf16: bool = True
+    bf16: bool | str = "auto"
     track: str = ""
     checkpoint_activations: bool = False
     shard: bool = False
@@ -141,6 +145,10 @@ class RunPart:
     save_every: int = 100
     eval_every: int = 500
     eval_windows: int = 2
+
+    def autocast(self, device: torch.device) -> bool:
+        """Whether products are computed in bfloat16 there."""
+        return self.bf16 is True or (self.bf16 == "auto" and not in_float32(torch.bfloat16, device))
 
 
 @dataclass(frozen=True)
@@ -286,6 +294,10 @@ def _table(part: type, table: Any, path: Path, name: str) -> Any:
             raise NexVarError(f"{name} has no {key}", where=path, fix=f"add {key} = …")
     hints = get_type_hints(part)
     for key, value in table.items():
+        if key == "bf16":
+            if value is not True and value is not False and value != "auto":
+                raise NexVarError(f"{name} {key} is {value!r}", where=path, fix='"auto", true or false')
+            continue
         wanted = getattr(hints[key], "__origin__", hints[key])
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             continue

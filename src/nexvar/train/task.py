@@ -190,7 +190,7 @@ class Task:
         return total, torch.tensor([float(total.detach()), len(rows), len(rows)], dtype=torch.float64)
 
     def _outputs(self, forward: Any, rows: Sequence[int]) -> Tensor:
-        return outputs(forward, self.loaded, [self.ids[i] for i in rows], self.run.bf16)
+        return outputs(forward, self.loaded, [self.ids[i] for i in rows], self.run.autocast(self.loaded.device))
 
     @torch.no_grad()
     def evaluate(self, forward: Any, stage: Stage, limit: int | None) -> dict[str, float]:

@@ -25,6 +25,7 @@ from nexvar.cards import Card
 from nexvar.errors import NexVarError
 from nexvar.files import write_bytes
 from nexvar.models import GenomicModel
+from nexvar.ops.arithmetic import in_float32
 from nexvar.weights import adapter as adapters
 from nexvar.weights import checkpoint, offload
 from nexvar.weights import quantize as quantized
@@ -66,9 +67,10 @@ class Loaded:
 
     @property
     def precision(self) -> str:
-        """ "bfloat16", or "bfloat16, int8" where weights are quantised."""
+        """ "bfloat16", or "bfloat16, int8" where weights are quantised; and the arithmetic, where it is not dtype's."""
         name = str(self.dtype).removeprefix("torch.")
-        return name if self.quantize is None else f"{name}, {self.quantize}"
+        named = name if self.quantize is None else f"{name}, {self.quantize}"
+        return f"{named} (products in float32)" if in_float32(self.dtype, self.device) else named
 
 
 def load(
