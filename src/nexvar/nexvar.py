@@ -12,13 +12,14 @@ from torch import Tensor
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
+from nexvar.hf import HFModel
 from nexvar.inference import embed as embedding
 from nexvar.inference import fill as filling
 from nexvar.inference import generate as generation
 from nexvar.inference import score
 from nexvar.inference.core.guidance import Guidance, Guide
 from nexvar.inference.core.sampling import Sampling
-from nexvar.models import Output
+from nexvar.models import Output, check_ids
 from nexvar.runs import rows
 from nexvar.weights.load import load
 
@@ -106,7 +107,7 @@ class NexVar:
             if not names:
                 raise NexVarError("return_embeddings without layer_names", where="layer_names", fix=fix)
             taps = tuple(arguments.text(name, "layer_names", fix) for name in names)
-        ids_BL = _check_ids(input_ids, self._vocab_size)
+        ids_BL = check_ids(input_ids, self._vocab_size)
         mask_BL = None
         if attention_mask is not None:
             if not isinstance(attention_mask, Tensor) or attention_mask.shape != ids_BL.shape:
@@ -265,23 +266,16 @@ class NexVar:
         """
         return filling.fill(self.loaded, seqs, steps=steps, temperature=temperature, seed=seed)
 
+    def as_hf(self) -> HFModel:
+        """The model as Hugging Face's Trainer, PEFT and captum call one, with loss and gradients (docs/embeddings.md).
+
+        ``forward(input_ids=, attention_mask=, labels=, inputs_embeds=)``; it shares this model's weights.
+        """
+        return HFModel(self.loaded)
+
     def __repr__(self) -> str:
         return f"NexVar({self.card.name!r}, device={str(self.device)!r}, dtype={str(self.loaded.dtype)!r})"
 
 
 def _shown(value: object) -> str:
     return f"{tuple(value.shape)}" if isinstance(value, Tensor) else arguments.described(value)
-
-
-def _check_ids(input_ids: object, vocab_size: int) -> Tensor:
-    """(B, L) int64 on the device they are on; NexVarError for what is no such tensor or no token of the model."""
-    if not isinstance(input_ids, Tensor) or input_ids.ndim != 2 or not input_ids.numel():
-        fix = "a tensor (B, L) of token ids: torch.tensor([model.tokenizer.tokenize('ACGT')])"
-        raise NexVarError(f"it is {_shown(input_ids)}", where="input_ids", fix=fix)
-    if input_ids.dtype == torch.bool or input_ids.is_floating_point() or input_ids.is_complex():
-        raise NexVarError(f"they are {input_ids.dtype}", where="input_ids", fix="whole numbers, such as torch.long")
-    low, high = (int(extreme) for extreme in torch.aminmax(input_ids))
-    if low < 0 or high >= vocab_size:
-        bad = low if low < 0 else high
-        raise NexVarError(f"{bad} is no token", where="input_ids", fix=f"ids are from 0 to {vocab_size - 1}")
-    return input_ids.long()

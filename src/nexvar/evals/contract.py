@@ -160,6 +160,33 @@ def gradients(loaded: Loaded) -> None:
         raise Broken(f"{len(reached)} of {count}")
 
 
+def embeddings(loaded: Loaded) -> None:
+    """the ids' embeddings may stand in their place, with or without ids and mask, and get gradients"""
+    module, ids = loaded.module, ids_of(loaded, 96)
+    if not module.token_embedding:
+        raise Inapplicable("token_embedding is not set: as_hf() takes no inputs_embeds, nor do attributions")
+    with torch.no_grad():
+        embeds = module.input_embeddings(ids)
+        whole = module(ids).logits
+        same(module(embeds_BLD=embeds).logits, whole, "embeds_BLD alone", 1e-5)
+        same(module(ids, embeds_BLD=embeds).logits, whole, "embeds_BLD beside ids", 1e-5)
+        real = torch.ones_like(ids, dtype=torch.bool)
+        same(module(embeds_BLD=embeds, mask_BL=real).logits, whole, "embeds_BLD and a mask", 1e-5)
+        if bool((module(ids, embeds_BLD=embeds.flip(1)).logits == whole).all()):
+            raise Broken("embeds_BLD changes nothing beside ids")
+    embeds.requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(module(embeds_BLD=embeds).logits.float().logsumexp(-1).sum(), embeds)
+    if not bool(torch.isfinite(gradient).all()) or not bool(gradient.any()):
+        raise Broken("the gradient of embeds_BLD is zero or not finite")
+    for wrong in (embeds[..., :-1], embeds[0]):
+        try:
+            module(embeds_BLD=wrong)
+        except NexVarError:
+            continue
+        raise Broken(f"embeddings of shape {tuple(wrong.shape)} raise no NexVarError of models.given_input")
+
+
 @torch.no_grad()
 def strands(loaded: Loaded) -> None:
     """the other strand gives the reversed, complemented logits"""
@@ -270,7 +297,8 @@ def foreign(loaded: Loaded) -> None:
 
 
 MODEL_CHECKS: tuple[Callable[[Loaded], None], ...] = (
-    taps, logits, batches, padding, masks, gradients, strands, future, caches, branches, buffers, patterns, foreign,
+    taps, logits, batches, padding, masks, gradients, embeddings, strands, future, caches, branches, buffers, patterns,
+    foreign,
 )  # fmt: skip
 
 

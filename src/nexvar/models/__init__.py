@@ -40,8 +40,11 @@ from nexvar.models._contract import (
     Split,
     block_taps,
     check_attentions,
+    check_ids,
     check_masked,
     check_taps,
+    given_input,
+    look_up,
     padding_mask,
 )
 
@@ -56,10 +59,13 @@ __all__ = [
     "Split",
     "block_taps",
     "check_attentions",
+    "check_ids",
     "check_masked",
     "check_taps",
     "get",
+    "given_input",
     "infer",
+    "look_up",
     "names",
     "padding_mask",
 ]

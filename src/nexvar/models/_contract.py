@@ -14,7 +14,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
+from nexvar.ops.tracing import surely_all
 
 
 class Output(NamedTuple):
@@ -81,6 +83,7 @@ class GenomicModel(nn.Module):
     pads_safely: bool  # right padding (with its mask, for masked models) changes no real token
     rc_equivariant: bool  # the other strand gives the reversed, complemented output: one strand is enough
     bounded_forward: bool = False  # its uncached forward walks pieces itself: a cache would only cost memory and time
+    token_embedding: str = ""  # the module whose output for ids stands in their place as ``embeds_BLD``; "": none may
     tap_stride: Mapping[str, int] = {}  # U-Nets: tap -> tokens that one of its positions stands for, where not 1
     without: tuple[str, ...] = ()  # of the architecture's HEADS, those that the checkpoint did not have
 
@@ -95,10 +98,19 @@ class GenomicModel(nn.Module):
         setattr(self.get_submodule(parent), name, MissingHead())
         self.without = (*self.without, head)
 
+    @property
+    def input_embeddings(self) -> nn.Module:
+        """ids (B, L) -> what a forward takes as ``embeds_BLD`` (B, L, D); NexVarError where it takes none."""
+        if not self.token_embedding:
+            what = f"{type(self).__module__} takes no embeddings in place of ids"
+            raise NexVarError(what, where="inputs_embeds", fix="input_ids")
+        return self.get_submodule(self.token_embedding)
+
     def forward(
         self,
-        ids_BL: Tensor,
+        ids_BL: Tensor | None = None,
         *,
+        embeds_BLD: Tensor | None = None,  # in place of the ids' embeddings; ids beside them tell special tokens alone
         mask_BL: Tensor | None = None,  # True = real token; causal models with right padding need none
         taps: Sequence[str] = (),
         cache: Any | None = None,  # causal models: ids_BL continue the cached tokens; updated in place
@@ -228,6 +240,41 @@ def check_attentions(layers: Sequence[int], count: int) -> None:
             raise NexVarError(f"no layer {layer}", where="attentions", fix=f"layers count from 0 to {count - 1}")
 
 
+def check_ids(input_ids: object, vocab_size: int, where: str = "input_ids") -> Tensor:
+    """(B, L) int64 on the device they are on; NexVarError for what is no such tensor or no token of the model."""
+    if not isinstance(input_ids, Tensor) or input_ids.ndim != 2 or not input_ids.numel():
+        fix = "a tensor (B, L) of token ids: torch.tensor([model.tokenizer.tokenize('ACGT')])"
+        shown = f"{tuple(input_ids.shape)}" if isinstance(input_ids, Tensor) else arguments.described(input_ids)
+        raise NexVarError(f"it is {shown}", where=where, fix=fix)
+    if input_ids.dtype == torch.bool or input_ids.is_floating_point() or input_ids.is_complex():
+        raise NexVarError(f"they are {input_ids.dtype}", where=where, fix="whole numbers, such as torch.long")
+    low, high = (int(extreme) for extreme in torch.aminmax(input_ids))
+    if low < 0 or high >= vocab_size:
+        bad = low if low < 0 else high
+        raise NexVarError(f"{bad} is no token", where=where, fix=f"ids are from 0 to {vocab_size - 1}")
+    return input_ids.long()
+
+
+def given_input(ids_BL: Tensor | None, embeds_BLD: Tensor | None, width: int) -> Tensor:
+    """What a forward works on, embeddings (B, L, width) or ids (B, L); NexVarError for neither or a wrong shape."""
+    if embeds_BLD is None:
+        if ids_BL is None:
+            raise NexVarError("neither token ids nor embeddings", where="input_ids", fix="ids (B, L)")
+        return ids_BL
+    shape = (*embeds_BLD.shape[:2], width) if ids_BL is None else (*ids_BL.shape, width)
+    if tuple(embeds_BLD.shape) != shape or not embeds_BLD.is_floating_point():
+        what = f"they are {embeds_BLD.dtype} of shape {tuple(embeds_BLD.shape)}"
+        fix = f"floating point of shape {shape}" if ids_BL is not None else f"floating point of shape (B, L, {width})"
+        raise NexVarError(what, where="inputs_embeds", fix=fix)
+    return embeds_BLD
+
+
+def look_up(table: nn.Module, ids_BL: Tensor | None, embeds_BLD: Tensor | None) -> Tensor:
+    """What an embedding gives for the ids, unless that is given (and gets the dtype of its ``weight``)."""
+    weight: Any = table.weight
+    return table(ids_BL) if embeds_BLD is None else embeds_BLD.to(weight.dtype)
+
+
 def check_masked(cache: Any | None) -> None:
     """Raise a NexVarError for a cache given to a masked language model."""
     if cache is not None:
@@ -237,4 +284,4 @@ def check_masked(cache: Any | None) -> None:
 def padding_mask(ids_BL: Tensor, pad_id: int) -> Tensor | None:
     """True for every token but padding; None when there is none, which lets attention take its fastest path."""
     mask_BL = ids_BL != pad_id
-    return None if bool(mask_BL.all()) else mask_BL
+    return None if surely_all(mask_BL) else mask_BL

@@ -39,10 +39,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, check_taps
+from nexvar.models import GenomicModel, Memory, Output, check_taps, given_input, look_up
 from nexvar.ops.fir import fir
 from nexvar.ops.linear import Linear
 from nexvar.ops.ssm_scan import selective_scan
+from nexvar.ops.tracing import tracing
 
 KEEP_FLOAT32 = ("*.A_log", "*.D")
 QUANTIZED = ("*.in_proj.weight", "*.out_proj.weight")  # x_proj and dt_proj make the recurrence's steps
@@ -267,6 +268,15 @@ class Embeddings(nn.Module):
         if config.rcps:
             self.word_embeddings.register_buffer("complement_map", torch.tensor(config.complement_map))
 
+    @property
+    def weight(self) -> Tensor:
+        return self.word_embeddings.weight
+
+    def forward(self, ids_BL: Tensor) -> Tensor:
+        """PS: the sequences and their reverse complements, (B, L, 2D) as in the official module."""
+        complement: Any = self.word_embeddings.complement_map
+        return _official(self.word_embeddings(torch.cat([ids_BL, complement[ids_BL.flip(1)]])))
+
 
 class Backbone(nn.Module):
     def __init__(self, config: Config) -> None:
@@ -302,6 +312,7 @@ class Model(GenomicModel):
         self.caduceus = nn.ModuleDict({"backbone": Backbone(config)})
         self.lm_head = Head(config)
         self.rc_equivariant = config.rcps
+        self.token_embedding = f"{PREFIX}embeddings" if config.rcps else f"{PREFIX}embeddings.word_embeddings"
         official = [f"{PREFIX}embeddings", *(f"{PREFIX}layers.{i}" for i in range(config.n_layer))]
         official[-1] = self.last_hidden  # the reference does not return the last block's output, only norm_f of it
         self._aliases = {f"hidden_states.{k}": name for k, name in enumerate(official)}
@@ -318,8 +329,9 @@ class Model(GenomicModel):
 
     def forward(
         self,
-        ids_BL: Tensor,
+        ids_BL: Tensor | None = None,
         *,
+        embeds_BLD: Tensor | None = None,
         mask_BL: Tensor | None = None,
         taps: Sequence[str] = (),
         cache: Any | None = None,
@@ -329,7 +341,9 @@ class Model(GenomicModel):
         check_taps(taps, self.tap_names)
         if cache is not None:
             raise NexVarError("Caduceus reads in both directions and has no cache", where="cache", fix="a causal model")
-        if mask_BL is not None and not bool(mask_BL.all()):
+        if mask_BL is not None and tracing():
+            torch._assert_async(mask_BL.all(), "Caduceus has no attention mask: batch sequences of equal length")
+        elif mask_BL is not None and not bool(mask_BL.all()):
             raise NexVarError(
                 "Caduceus has no attention mask, and padding would change every result",
                 where="mask",
@@ -340,10 +354,14 @@ class Model(GenomicModel):
 
         def tap(name: str, value: Tensor) -> None:
             if name in wanted:
-                recorded[name] = self._official(value)
+                recorded[name] = _official(value) if self.config.rcps else value
 
         backbone = self._backbone
-        hidden = backbone.embeddings.word_embeddings(self._strands(ids_BL))
+        given_input(ids_BL, embeds_BLD, self.config.width)
+        if self.config.rcps:
+            hidden = _own_frames(look_up(backbone.embeddings, ids_BL, embeds_BLD))
+        else:
+            hidden = look_up(backbone.embeddings.word_embeddings, ids_BL, embeds_BLD)
         tap(f"{PREFIX}embeddings", hidden)
         residual = hidden.float()  # NOTE: float32 whatever the weights: a bf16 stream would lose what small h adds
         for i, layer in enumerate(backbone.layers):
@@ -363,20 +381,6 @@ class Model(GenomicModel):
         scores = None if logits is False else self._logits(residual, logits)
         return Output(scores, {name: recorded[self._aliases.get(name, name)] for name in taps}, {})
 
-    def _strands(self, ids_BL: Tensor) -> Tensor:
-        """(R, L): the sequences and, for PS, their reverse complements after them."""
-        if not self.config.rcps:
-            return ids_BL
-        complement = self._backbone.embeddings.word_embeddings.complement_map
-        return torch.cat([ids_BL, complement[ids_BL.flip(1)]])
-
-    def _official(self, x_RLD: Tensor) -> Tensor:
-        """Rows of strands -> the official (B, L, 2D), whose second half is flipped in length and channels."""
-        if not self.config.rcps:
-            return x_RLD
-        forward, reverse = x_RLD.chunk(2)
-        return torch.cat([forward, reverse.flip(1, 2)], dim=-1)
-
     def _logits(self, residual_RLD: Tensor, at: bool | slice) -> Tensor:
         """Tied head; PS adds what the other strand says of the complementary tokens."""
         backbone = self._backbone
@@ -388,6 +392,18 @@ class Model(GenomicModel):
         ours = F.linear(backbone.norm_f(forward[:, picked]), weight_VD)
         theirs = F.linear(backbone.norm_f(reverse.flip(1)[:, picked]), weight_VD[self.lm_head.complement_map])
         return ours.float() + theirs.float()
+
+
+def _official(x_RLD: Tensor) -> Tensor:
+    """PS: rows of strands -> the official (B, L, 2D), whose second half is flipped in length and channels."""
+    forward, reverse = x_RLD.chunk(2)
+    return torch.cat([forward, reverse.flip(1, 2)], dim=-1)
+
+
+def _own_frames(x_BLD: Tensor) -> Tensor:
+    """The inverse of ``_official``."""
+    forward, reverse = x_BLD.chunk(2, dim=-1)
+    return torch.cat([forward, reverse.flip(1, 2)])
 
 
 def _exchange_strands(x_RLD: Tensor) -> Tensor:

@@ -34,10 +34,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, check_attentions, check_masked, check_taps
+from nexvar.models import GenomicModel, Memory, Output, check_attentions, check_masked, check_taps, given_input, look_up
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.linear import Linear
 from nexvar.ops.mlp import gated_mlp
+from nexvar.ops.tracing import tracing
 
 KEEP_FLOAT32: tuple[str, ...] = ()
 QUANTIZED = ("*.Wqkv.weight", "*.attention.output.dense.weight", "*.mlp.gated_layers.weight", "*.mlp.wo.weight")
@@ -105,17 +106,21 @@ class Group(NamedTuple):
     """Rows with equally many real tokens: packed tokens ``start .. start + rows * length``, row after row.
 
     positions_l: the columns of these tokens if a mask has holes (then there is one row), else None.
+    mask_rl: what is real, in a traced graph, which packs nothing, else None.
     """
 
     start: int
     rows: int
     length: int
     positions_l: Tensor | None
+    mask_rl: Tensor | None = None
 
 
 def pack(mask_BL: Tensor) -> tuple[Tensor, list[Group]]:
     """Where the real tokens are: flat positions b * L + i in packed order (N,), and the groups of rows."""
     B, L = mask_BL.shape
+    if tracing():
+        return torch.arange(B * L, device=mask_BL.device), [Group(0, B, L, None, mask_BL)]
     columns = torch.arange(L, device=mask_BL.device)
     lengths = mask_BL.sum(1)
     first = columns.where(mask_BL, L).amin(1)
@@ -155,10 +160,10 @@ class _SelfAttention(nn.Module):
                 position = group.positions_l.float()
                 alibi_H, bias_HLM = None, -slopes_H[:, None, None] * (position[:, None] - position).abs()
             if maps:
-                out, weights = attention_naive(q, k, v, alibi_H=alibi_H, bias_HLM=bias_HLM)
+                out, weights = attention_naive(q, k, v, alibi_H=alibi_H, bias_HLM=bias_HLM, mask_BM=group.mask_rl)
                 kept.append(weights)
             else:
-                out = attention(q, k, v, alibi_H=alibi_H, bias_HLM=bias_HLM)
+                out = attention(q, k, v, alibi_H=alibi_H, bias_HLM=bias_HLM, mask_BM=group.mask_rl)
             mixed.append(out.reshape(group.rows * group.length, -1))
         return (torch.cat(mixed) if len(mixed) != 1 else mixed[0]) if mixed else x_ND, kept
 
@@ -217,8 +222,12 @@ class _Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, ids_N: Tensor) -> Tensor:
-        return self.dropout(self.LayerNorm(self.word_embeddings(ids_N) + self.token_type_embeddings.weight[0]))
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.finish(self.word_embeddings(ids))
+
+    def finish(self, words_ND: Tensor) -> Tensor:
+        """Word embeddings -> what the first layer reads."""
+        return self.dropout(self.LayerNorm(words_ND + self.token_type_embeddings.weight[0]))
 
 
 class _Encoder(nn.Module):
@@ -276,6 +285,7 @@ class Model(GenomicModel):
 
     config: Config
     causal = False
+    token_embedding = "bert.embeddings.word_embeddings"
     pads_safely = True
     rc_equivariant = False
 
@@ -306,8 +316,9 @@ class Model(GenomicModel):
 
     def forward(
         self,
-        ids_BL: Tensor,
+        ids_BL: Tensor | None = None,
         *,
+        embeds_BLD: Tensor | None = None,
         mask_BL: Tensor | None = None,
         taps: Sequence[str] = (),
         cache: None = None,
@@ -316,6 +327,7 @@ class Model(GenomicModel):
     ) -> Output:
         """ids (B, L) -> masked-LM logits (B, L, V), None without an MLM head.
 
+        embeds_BLD: what ``word_embeddings`` gives, in place of the ids; without ids no token is [PAD].
         mask_BL: True for real tokens, of any pattern; None means every token but [PAD].
         attentions: layers, counted from 0, whose attention maps (B, H, L, L, float32, zero at padding) go to
         ``extras["attentions"][layer]``; only these layers form the score matrix.
@@ -325,26 +337,35 @@ class Model(GenomicModel):
         check_taps(taps, self.tap_names)
         check_attentions(attentions, self.config.num_hidden_layers)
         check_masked(cache)
-        mask_BL = ids_BL != PAD_ID if mask_BL is None else mask_BL.bool()
+        given = given_input(ids_BL, embeds_BLD, self.config.width)
+        B, L = given.shape[:2]
+        if mask_BL is not None:
+            mask_BL = mask_BL.bool()
+        elif ids_BL is not None:
+            mask_BL = ids_BL != PAD_ID
+        else:
+            mask_BL = torch.ones(B, L, dtype=torch.bool, device=given.device)
         index_N, groups = pack(mask_BL)
         kept: dict[str, Tensor] = {}
 
         def padded(x_ND: Tensor) -> Tensor:
-            flat = x_ND.new_zeros(ids_BL.numel(), x_ND.shape[-1]).index_copy(0, index_N, x_ND)
-            return flat.view(*ids_BL.shape, x_ND.shape[-1])
+            flat = x_ND.new_zeros(B * L, x_ND.shape[-1]).index_copy(0, index_N, x_ND)
+            flat = flat.view(B, L, x_ND.shape[-1])
+            return flat.where(mask_BL[..., None], 0.0) if tracing() else flat
 
         def tap(name: str, x_ND: Tensor) -> None:
             if name in taps:
                 kept[name] = padded(x_ND)
 
-        x_ND = self.bert.embeddings(ids_BL.flatten()[index_N])
+        words_BLD = look_up(self.bert.embeddings.word_embeddings, ids_BL, embeds_BLD)
+        x_ND = self.bert.embeddings.finish(words_BLD.flatten(0, 1)[index_N])
         tap("bert.embeddings", x_ND)
         maps: dict[int, Tensor] = {}
         for i, module in enumerate(self.bert.encoder.layer):
             name = f"bert.encoder.layer.{i}"
             x_ND, mixed_ND, after_ND, weights = module(x_ND, groups, self.slopes_H, i in attentions)
             if i in attentions:
-                maps[i] = _padded_maps(weights, groups, index_N, ids_BL.shape, self.config.num_attention_heads)
+                maps[i] = _padded_maps(weights, groups, index_N, (B, L), self.config.num_attention_heads)
             tap(f"{name}.attention.self", mixed_ND)
             tap(f"{name}.attention", after_ND)
             tap(f"{name}.mlp", x_ND)
@@ -365,7 +386,7 @@ class Model(GenomicModel):
         """The MLM head over the real tokens; padding gets the head of a zero vector, as in the original."""
         head = self.cls["predictions"] if self.has_head else self.cls
         embeddings_VD = self.bert.embeddings.word_embeddings.weight
-        if bool(mask_BL.all()):
+        if tracing() or bool(mask_BL.all()):  # hidden states are zero at padding: this is the head of them
             return head(hidden_BLD, embeddings_VD)
         empty_V = head(hidden_BLD.new_zeros(1, hidden_BLD.shape[-1]), embeddings_VD)[0]
         scores = empty_V.expand(*mask_BL.shape, -1).clone()
@@ -380,7 +401,7 @@ class Model(GenomicModel):
 
 
 def _padded_maps(
-    weights: Sequence[Tensor], groups: Sequence[Group], index_N: Tensor, shape: torch.Size, heads: int
+    weights: Sequence[Tensor], groups: Sequence[Group], index_N: Tensor, shape: tuple[int, int], heads: int
 ) -> Tensor:
     """The groups' maps (rows, H, l, l) at their places in (B, H, L, L), zero elsewhere."""
     B, L = shape

@@ -13,8 +13,9 @@ Unusual:
   near ties; in float32 there is no difference.
 - An expert computes its own tokens and no others (``ops/moe.py``), forward and backward.
 - The vocabulary is padded (18 real tokens in 128 or 256 rows); nothing masks the padding's logits.
-- Training losses come with every uncached forward: ``extras["router_logits"]`` (per layer, (B, L, E) float32),
-  ``extras["aux_loss"]`` (load balancing) and ``extras["z_loss"]``, both unscaled; the published run used 1e-3 each.
+- Training losses come with every uncached forward, but for exported graphs: ``extras["router_logits"]`` (per layer,
+  (B, L, E) float32), ``extras["aux_loss"]`` (load balancing) and ``extras["z_loss"]``, both unscaled; the published run
+  used 1e-3 each.
 - Megatron checkpoints (Genos-Megatron-*) are not read: no source that documents their tensor names was found.
 
 Sources: github.com/BGI-HangzhouAI/Genos; transformers' Mixtral (Jiang et al. 2024, arXiv:2401.04088); Genos team 2025,
@@ -33,11 +34,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, Split, check_attentions, check_taps
+from nexvar.models import GenomicModel, Memory, Output, Split, check_attentions, check_taps, given_input, look_up
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.linear import Linear
 from nexvar.ops.moe import load_balancing_loss, moe, route, z_loss
 from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
+from nexvar.ops.tracing import tracing
 
 KEEP_FLOAT32: tuple[str, ...] = ("*.block_sparse_moe.gate.weight",)
 QUANTIZED = ("*.experts.*.w?.weight", "*.self_attn.?_proj.weight")
@@ -140,13 +142,13 @@ class Cache:
         self.values[layer][:, self.length : stop] = v_BLKd
         return self.keys[layer][:, :stop], self.values[layer][:, :stop]
 
-    def extend_mask(self, ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor | None:
+    def extend_mask(self, rows: int, tokens: int, mask_BL: Tensor | None) -> Tensor | None:
         """Which of all tokens so far are real, (B, M); None if all are."""
         if self.visible_BM is None and mask_BL is not None and not bool(mask_BL.all()):
-            self.visible_BM = torch.ones(len(ids_BL), self.max_length, dtype=torch.bool, device=ids_BL.device)
+            self.visible_BM = torch.ones(rows, self.max_length, dtype=torch.bool, device=mask_BL.device)
         if self.visible_BM is None:
             return None
-        stop = self.length + ids_BL.shape[1]
+        stop = self.length + tokens
         self.visible_BM[:, self.length : stop] = True if mask_BL is None else mask_BL
         return self.visible_BM[:, :stop]
 
@@ -241,6 +243,7 @@ class Model(GenomicModel):
 
     config: Config
     last_hidden = "model.norm"
+    token_embedding = "model.embed_tokens"
     causal = True
     pads_safely = True
     rc_equivariant = False
@@ -284,8 +287,9 @@ class Model(GenomicModel):
 
     def forward(
         self,
-        ids_BL: Tensor,
+        ids_BL: Tensor | None = None,
         *,
+        embeds_BLD: Tensor | None = None,
         mask_BL: Tensor | None = None,
         taps: Sequence[str] = (),
         cache: Cache | None = None,
@@ -305,12 +309,12 @@ class Model(GenomicModel):
         config = self.config
         check_taps(taps, self.tap_names)
         check_attentions(attentions, config.num_hidden_layers)
-        L = ids_BL.shape[1]
+        B, L = given_input(ids_BL, embeds_BLD, config.width).shape[:2]
         first = start + self.first_position + (cache.length if cache is not None else 0)
         self._check_room(first, L, cache)
         mask_BL = None if mask_BL is None else mask_BL.bool()
         if cache is not None:
-            mask_BM = cache.extend_mask(ids_BL, mask_BL)
+            mask_BM = cache.extend_mask(B, L, mask_BL)
         else:  # causal attention never looks right, so right padding needs no mask
             mask_BM = None if mask_BL is None or _is_right_padded(mask_BL) else mask_BL
         kept: dict[str, Tensor] = {}
@@ -319,7 +323,7 @@ class Model(GenomicModel):
             if name in taps:
                 kept[name] = x
 
-        x_BLD = self.model.embed_tokens(ids_BL)
+        x_BLD = look_up(self.model.embed_tokens, ids_BL, embeds_BLD)
         tap("model.embed_tokens", x_BLD)
         rope = rotary_tables(self.inv_freq, first, L)
         router_logits, maps = [], {}
@@ -338,10 +342,10 @@ class Model(GenomicModel):
 
         extras: dict[str, Any] = {"attentions": maps} if attentions else {}
         extras["router_logits"] = tuple(router_logits)
-        if cache is None:
+        if cache is None and not tracing():
             extras["aux_loss"] = load_balancing_loss(router_logits, config.num_experts_per_tok, mask_BL)
             extras["z_loss"] = z_loss(router_logits, mask_BL)
-        else:
+        if cache is not None:
             cache.length += L
         scores = None
         if logits is not False:
@@ -365,4 +369,4 @@ class Model(GenomicModel):
 
 def _is_right_padded(mask_BL: Tensor) -> bool:
     """Whether no real token follows padding."""
-    return not bool((mask_BL[:, 1:] & ~mask_BL[:, :-1]).any())
+    return not tracing() and not bool((mask_BL[:, 1:] & ~mask_BL[:, :-1]).any())

@@ -36,11 +36,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, check_taps
+from nexvar.models import GenomicModel, Memory, Output, check_taps, given_input, look_up
 from nexvar.ops.fftconv import fft_conv
 from nexvar.ops.fir import fir, last_inputs
 from nexvar.ops.linear import Linear
 from nexvar.ops.state import Cache, Taps, hide
+from nexvar.ops.tracing import surely_all, tracing
 
 KEEP_FLOAT32 = ("*.filter_fn.*",)
 QUANTIZED = ("*.mixer.in_proj.weight", "*.mixer.out_proj.weight", "*.mlp.fc?.weight")
@@ -143,7 +144,8 @@ class Filter(nn.Module):
     def forward(self, length: int, keep: bool) -> Tensor:
         """(D, length). With ``keep`` a longer one may be computed, kept and reused until a weight changes."""
         tensors = (*self.parameters(), *self.buffers())
-        if not keep or self.training or (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())):
+        trained = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        if not keep or self.training or trained or tracing():
             return self.kernel(self.features(length))
         # NOTE: `_version` counts changes in place, the address those that put another tensor there.
         key = tuple((x.data_ptr(), 0 if x.is_inference() else x._version, x.device) for x in tensors)
@@ -324,6 +326,7 @@ class Model(GenomicModel):
     rc_equivariant = False
     bounded_forward = True
     last_hidden = f"{PREFIX}ln_f"
+    token_embedding = f"{PREFIX}embeddings.word_embeddings"
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -355,8 +358,9 @@ class Model(GenomicModel):
 
     def forward(
         self,
-        ids_BL: Tensor,
+        ids_BL: Tensor | None = None,
         *,
+        embeds_BLD: Tensor | None = None,
         mask_BL: Tensor | None = None,
         taps: Sequence[str] = (),
         cache: Any | None = None,
@@ -364,18 +368,19 @@ class Model(GenomicModel):
     ) -> Output:
         """Logits (B, L, V) in float32. NexVarError for more than max_seq_len tokens."""
         check_taps(taps, self.tap_names)
-        B, L = ids_BL.shape
+        given = given_input(ids_BL, embeds_BLD, self.config.width)
+        B, L = given.shape[:2]
         self._check_length(L + (cache.length if cache is not None else 0))
         if cache is not None:
             cache.check_room(B, L)
-        not_padding_BL1 = None if mask_BL is None or bool(mask_BL.all()) else mask_BL.bool()[..., None]
-        rows = ROWS if ids_BL.device.type == "cpu" else ROWS_DEVICE
+        not_padding_BL1 = None if mask_BL is None or surely_all(mask_BL) else mask_BL.bool()[..., None]
+        rows = ROWS if given.device.type == "cpu" else ROWS_DEVICE
         step = L if torch.is_grad_enabled() else max(64, rows // B)
         pieces = [slice(start, min(start + step, L)) for start in range(0, L, step)]
         tap = Taps(frozenset(self._aliases.get(name, name) for name in taps))
 
         backbone = self._backbone
-        hidden = backbone.embeddings.word_embeddings(ids_BL)
+        hidden = look_up(backbone.embeddings.word_embeddings, ids_BL, embeds_BLD)
         wanted = f"{PREFIX}embeddings" in tap.wanted
         r_BLD = tap(f"{PREFIX}embeddings", hidden).to(torch.float32, copy=wanted)
         for i, layer in enumerate(backbone.layers):

@@ -38,12 +38,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, check_attentions, check_masked, check_taps
+from nexvar.models import GenomicModel, Memory, Output, check_attentions, check_masked, check_taps, given_input, look_up
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.conv1d import conv1d
 from nexvar.ops.linear import Linear
 from nexvar.ops.mlp import gated_mlp
 from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
+from nexvar.ops.tracing import surely_all, tracing
 from nexvar.ops.unet import LAYER_NORM_EPS, AdaptiveLayerNorm, Conditions, TowerBlock, add_gated, gelu, modulations
 
 KEEP_FLOAT32: tuple[str, ...] = ()
@@ -303,6 +304,7 @@ class Model(GenomicModel):
 
     config: Config
     last_hidden = "embedding"
+    token_embedding = "core.embed_layer"
     causal = False
     pads_safely = True
     rc_equivariant = False
@@ -374,8 +376,9 @@ class Model(GenomicModel):
 
     def forward(
         self,
-        ids_BL: Tensor,
+        ids_BL: Tensor | None = None,
         *,
+        embeds_BLD: Tensor | None = None,
         mask_BL: Tensor | None = None,
         taps: Sequence[str] = (),
         cache: None = None,
@@ -404,9 +407,10 @@ class Model(GenomicModel):
         check_taps(taps, self.tap_names)
         check_attentions(attentions, config.num_layers)
         check_masked(cache)
-        conditions, species = self._conditions(ids_BL, species_ids_B, condition_ids, condition_masks)
-        length = ids_BL.shape[1]
-        ids_BL, inside_BL = self._fill_up(ids_BL, mask_BL)
+        given = given_input(ids_BL, embeds_BLD, config.token_embed_dim)
+        conditions, species = self._conditions(given, species_ids_B, condition_ids, condition_masks, heads)
+        length = given.shape[1]
+        ids_BL, x_BLC, inside_BL = self._fill_up(ids_BL, embeds_BLD, mask_BL)
         wanted = {self._alias.get(name, name) for name in taps}
         kept: dict[str, Tensor] = {}
 
@@ -414,7 +418,6 @@ class Model(GenomicModel):
             if x is not None and name in wanted:
                 kept[name] = x[:, : -(-length // self.tap_stride[name])]
 
-        x_BLC = core.embed_layer(ids_BL)
         if inside_BL is not None:
             x_BLC = x_BLC * inside_BL[..., None]
         x_BLC = core.stem(x_BLC)
@@ -430,7 +433,7 @@ class Model(GenomicModel):
 
         rope = rotary_tables(self.inv_freq, 0, x_BLC.shape[1])
         keys_BL = _at_stride(inside_BL, config.unit)
-        if self._reference == "jax" and keys_BL is None and conditions is None:
+        if self._reference == "jax" and keys_BL is None and conditions is None and ids_BL is not None:
             keys_BL = (ids_BL != config.pad_token_id).unflatten(1, (-1, config.unit)).any(-1)
         maps: dict[int, Tensor] = {}
         for i, block in enumerate(core.transformer_blocks):
@@ -459,10 +462,11 @@ class Model(GenomicModel):
 
     def _conditions(
         self,
-        ids_BL: Tensor,
+        given: Tensor,
         species_ids_B: Tensor | None,
         condition_ids: Sequence[Tensor] | None,
         condition_masks: Sequence[Tensor | None] | None,
+        heads: bool,
     ) -> tuple[Conditions | None, list[int]]:
         """The embedded conditions, and each row's species as the index of its track head."""
         config = self.config
@@ -476,11 +480,15 @@ class Model(GenomicModel):
                 if config.default_species is None:
                     raise NexVarError("no species given", where="species_ids_B", fix="model.species_ids('…')")
                 species_ids_B = self.species_ids(config.default_species)
-            condition_ids = [species_ids_B.to(ids_BL.device).expand(len(ids_BL))]
+            condition_ids = [species_ids_B.to(given.device).expand(len(given))]
         if len(condition_ids) != count:
             raise NexVarError(f"{len(condition_ids)} conditions, the model has {count}", where="condition_ids")
         species: list[int] = []
-        if config.bigwigs_per_species:
+        if tracing() and config.bigwigs_per_species:
+            if heads:
+                what = "each row's species chooses its tracks' head, which an exported graph cannot do"
+                raise NexVarError(what, where="heads", fix="heads=False: logits and hidden states")
+        elif config.bigwigs_per_species:
             species = [int(i) - config.num_species_special_tokens for i in condition_ids[0].tolist()]
             if any(not 0 <= i < len(config.bigwigs_per_species) for i in species):
                 fix = f"one of {', '.join(config.track_species)}"
@@ -488,22 +496,33 @@ class Model(GenomicModel):
         vectors = [table(ids) for table, ids in zip(self.core.cond_tables, condition_ids, strict=True)]
         return Conditions(vectors, list(condition_masks or [None] * count)), species
 
-    def _fill_up(self, ids_BL: Tensor, mask_BL: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Every row filled up with N to a multiple of the unit, and what lies inside its own multiple (None: all)."""
-        config = self.config
+    def _fill_up(
+        self, ids_BL: Tensor | None, embeds_BLD: Tensor | None, mask_BL: Tensor | None
+    ) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        """Every row filled up with N to a multiple of the unit: its ids, if given, and embeddings; and what lies inside
+        its own multiple (None: all)."""
+        config, table = self.config, self.core.embed_layer
         n_id, unit = config.n_token_id, config.unit
-        whole = -(-ids_BL.shape[1] // unit) * unit
-        if mask_BL is not None:
-            ids_BL = ids_BL.masked_fill(~mask_BL.bool(), n_id)
-        padded = F.pad(ids_BL, (0, whole - ids_BL.shape[1]), value=n_id)
+        length = given_input(ids_BL, embeds_BLD, config.token_embed_dim).shape[1]
+        whole = -(-length // unit) * unit
+        if ids_BL is not None:
+            ids_BL = ids_BL if mask_BL is None else ids_BL.masked_fill(~mask_BL.bool(), n_id)
+            ids_BL = F.pad(ids_BL, (0, whole - length), value=n_id)
+        if embeds_BLD is None:
+            x_BLC = table(ids_BL)
+        else:
+            n_C = table.weight[n_id]
+            x_BLC = look_up(table, None, embeds_BLD)
+            x_BLC = x_BLC if mask_BL is None else x_BLC.where(mask_BL.bool()[..., None], n_C)
+            x_BLC = torch.cat([x_BLC, n_C.expand(len(x_BLC), whole - length, -1)], 1)
         if mask_BL is None:
-            return padded, None
+            return ids_BL, x_BLC, None
         position = torch.arange(1, mask_BL.shape[1] + 1, device=mask_BL.device)
         length_B = (mask_BL * position).amax(-1)
         inside_B = -(-length_B // unit) * unit
-        if bool((inside_B == whole).all()):
-            return padded, None
-        return padded, torch.arange(whole, device=ids_BL.device) < inside_B[:, None]
+        if surely_all(inside_B == whole):
+            return ids_BL, x_BLC, None
+        return ids_BL, x_BLC, torch.arange(whole, device=mask_BL.device) < inside_B[:, None]
 
     def _heads(
         self, x_BLC: Tensor, bottom_BLC: Tensor, keys_BL: Tensor | None, species: list[int]

@@ -34,7 +34,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, check_attentions, check_masked, check_taps, padding_mask
+from nexvar.models import (
+    GenomicModel,
+    Memory,
+    Output,
+    check_attentions,
+    check_masked,
+    check_taps,
+    given_input,
+    look_up,
+    padding_mask,
+)
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.linear import Linear
 from nexvar.ops.mlp import gated_mlp
@@ -189,20 +199,21 @@ class _Embeddings(nn.Module):
         if config.emb_layer_norm_before:
             self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
+    def forward(self, ids_BL: Tensor | None, embeds_BLD: Tensor | None, mask_BL: Tensor | None) -> Tensor:
         config = self.config
-        x_BLD = self.word_embeddings(ids_BL)
-        not_padding_BL = torch.ones_like(ids_BL) if mask_BL is None else mask_BL.long()
+        x_BLD = look_up(self.word_embeddings, ids_BL, embeds_BLD)
+        B, L = x_BLD.shape[:2]
+        not_padding_BL = x_BLD.new_ones(B, L, dtype=torch.long) if mask_BL is None else mask_BL.long()
         if config.token_dropout:
-            masked_BL = ids_BL == config.mask_token_id
+            masked_BL = not_padding_BL < 0 if ids_BL is None else ids_BL == config.mask_token_id
             share_B = masked_BL.sum(-1).float() / not_padding_BL.sum(-1)
             scale_B = (1 - MASKED_IN_TRAINING) / (1 - share_B)
             x_BLD = x_BLD.masked_fill(masked_BL[..., None], 0.0) * scale_B[:, None, None].to(x_BLD.dtype)
         if config.position_embedding_type == "absolute":
             longest = config.max_position_embeddings - config.pad_token_id - 1
-            if ids_BL.shape[1] > longest:
+            if longest < L:
                 raise NexVarError(
-                    f"{ids_BL.shape[1]} tokens, but the model knows {longest} positions",
+                    f"{L} tokens, but the model knows {longest} positions",
                     where="input_ids",
                     fix=f"cut the sequence to about {config.context} bases",
                 )
@@ -242,6 +253,7 @@ class Model(GenomicModel):
 
     config: Config
     last_hidden = "esm.encoder.emb_layer_norm_after"
+    token_embedding = "esm.embeddings.word_embeddings"
     causal = False
     pads_safely = True
     rc_equivariant = False
@@ -279,8 +291,9 @@ class Model(GenomicModel):
 
     def forward(
         self,
-        ids_BL: Tensor,
+        ids_BL: Tensor | None = None,
         *,
+        embeds_BLD: Tensor | None = None,
         mask_BL: Tensor | None = None,
         taps: Sequence[str] = (),
         cache: None = None,
@@ -289,6 +302,7 @@ class Model(GenomicModel):
     ) -> Output:
         """ids (B, L) -> masked-LM logits (B, L, V).
 
+        embeds_BLD: what ``word_embeddings`` gives, in place of the ids; without ids no token is <mask> or <pad>.
         mask_BL: True for real tokens; None means every token but <pad>. Padded positions come out as garbage.
         attentions: layers, counted from 0, whose attention maps (B, H, L, L, float32) go to
         ``extras["attentions"][layer]``; only these layers form the score matrix.
@@ -297,7 +311,11 @@ class Model(GenomicModel):
         check_taps(taps, self.tap_names)
         check_attentions(attentions, self.config.num_hidden_layers)
         check_masked(cache)
-        mask_BL = padding_mask(ids_BL, self.config.pad_token_id) if mask_BL is None else mask_BL.bool()
+        L = given_input(ids_BL, embeds_BLD, self.config.width).shape[1]
+        if mask_BL is not None:
+            mask_BL = mask_BL.bool()
+        elif ids_BL is not None:
+            mask_BL = padding_mask(ids_BL, self.config.pad_token_id)
         wanted = {self._alias.get(name, name) for name in taps}
         kept: dict[str, Tensor] = {}
 
@@ -305,11 +323,11 @@ class Model(GenomicModel):
             if name in wanted:
                 kept[name] = x
 
-        x_BLD = self.esm.embeddings(ids_BL, mask_BL)
+        x_BLD = self.esm.embeddings(ids_BL, embeds_BLD, mask_BL)
         tap("esm.embeddings", x_BLD)
         rope = None
         if self.config.position_embedding_type == "rotary":
-            rope = rotary_tables(self.inv_freq, 0, ids_BL.shape[1])
+            rope = rotary_tables(self.inv_freq, 0, L)
         maps: dict[int, Tensor] = {}
         layer: Any
         for i, layer in enumerate(self.esm.encoder.layer):

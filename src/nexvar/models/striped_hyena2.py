@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, Split, check_taps
+from nexvar.models import GenomicModel, Memory, Output, Split, check_taps, given_input, look_up
 from nexvar.ops.attention import attention
 from nexvar.ops.fir import BlockFilter, block_filter, block_fir, fir, last_inputs
 from nexvar.ops.fp8 import fp8_linear
@@ -42,6 +42,7 @@ from nexvar.ops.linear import Linear, linear
 from nexvar.ops.norms import rms_norm
 from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
 from nexvar.ops.state import AttentionState, Cache, HyenaState, Padding, Taps, hide, in_pieces
+from nexvar.ops.tracing import surely_all
 
 KEEP_FLOAT32 = ("*.log_poles", "*.residues", "*.inv_freq", "*.fp8_scale")
 QUANTIZED = ("*.l?.weight", "*.projections.weight", "*.out_filter_dense.weight", "*.Wqkv.weight", "*.out_proj.weight")
@@ -418,6 +419,7 @@ class Model(GenomicModel):
 
     config: Config
     last_hidden = "norm"
+    token_embedding = "embedding_layer"
     causal = True
     pads_safely = True
     rc_equivariant = False
@@ -453,8 +455,9 @@ class Model(GenomicModel):
 
     def forward(
         self,
-        ids_BL: Tensor,
+        ids_BL: Tensor | None = None,
         *,
+        embeds_BLD: Tensor | None = None,
         mask_BL: Tensor | None = None,
         taps: Sequence[str] = (),
         cache: Cache | None = None,
@@ -465,17 +468,19 @@ class Model(GenomicModel):
         mask_BL: True = real token. Padding may be on the right (harmless) or on the left (then it is hidden).
         """
         check_taps(taps, self.tap_names)
+        given = given_input(ids_BL, embeds_BLD, self.config.width)
+        B, L = given.shape[:2]
         if cache is not None:
-            cache.check_room(*ids_BL.shape)
-        elif (chunk := self._chunk(ids_BL, mask_BL, logits)) < ids_BL.shape[1]:
-            return self._in_chunks(ids_BL, taps, logits, chunk)
+            cache.check_room(B, L)
+        elif (chunk := self._chunk(given, mask_BL, logits)) < L:
+            return self._in_chunks(given, taps, logits, chunk)
         keep = Taps(frozenset(taps))
         pad = Padding.of(mask_BL, cache is not None)
-        x_BLD = hide(keep("embedding_layer", self.embedding_layer(ids_BL)), pad.rows_BL1)
+        x_BLD = hide(keep("embedding_layer", look_up(self.embedding_layer, ids_BL, embeds_BLD)), pad.rows_BL1)
         for index, block in enumerate(self.each_block()):
             x_BLD = keep(block.name, block(x_BLD, None if cache is None else cache.layers[index], pad, keep))
         if cache is not None:
-            cache.length += ids_BL.shape[1]
+            cache.length += L
         x_BLD = keep("norm", self.norm(x_BLD))
         scores = None
         if logits is not False:
@@ -484,30 +489,30 @@ class Model(GenomicModel):
             scores = linear(x_BLD, self.embedding_layer.weight) if tied else self.unembed(x_BLD)
         return Output(scores, keep.result(taps), {})
 
-    def _chunk(self, ids_BL: Tensor, mask_BL: Tensor | None, logits: bool | slice) -> int:
+    def _chunk(self, given: Tensor, mask_BL: Tensor | None, logits: bool | slice) -> int:
         """Tokens of a chunk, for inputs so long that the activations of a whole one would be a burden."""
-        padded = mask_BL is not None and not bool(mask_BL.all())
+        padded = mask_BL is not None and not surely_all(mask_BL)
         if torch.is_grad_enabled() or padded or (isinstance(logits, slice) and logits.step not in (None, 1)):
-            return ids_BL.shape[1]
-        return max(LONG.get(ids_BL.device.type, LONG["cpu"]) // len(ids_BL), 1)
+            return given.shape[1]
+        return max(LONG.get(given.device.type, LONG["cpu"]) // len(given), 1)
 
-    def _in_chunks(self, ids_BL: Tensor, taps: Sequence[str], logits: bool | slice, chunk: int) -> Output:
+    def _in_chunks(self, given: Tensor, taps: Sequence[str], logits: bool | slice, chunk: int) -> Output:
         """The same forward through all layers chunk by chunk, the state carried over: nothing but attention's keys and
         values, and what was asked for, grows with the length."""
-        B, L = ids_BL.shape
+        B, L = given.shape[:2]
         cache, outs = self.new_cache(B, L), []
         first, last, _ = logits.indices(L) if isinstance(logits, slice) else (0, L if logits else 0, 1)
         for start in range(0, L, chunk):
-            piece = ids_BL[:, start : start + chunk]
+            piece = given[:, start : start + chunk]
             at = slice(max(first - start, 0), min(last - start, piece.shape[1]))
             wanted = at if at.start < at.stop else False
-            outs.append(self(piece, taps=taps, cache=cache, logits=wanted))
+            outs.append(self(**_named(piece), taps=taps, cache=cache, logits=wanted))
         scores = [out.logits for out in outs if out.logits is not None]
         joined = {name: torch.cat([out.taps[name] for out in outs], 1) for name in taps}
         if logits is False:
             return Output(None, joined, {})
         if not scores:  # an empty slice
-            return Output(self(ids_BL[:, :1], logits=slice(0, 0)).logits, joined, {})
+            return Output(self(**_named(given[:, :1]), logits=slice(0, 0)).logits, joined, {})
         return Output(torch.cat(scores, 1), joined, {})
 
     @classmethod
@@ -550,6 +555,11 @@ class Model(GenomicModel):
                 module.init_long(generator)
         for rotary in self.rotaries():
             rotary.inv_freq.copy_(rotary.exact())
+
+
+def _named(given: Tensor) -> dict[str, Tensor]:
+    """ids or embeddings, as the arguments of a forward."""
+    return {"embeds_BLD" if given.is_floating_point() else "ids_BL": given}
 
 
 # ------------------------------------------------------------------------------------------------------ fresh values

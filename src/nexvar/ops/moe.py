@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from nexvar.ops.tracing import tracing
+
 Expert = Callable[[Tensor], Tensor]  # (n, D) -> (n, D)
 
 
@@ -36,6 +38,8 @@ def moe(x_ND: Tensor, weights_Nk: Tensor, experts_Nk: Tensor, experts: Sequence[
     tokens costs nothing; where gradients are recorded it is given no rows, which makes its gradients zero: None would
     make processes of sharded training disagree on what to reduce.
     """
+    if tracing():  # how many tokens an expert gets is not known
+        return moe_naive(x_ND, weights_Nk, experts_Nk, experts)
     k = experts_Nk.shape[1]
     flat = experts_Nk.flatten()
     order = flat.argsort(stable=True)

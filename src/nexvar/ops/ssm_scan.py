@@ -29,6 +29,7 @@ from torch.autograd.function import once_differentiable
 from nexvar.errors import NexVarError
 from nexvar.ops import ssm_scan_cpu, ssm_scan_triton
 from nexvar.ops.ssm_scan_naive import per_row, selective_scan_naive
+from nexvar.ops.tracing import tracing
 
 BACKENDS = ("auto", "torch", "c", "triton", "naive")
 # Elements of one (steps, B, N, E) work buffer of the torch walk; two or three are alive. On a CPU they should fit
@@ -82,7 +83,7 @@ def backend(x: Tensor) -> str:
     choice = os.environ.get("NEXVAR_SCAN", "auto")
     if choice not in BACKENDS:
         raise NexVarError(f"NEXVAR_SCAN={choice!r}", where="environment", fix=f"one of {', '.join(BACKENDS)}")
-    if choice in ("naive", "torch") or x.dtype == torch.float64:
+    if choice in ("naive", "torch") or x.dtype == torch.float64 or tracing():
         return "naive" if choice == "naive" else "torch"
     if x.device.type == "cpu" and choice != "triton" and ssm_scan_cpu.available():
         return "c"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nexvar.errors import NexVarError
+from nexvar.ops.tracing import surely_all, tracing
 
 # Tokens of a batch that go through a block at once where no gradient is needed: enough to keep the device busy.
 ROWS = {"cpu": 2048, "cuda": 16384}
@@ -128,9 +129,11 @@ class Padding:
 
     @classmethod
     def of(cls, mask_BL: Tensor | None, cached: bool) -> Padding:
-        if mask_BL is None or bool(mask_BL.all()):
+        if mask_BL is None or surely_all(mask_BL):
             return cls()
         mask_BL = mask_BL.bool()
+        if tracing():
+            return cls(mask_BL[..., None], mask_BL)
         on_the_right = bool((mask_BL[:, :-1] >= mask_BL[:, 1:]).all())
         if cached and not bool((mask_BL[:, :-1] <= mask_BL[:, 1:]).all()):
             raise NexVarError("padding behind a token in a cached forward", where="mask_BL", fix="pad on the left")

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Output, check_taps
+from nexvar.models import GenomicModel, Output, check_taps, given_input, look_up
 from nexvar.ops.fir import fir, last_inputs
 
 KEEP_FLOAT32 = ("*.kernel",)
@@ -97,6 +97,7 @@ class Model(GenomicModel):
     pads_safely = True
     rc_equivariant = False
     last_hidden = "norm"
+    token_embedding = "embed"
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -108,23 +109,25 @@ class Model(GenomicModel):
 
     def forward(
         self,
-        ids_BL: Tensor,
+        ids_BL: Tensor | None = None,
         *,
+        embeds_BLD: Tensor | None = None,
         mask_BL: Tensor | None = None,
         taps: Sequence[str] = (),
         cache: Any | None = None,
         logits: bool | slice = True,
     ) -> Output:
         check_taps(taps, self.tap_names)
-        kept = {"embed": self.embed(ids_BL)}
-        x_BLD = kept["embed"]
+        given_input(ids_BL, embeds_BLD, self.config.hidden_size)
+        x_BLD = look_up(self.embed, ids_BL, embeds_BLD)
+        kept = {"embed": x_BLD}
         for i, block in enumerate(self.blocks):
             x_BLD, past = block(x_BLD, None if cache is None else cache.pasts[i])
             kept[f"blocks.{i}"] = x_BLD
             if cache is not None:
                 cache.pasts[i] = past
         if cache is not None:
-            cache.length += ids_BL.shape[1]
+            cache.length += x_BLD.shape[1]
         x_BLD = kept["norm"] = self.norm(x_BLD)
         scores = None
         if logits is not False:
