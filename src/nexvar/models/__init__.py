@@ -13,8 +13,8 @@ and, where the default does not serve it,
   init_parameter  ``(name, parameter, config, generator)``: its value to train from; default: the constructor's
   init_buffers  ``(model)``: buffers that a checkpoint brings and a fresh model needs
 
-``models/layouts/<architecture>.py`` says how others write it down: ``matches``, ``from_official``, ``convert``,
-and back: ``official_values``, ``to_official``.
+``models/layouts/<architecture>.py`` says how others write it down: ``matches``, ``from_official``, ``convert``, and
+where it can be written back, ``official_values``, ``to_official`` and what else models/layouts/__init__.py lists.
 
 Another package brings an architecture by the entry point ``nexvar.models``: its name, and a module that has all of
 this in one (CONTRIBUTING.md). NexVar's own names cannot be taken.
