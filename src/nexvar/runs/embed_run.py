@@ -36,6 +36,7 @@ from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import parts as on_disk
 from nexvar.runs.embedding_table import ROW_GROUP, arrays_of, write_anndata, write_npz, write_parquet
 from nexvar.runs.job import EmbedJob, Watch
+from nexvar.runs.lock import locked
 from nexvar.runs.output import check_output
 from nexvar.runs.partscorer import fingerprint
 from nexvar.weights.choice import loaded_model
@@ -90,12 +91,13 @@ def embed_file(job: EmbedJob) -> EmbedSummary:
     genome = Fasta(job.inputs.fasta, synonyms=job.inputs.synonyms)
     regions = _regions(genome, job.inputs.bed)
     loaded = loaded_model(job.model)
-    plan = _plan(job, loaded, genome, regions)
-    _compute(job, loaded, genome, plan)
-    if job.shard is not None:
-        summary = EmbedSummary([on_disk.shard_note(job.shard, plan.folder, len(plan.parts))])
-    else:
-        summary = merge(job.targets[0], job.targets)
+    with locked(Path(f"{job.targets[0]}.parts"), job.shard):
+        plan = _plan(job, loaded, genome, regions)
+        _compute(job, loaded, genome, plan)
+        if job.shard is not None:
+            summary = EmbedSummary([on_disk.shard_note(job.shard, plan.folder, len(plan.parts))])
+        else:
+            summary = _merge(job.targets[0], job.targets)
     if plan.ambiguous:
         summary.notes.append(f"{plan.ambiguous:,} IUPAC codes were read as N")
     if loaded.card.species is not None:
@@ -137,7 +139,7 @@ def _plan(job: EmbedJob, loaded: Loaded, genome: Fasta, regions: list[Region]) -
 def _compute(job: EmbedJob, loaded: Loaded, genome: Fasta, plan: Plan) -> None:
     """Compute the parts of this run that are not there yet."""
     mine = on_disk.of_shard(job.shard, len(plan.parts))
-    todo = on_disk.missing_parts(plan.folder, mine)
+    todo = sorted({*on_disk.missing_parts(plan.folder, mine), *on_disk.damaged_parts(plan.folder, mine)})
     total, left = (sum(len(plan.parts[i]) for i in indices) for indices in (mine, todo))
     watch = Watch(job, total - left, total)
     for i in todo:
@@ -259,7 +261,16 @@ def is_unfinished(output: str | Path) -> bool:
 
 def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> EmbedSummary:
     """The outputs of a run whose parts are all there; no model is loaded. targets: other files, or several."""
+    with locked(Path(f"{output}.parts"), make=False):
+        return _merge(output, targets)
+
+
+def _merge(output: str | Path, targets: Sequence[str | Path] | None) -> EmbedSummary:
     folder, manifest = on_disk.unfinished_run(output, "embed")
+    layers = manifest["options"].get("layers")
+    if not isinstance(layers, list) or not layers or not all(isinstance(layer, str) for layer in layers):
+        fix = f"delete {folder} and start again"
+        raise NexVarError("the manifest is damaged: layers", where=folder / "manifest.json", fix=fix)
     files = on_disk.finished_parts(folder, manifest["parts"])
     rows, wanted = 0, [Path(path) for path in targets or [output]]
     check_apart([Read(folder), *on_disk.inputs_of(manifest)], map(Write, wanted))
@@ -267,9 +278,12 @@ def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Em
         _check_target(path)
     for path in wanted:
         with replacing(path, fix=MERGE_AGAIN) as temporary, disk_errors(path, MERGE_AGAIN):
-            rows = _write_table(path, temporary, files, manifest)
+            try:
+                rows = _write_table(path, temporary, files, manifest)
+            except (pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
+                raise on_disk.damaged(folder, None, f"one of them: {str(error)[:100]}") from error
     on_disk.remove_parts(folder)
-    unit = "tokens" if manifest["options"]["pool"] == "none" else "sequences"
+    unit = "tokens" if manifest["options"].get("pool") == "none" else "sequences"
     return EmbedSummary([f"{rows:,} {unit} embedded: {', '.join(manifest['options']['layers'])}"])
 
 

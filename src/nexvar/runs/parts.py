@@ -1,6 +1,7 @@
 """The parts of a run on disk: a folder with a manifest and one Parquet file for each finished part.
 
 OUT.parts/manifest.json        what the rows depend on: contents of the input and of the genome, model, options
+OUT.parts/part-000012.sha256   of the part, written before it
 OUT.parts/part-000012.parquet  written under a temporary name, then renamed: there and whole, or not there
 
 Scoring and embedding runs are resumed, cut into shards and merged by what stands here.
@@ -22,11 +23,15 @@ from nexvar import files
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
 from nexvar.paths import Read
+from nexvar.runs.lock import make_folder
 
 Shard = tuple[int, int]  # (i, n), i from 1: every n-th part, from the i-th on
 MAX_PARTS = 1_000_000  # as many as their names have digits for; a whole genome's SNVs make some ten thousand
+MAX_TOKENS = 1 << 31  # of a batch
 MAX_MANIFEST = 1 << 28  # bytes: it may list what a run was given
 FREE = {"inputs", "provenance"}  # paths and the command line may differ: the contents are what counts
+INPUTS = {"variants": (str, list, type(None))}  # of other types than a text or nothing
+PROVENANCE = {"window": (int,), "extra": (dict,), "settings": (dict,)}
 NEEDED = {"inputs": dict, "provenance": dict, "options": dict, "variants": str, "parts": int}  # of every manifest
 
 
@@ -49,10 +54,37 @@ def missing_parts(folder: Path, indices: Sequence[int]) -> list[int]:
     return [i for i in indices if part_path(folder, i).name not in there]
 
 
+def damaged_parts(folder: Path, indices: Sequence[int]) -> list[int]:
+    """Those that are there and are not as they were written."""
+    return [i for i in indices if os.path.lexists(part_path(folder, i)) and not _is_whole(part_path(folder, i))]
+
+
+def _is_whole(path: Path) -> bool:
+    digest = hashlib.sha256()
+    try:
+        with files.open_regular(path) as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+        return files.read_bytes(path.with_suffix(".sha256"), 100) == digest.hexdigest().encode()
+    except (NexVarError, OSError):
+        return False
+
+
+def damaged(path: Path, manifest_command: object, why: str = "") -> NexVarError:
+    """The error for a part that cannot be merged, with the command that mends it."""
+    command = f"`{manifest_command}`" if isinstance(manifest_command, str) and manifest_command else "the same command"
+    what = f"the part is damaged{f' ({why})' if why else ''}"
+    return NexVarError(what, where=path, fix=f"{command} computes it again, and keeps the others")
+
+
 def write_part(folder: Path, index: int, data: bytes) -> None:
     """One finished part."""
     fix = "make room; the same command resumes with the parts that are finished"
-    files.write_bytes(part_path(folder, index), data, durable=True, tidy=False, fix=fix)
+    path = part_path(folder, index)
+    if path.is_dir() and not path.is_symlink():  # what is in the way is none of ours
+        files.remove(path)
+    files.write_bytes(path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest().encode(), tidy=False, fix=fix)
+    files.write_bytes(path, data, durable=True, tidy=False, fix=fix)
 
 
 # -- shards
@@ -70,14 +102,16 @@ def shard_note(shard: Shard, folder: Path, parts: int) -> str:
     return f"shard {shard[0]}/{shard[1]} is done; {state}: merge when all shards are"
 
 
-def finished_parts(folder: Path, parts: int) -> list[Path]:
-    """The files of all parts, in order; NexVarError where some are missing."""
+def finished_parts(folder: Path, parts: int, command: object = None) -> list[Path]:
+    """The files of all parts, in order; NexVarError where one is missing or damaged. command: the one that mends it."""
     if missing := missing_parts(folder, range(parts)):
         raise NexVarError(
             f"{len(missing):,} of {parts:,} parts are missing, the first is {part_path(folder, missing[0]).name}",
             where=folder,
             fix="run the shards that have not finished",
         )
+    for i in damaged_parts(folder, range(parts)):
+        raise damaged(part_path(folder, i), command)
     return [part_path(folder, i) for i in range(parts)]
 
 
@@ -96,11 +130,7 @@ def open_parts(folder: Path, manifest: dict[str, Any]) -> None:
     """Make the folder and its manifest, or check that what is there is of the same job."""
     unfinished = find_manifest(folder)
     if unfinished is None:
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            what = f"cannot keep parts here ({error.strerror})"
-            raise NexVarError(what, where=folder, fix="is the disk full?") from None
+        make_folder(folder)
         data = json.dumps(_each_text(manifest, _escaped), indent=1).encode()
         files.write_bytes(folder / "manifest.json", data, durable=True, fix="make room, and start again")
         return
@@ -159,7 +189,20 @@ def find_manifest(folder: Path) -> dict[str, Any] | None:
         raise NexVarError("the manifest is damaged", where=path, fix=fix)
     if type(manifest["parts"]) is not int or not 0 <= manifest["parts"] <= MAX_PARTS:
         raise NexVarError(f"the manifest is damaged: {manifest['parts']!r} parts", where=path, fix=fix)
+    if wrong := _wrong_texts(manifest):
+        raise NexVarError(f"the manifest is damaged: {wrong}", where=path, fix=fix)
     return manifest
+
+
+def _wrong_texts(manifest: dict[str, Any]) -> str | None:
+    """What of ``inputs`` and ``provenance`` is no text (or list, number or table of texts) where it must be one."""
+    for table, known in (("inputs", INPUTS), ("provenance", PROVENANCE)):
+        for key, value in manifest[table].items():
+            kinds = known.get(key, (str, type(None)))
+            items = value if isinstance(value, list) else [*value, *value.values()] if isinstance(value, dict) else []
+            if not isinstance(value, kinds) or isinstance(value, bool) or not all(isinstance(t, str) for t in items):
+                return f"{table}.{key[:40]}"
+    return None
 
 
 def inputs_of(manifest: dict[str, Any]) -> list[Read]:
@@ -186,8 +229,9 @@ def unfinished_batch_tokens(folder: Path) -> int | None:
     if manifest is None:
         return None
     options = manifest["options"]
-    tokens = options.get("readout", options).get("batch_tokens")
-    return tokens if isinstance(tokens, int) else None
+    inner = options.get("readout", options)
+    tokens = inner.get("batch_tokens") if isinstance(inner, dict) else None
+    return tokens if type(tokens) is int and 0 < tokens < MAX_TOKENS else None
 
 
 def remove_parts(folder: Path) -> None:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,11 @@ from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import parts as on_disk
 from nexvar.runs.executor import Executor, Identity, PartTask, Setup
 from nexvar.runs.job import ScoreJob, Watch, recorded
+from nexvar.runs.lock import locked
 from nexvar.runs.output import COMPRESSED_VCF, check_output, open_writer
 from nexvar.runs.partscorer import PartScorer
 from nexvar.runs.plan import Part, Survey, cut, records_of, survey
-from nexvar.runs.rows import ScoreSummary
+from nexvar.runs.rows import ScoredAllele, ScoreSummary
 from nexvar.runs.tracks import check_track
 from nexvar.runs.writers import Provenance, read_rows
 from nexvar.weights import footprint, machine
@@ -79,6 +80,7 @@ def score_file(job: ScoreJob) -> ScoreSummary:
         folder = job.folder
         if folder is None:  # standard output: nothing to resume from
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexvar-")))
+        stack.enter_context(locked(folder, job.placement.shard))
         plan = _plan(job, inputs, identity, genome, folder)
         tally = _compute(job, executor, plan)
         if (shard := job.placement.shard) is not None:
@@ -220,7 +222,7 @@ def _compute(job: ScoreJob, executor: Executor, plan: Plan) -> Tally:
     """Compute the parts of this run that are not there yet."""
     tally = Tally()
     mine = on_disk.of_shard(job.placement.shard, len(plan.parts))
-    missing = set(on_disk.missing_parts(plan.folder, mine))
+    missing = {*on_disk.missing_parts(plan.folder, mine), *on_disk.damaged_parts(plan.folder, mine)}
     todo = [part for part in plan.parts if part.index in missing]
     total = sum(plan.parts[i].alleles for i in mine)
     watch = Watch(job, total - sum(part.alleles for part in todo), total)
@@ -244,19 +246,40 @@ def merge(
 
     targets: other files than ``output``, or several. spreadsheet_safe: see ``ScoreJob``.
     """
+    with locked(Path(f"{output}.parts"), make=False):
+        return _merge_locked(output, list(targets or [output]), spreadsheet_safe)
+
+
+def _merge_locked(output: str | Path, wanted: list[str | Path], spreadsheet_safe: bool) -> ScoreSummary:
     folder, manifest = on_disk.unfinished_run(output, "score")
-    wanted = list(targets or [output])
     paths = manifest["inputs"]
     check_apart([Read(folder), *on_disk.inputs_of(manifest)], map(Write, wanted))
     for path in wanted:
         check_output(path)
-    fasta = Fasta(paths["fasta"], synonyms=paths["synonyms"])
-    reader = _open_source(paths["variants"], paths["saturate"], fasta)
+    provenance = _checked(folder, paths, manifest["provenance"])
+    fasta = Fasta(paths["fasta"], synonyms=paths.get("synonyms"))
+    reader = _open_source(paths.get("variants"), paths.get("saturate"), fasta)
     if paths.get("sample") is not None:
         reader = Haplotypes(reader, fasta, paths["sample"], int(paths["reach"]))
     if survey(reader, fasta, 1.0).digest != manifest["variants"]:
         raise NexVarError("the variants changed since they were scored", where=paths["variants"], fix="score again")
-    return _merge(folder, reader, Provenance(**manifest["provenance"]), manifest["parts"], wanted, spreadsheet_safe)
+    return _merge(folder, reader, provenance, manifest["parts"], wanted, spreadsheet_safe)
+
+
+def _checked(folder: Path, paths: dict[str, Any], provenance: dict[str, Any]) -> Provenance:
+    """What a manifest says of a scoring run, as far as it is whole."""
+    reach = paths.get("reach", "0")
+    whole = (
+        isinstance(paths.get("fasta"), str)
+        and (paths.get("variants") is None) != (paths.get("saturate") is None)
+        and isinstance(reach, str) and reach.isascii() and reach.isdecimal() and len(reach) < 10
+        and set(provenance) == {each.name for each in fields(Provenance)}
+        and None not in provenance.values()
+    )  # fmt: skip
+    if not whole:
+        fix = f"delete {folder} and start again"
+        raise NexVarError("the manifest is damaged: it is of no scoring run", where=folder / "manifest.json", fix=fix)
+    return Provenance(**provenance)
 
 
 def _merge(
@@ -269,7 +292,8 @@ def _merge(
 ) -> ScoreSummary:
     """The input's records beside the rows of the parts, in one pass, to every output; then the parts are removed."""
     summary = ScoreSummary()
-    all_rows = (row for path in on_disk.finished_parts(folder, parts) for row in read_rows(path))
+    paths = on_disk.finished_parts(folder, parts, provenance.command)
+    all_rows = (row for path in paths for row in _rows(path, provenance.command))
     with ExitStack() as stack:
         writers = [
             stack.enter_context(open_writer(path, reader, provenance, spreadsheet_safe=spreadsheet_safe))
@@ -288,6 +312,13 @@ def _merge(
             raise _misfit(folder, record.line_no)
     on_disk.remove_parts(folder)
     return summary
+
+
+def _rows(path: Path, command: str) -> Iterator[ScoredAllele]:
+    try:
+        yield from read_rows(path)
+    except NexVarError as error:
+        raise on_disk.damaged(path, command, error.what) from None
 
 
 def _misfit(folder: Path, line_no: int) -> NexVarError:

@@ -257,6 +257,10 @@ def read_rows(path: str | Path) -> Iterator[ScoredAllele]:
             if missing := sorted(expected - set(names)):
                 raise NexVarError(f"column {missing[0]} is missing", where=path, fix="give a table of `nexvar score`")
             extra = [name for name in names if name not in expected]
+            kinds = {name: kind for name, _, kind in (*_BEFORE, *_AFTER)}
+            for each in file.schema_arrow:
+                if each.type != pa.type_for_alias(kinds.get(each.name, "float64")):
+                    raise NexVarError(f"column {each.name} is of type {each.type}", where=path, fix="write it again")
             attributes = [(name, attribute) for name, attribute, _ in (*_BEFORE, *_AFTER)]
             for batch in file.iter_batches(ROW_GROUP):
                 for values in batch.to_pylist():
