@@ -28,7 +28,7 @@ TRIES = 50  # each is lost only to a run that ended, and took the folder with it
 def locked(folder: Path, shard: tuple[int, int] | None = None, *, make: bool = True) -> Iterator[None]:
     """Alone in ``folder``, but for other shards; NexVarError says who else is.
 
-    make: the folder, if it is not there; else nothing is locked where nothing is. File systems without locks go without.
+    make: the folder, if it is not there; else nothing is locked where none is. File systems without locks go without.
     """
     with ExitStack() as held:
         if fcntl is not None:
