@@ -54,7 +54,7 @@ class _Group:
     edits: list[tuple[int, str, str]] = field(default_factory=list)
 
     def close(self, fasta: Fasta) -> Haplotype:
-        alleles = tuple(f"{pos + 1}{ref}>{alt}" for pos, ref, alt in self.edits)
+        alleles = tuple(f"{pos0 + 1}{ref}>{alt}" for pos0, ref, alt in self.edits)
         variant = join_edits(fasta, self.chrom, self.edits)
         return Haplotype(tuple(self.members), self.copy, variant, alleles, self.line_no)
 
@@ -119,17 +119,17 @@ def read_haplotypes(
                 if others:
                     ready.add(_as_it_stands(record, index, allele - 1, copy))
                 continue
-            pos, end = edit[0], edit[0] + len(edit[1])
+            pos0, end = edit[0], edit[0] + len(edit[1])
             if copy < 0:
                 members = [(index, allele - 1)]
-                ready.add(_Group(copy, phase, record.chrom, pos, end, record.line_no, members, [edit]).close(fasta))
+                ready.add(_Group(copy, phase, record.chrom, pos0, end, record.line_no, members, [edit]).close(fasta))
                 continue
             group = open_groups.get(copy)
             same_set = group is not None and (not phase or group.phase in ("", phase))
-            if group is None or not same_set or pos < group.end or end - group.start > reach:
+            if group is None or not same_set or pos0 < group.end or end - group.start > reach:
                 if group is not None:
                     ready.add(group.close(fasta))
-                group = open_groups[copy] = _Group(copy, phase, record.chrom, pos, end, record.line_no)
+                group = open_groups[copy] = _Group(copy, phase, record.chrom, pos0, end, record.line_no)
             group.phase = group.phase or phase
             group.end = end
             group.members.append((index, allele - 1))
@@ -215,7 +215,7 @@ def _genotype(record: Record, column: int, name: str) -> tuple[list[tuple[int, i
 
 
 def _edit(fasta: Fasta, record: Record, allele: int) -> tuple[int, str, str] | None:
-    """(pos, ref, alt) if the allele can be applied to the genome."""
+    """(pos0, ref, alt) if the allele can be applied to the genome."""
     ref, alt = record.ref.upper(), record.alts[allele].upper()
     resolved = fasta.resolve(record.chrom)
     if resolved is None or not set(ref + alt) <= set("ACGT"):

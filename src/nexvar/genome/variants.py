@@ -143,8 +143,8 @@ def saturate(fasta: Fasta, region: Interval) -> VariantList:
     def rows() -> Iterator[tuple[int, Variant]]:
         for chunk in range(region.start, region.end, 1 << 16):
             bases = fasta.fetch(region.chrom, chunk, min(chunk + (1 << 16), region.end))
-            for pos, ref in enumerate(bases, chunk):
+            for pos0, ref in enumerate(bases, chunk):
                 alts = tuple(base for base in "ACGT" if base != ref)
-                yield pos - region.start + 1, Variant(region.chrom, pos, ref, alts)
+                yield pos0 - region.start + 1, Variant(region.chrom, pos0, ref, alts)
 
     return VariantList(str(region), fasta, rows)

@@ -122,15 +122,15 @@ def tile_step(window: int) -> int:
     return max(1, window // 2)
 
 
-def tile_left(pos: int, window: int) -> int:
+def tile_left(pos0: int, window: int) -> int:
     """Bases before a variant in the window of its tile: every variant of the tile gets the same reference window."""
-    return (window - tile_step(window)) // 2 + pos % tile_step(window)
+    return (window - tile_step(window)) // 2 + pos0 % tile_step(window)
 
 
 def allele_windows(
     fasta: Fasta,
     chrom: str,
-    pos: int,
+    pos0: int,
     ref: str,
     alt: str,
     window: int = WINDOW,
@@ -157,24 +157,24 @@ def allele_windows(
     contig, rule = resolved
     circular = contig in fasta.circular
     ref, alt = ref.upper(), alt if symbolic else alt.upper()
-    last = max(pos + len(ref), end or 0) if symbolic else pos + len(ref)
-    low, high = fasta.span(contig, pos, last)
-    if not low <= pos < high or (last > high and not circular):
+    last = max(pos0 + len(ref), end or 0) if symbolic else pos0 + len(ref)
+    low, high = fasta.span(contig, pos0, last)
+    if not low <= pos0 < high or (last > high and not circular):
         return Windows(Status.OUT_OF_RANGE, contig, rule, detail=f"{contig} has {fasta.extent(contig)}")
-    longest = max(last - pos, 0 if symbolic else len(alt))
+    longest = max(last - pos0, 0 if symbolic else len(alt))
     if longest > min(window // 2, high - low):
         return Windows(Status.TOO_LONG, contig, rule, detail=f"{longest:,} bases in a window of {window:,}")
 
-    genome = fasta.fetch(contig, pos, pos + len(ref))
+    genome = fasta.fetch(contig, pos0, pos0 + len(ref))
     if any(r != g and r in "ACGT" and g in "ACGT" for r, g in zip(ref, genome, strict=True)):
         return Windows(Status.REF_MISMATCH, contig, rule, detail=f"the genome has {genome[:20]}")
     if event is not None:
-        ref, alt = _explicit(event, fasta.fetch(contig, pos, last))
+        ref, alt = _explicit(event, fasta.fetch(contig, pos0, last))
     if not set(ref + alt + genome) <= set("ACGT"):
         return Windows(Status.N_AT_SITE, contig, rule)
     if ref == alt:
         return Windows(Status.SAME_AS_REF, contig, rule)
-    return _build(fasta, contig, rule, pos, ref, alt, window, left)
+    return _build(fasta, contig, rule, pos0, ref, alt, window, left)
 
 
 def _event(alt: str) -> str | None:
@@ -192,26 +192,26 @@ def _explicit(event: str, genome: str) -> tuple[str, str]:
     return genome, genome[0] + reverse_complement(genome[1:])
 
 
-def _build(fasta: Fasta, contig: str, rule: str, pos: int, ref: str, alt: str, window: int, left: int) -> Windows:
+def _build(fasta: Fasta, contig: str, rule: str, pos0: int, ref: str, alt: str, window: int, left: int) -> Windows:
     """Both windows of a checked allele: where each begins, then their bases. Drawn at the top of this file."""
-    low, high = fasta.span(contig, pos, pos + len(ref))
+    low, high = fasta.span(contig, pos0, pos0 + len(ref))
     circular = contig in fasta.circular
     delta = len(alt) - len(ref)
     size = min(window, high - low, high - low + delta)
-    wanted = pos - left * size // window if circular else pos - left
+    wanted = pos0 - left * size // window if circular else pos0 - left
 
     # where the windows begin on an endless contig: the reference's, the alternative's forward and reverse
-    at_least, alt_at_least = pos + len(ref) - size, pos + len(alt) - size  # they hold their alleles
+    at_least, alt_at_least = pos0 + len(ref) - size, pos0 + len(alt) - size  # they hold their alleles
     start = max(wanted, at_least)
-    starts = endless = (start, max(start, alt_at_least), min(start + delta, pos))
+    starts = endless = (start, max(start, alt_at_least), min(start + delta, pos0))
     if not circular:
         start = max(min(max(wanted, low), high - size), at_least)
         last = high + delta - size  # where the alternative window ends with the contig
         forward = last if wanted > high - size else start
-        reverse = low if max(wanted + window, pos + len(ref)) < low + size else start + delta
-        forward, reverse = (min(max(alt_start, alt_at_least, low), pos, last) for alt_start in (forward, reverse))
+        reverse = low if max(wanted + window, pos0 + len(ref)) < low + size else start + delta
+        forward, reverse = (min(max(alt_start, alt_at_least, low), pos0, last) for alt_start in (forward, reverse))
         starts = (start, forward, reverse)
-    if any(s > pos or s < alt_at_least or (s < low and not circular) for s in starts[1:]) or start > pos:
+    if any(s > pos0 or s < alt_at_least or (s < low and not circular) for s in starts[1:]) or start > pos0:
         return Windows(Status.TOO_LONG, contig, rule, detail=f"does not fit in {size:,} bases")
     edge = not circular and (starts != endless or size != window)
 
@@ -222,8 +222,8 @@ def _build(fasta: Fasta, contig: str, rule: str, pos: int, ref: str, alt: str, w
         return fasta.fetch(contig, begin, end) if once is None else once[begin - first : end - first]
 
     def alternative(alt_start: int) -> Alternative:
-        seq = bases(alt_start, pos) + alt + bases(pos + len(ref), alt_start + size - delta)
-        site = (pos - alt_start, pos - alt_start + len(alt))
+        seq = bases(alt_start, pos0) + alt + bases(pos0 + len(ref), alt_start + size - delta)
+        site = (pos0 - alt_start, pos0 - alt_start + len(alt))
         return Alternative(alt_start % turn if turn else alt_start, seq, site)
 
     turn = high if circular else 0
@@ -236,30 +236,30 @@ def _build(fasta: Fasta, contig: str, rule: str, pos: int, ref: str, alt: str, w
         forward_alt.start,
         bases(start, start + size),
         forward_alt.seq,
-        (pos - start, pos - start + len(ref)),
+        (pos0 - start, pos0 - start + len(ref)),
         forward_alt.site,
         opposite=None if starts[1] == starts[2] else alternative(starts[2]),
     )
 
 
 def join_edits(fasta: Fasta, chrom: str, edits: Iterable[tuple[int, str, str]]) -> Variant:
-    """Several (pos, ref, alt) of one haplotype as the one delins that applies them together (cis).
+    """Several (pos0, ref, alt) of one haplotype as the one delins that applies them together (cis).
 
     The result spans from the first to the last edit. NexVarError if they overlap, or lie outside of the contig.
     """
-    ordered = sorted((pos, ref.upper(), alt.upper()) for pos, ref, alt in edits)
+    ordered = sorted((pos0, ref.upper(), alt.upper()) for pos0, ref, alt in edits)
     resolved = fasta.resolve(chrom)
     if resolved is None or not ordered:
         raise NexVarError(f"no contig {chrom!r}" if ordered else "a haplotype without variants", where=fasta.path)
-    start, end = ordered[0][0], max(pos + len(ref) for pos, ref, _ in ordered)
+    start, end = ordered[0][0], max(pos0 + len(ref) for pos0, ref, _ in ordered)
     genome = fasta.fetch(resolved.contig, start, end)
     parts, at = [], start
-    for pos, ref, alt in ordered:
-        if pos < at:
-            raise NexVarError(f"variants of one haplotype overlap at {chrom}:{pos + 1}", fix="keep one of them")
-        parts += [genome[at - start : pos - start], alt]
-        at = pos + len(ref)
-        if genome[pos - start : at - start] != ref:
-            raise NexVarError(f"REF={ref} but {chrom}:{pos + 1} is {genome[pos - start : at - start]}",
+    for pos0, ref, alt in ordered:
+        if pos0 < at:
+            raise NexVarError(f"variants of one haplotype overlap at {chrom}:{pos0 + 1}", fix="keep one of them")
+        parts += [genome[at - start : pos0 - start], alt]
+        at = pos0 + len(ref)
+        if genome[pos0 - start : at - start] != ref:
+            raise NexVarError(f"REF={ref} but {chrom}:{pos0 + 1} is {genome[pos0 - start : at - start]}",
                               where=fasta.path, fix="is this the right assembly?")  # fmt: skip
     return Variant(chrom, start, genome, ("".join(parts),))

@@ -83,9 +83,9 @@ class _Columns:
     references: array[int] = field(default_factory=lambda: array("b"))  # indices of their bases
     windows: array[int] = field(default_factory=lambda: array("q"))
 
-    def add(self, pos: int, ref: str, alt: str, value: float, window: int) -> None:
-        if not self.positions or self.positions[-1] != pos:
-            self.positions.append(pos)
+    def add(self, pos0: int, ref: str, alt: str, value: float, window: int) -> None:
+        if not self.positions or self.positions[-1] != pos0:
+            self.positions.append(pos0)
             self.of_alts.extend([float("nan")] * 4)
             self.references.append(BASES.index(ref))
             self.windows.append(window)
