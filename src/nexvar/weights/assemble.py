@@ -19,10 +19,10 @@ from torch.overrides import TorchFunctionMode
 from nexvar import models
 from nexvar.errors import NexVarError
 from nexvar.models import Architecture, GenomicModel
-from nexvar.weights.typed import check_types
+from nexvar.weights.typed import Bounded, check_size, check_types
 
-CONFIG_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError)
-MAX_LAYERS = 10_000
+_ANY = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError)
+CONFIG_ERRORS = (*_ANY, MemoryError)
 MAX_CALLS = 100_000  # of torch, to outline a model; that of a card takes 3,246 at most
 Put = Callable[[nn.Module, str, Tensor, torch.dtype], bool]  # (module, parameter, its tensor, dtype) -> stored?
 RANDOM_FILLS = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
@@ -42,9 +42,10 @@ def make_config(architecture: str | None, values: Any, where: object) -> Any:
     """``models/<architecture>.py: Config`` from its own field values (lists become tuples)."""
     if not isinstance(architecture, str) or not isinstance(values, dict):
         raise NexVarError("architecture and config values are missing", where=where)
-    _bounded(values, where)
     try:
         with _blamed_on(where):
+            for name, value in values.items():
+                check_size(name, value)
             arch = models.get(architecture)
             check_types(arch.Config, values, None)
             return arch.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
@@ -54,24 +55,16 @@ def make_config(architecture: str | None, values: Any, where: object) -> Any:
 
 def official_config(architecture: str, values: dict[str, Any], where: object) -> Any:
     """``from_official`` of a config.json, whatever it holds."""
-    _bounded(values, where)
     try:
         with _blamed_on(where):
             arch = models.get(architecture)
             check_types(arch.Config, values, None, official=True)
-            config = arch.from_official(values)
+            config = arch.from_official(Bounded(values))
             check_types(arch.Config, vars(config), None)
             return config
     except CONFIG_ERRORS as error:
         what = f"no {error}" if isinstance(error, KeyError) else f"a value is of the wrong kind or size: {error}"
         raise NexVarError(f"not a {architecture} config ({what})", where=where) from error
-
-
-def _bounded(values: dict[str, Any], where: object) -> None:
-    """Refuse a config whose model could not even be outlined (a billion layers)."""
-    for name, value in values.items():
-        if "layer" in name and isinstance(value, int) and value > MAX_LAYERS:
-            raise NexVarError(f"{name} is {value}", where=where, fix=f"at most {MAX_LAYERS} make sense")
 
 
 def build(architecture: str, config: Any, where: object = None) -> GenomicModel:

@@ -129,6 +129,7 @@ def load(
     put = _putter(module, opened, quantize, device_map, offload_folder, where_to, wanted)
     assign(module, state, device=where_to, dtype=wanted, keep=arch.KEEP_FLOAT32, put=put, where=where)
     tokenizer = tokenizers.make(card.tokenizer, opened.folder)
+    _check_tokens(tokenizer, module.config.vocabulary, where)
     return Loaded(module, tokenizer, card, where_to, wanted, quantize)
 
 
@@ -151,6 +152,14 @@ def fitted(opened: Opened, where: object) -> tuple[GenomicModel, dict[str, Tenso
         if named and all(name in missing for name in named):
             module.drop(head)
     return module, state, _left_out(card.name, foreign, module)
+
+
+def _check_tokens(tokenizer: tokenizers.Tokenizer, rows: int, where: object) -> None:
+    """Refuse a tokenizer that gives tokens which the model does not have."""
+    ids = 128 if isinstance(tokenizer, tokenizers.ByteTokenizer) else tokenizer.vocab_size  # text is ASCII
+    if ids > rows:
+        what = f"its tokenizer gives ids up to {ids - 1:,}, its model has {rows:,} tokens"
+        raise NexVarError(what, where=where, fix="tokenizer and weights are not of the same model")
 
 
 def _left_out(name: str, foreign: list[str], module: GenomicModel) -> str:

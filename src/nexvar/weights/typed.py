@@ -14,6 +14,8 @@ from nexvar.errors import NexVarError
 
 MAX_COUNT = 1 << 24  # the longest context of a released checkpoint is 2^20
 MAX_NUMBER = 1e15
+# Whole numbers by what their names say they are: a billion layers could not even be outlined
+LIMITS = {"theta": int(MAX_NUMBER), "base": int(MAX_NUMBER), "layer": 10_000, "vocab": 1 << 20}
 MAX_TEXT = 10_000  # characters; a citation has some hundred
 MAX_ITEMS = 100_000
 
@@ -32,6 +34,38 @@ def check_types(
             continue
         if not fits(value, hints[name], most):
             raise NexVarError(f"{name} is {str(value)[:80]!r}, not {describe(hints[name], most)}", where=where)
+
+
+class Bounded(dict[str, Any]):
+    """A config.json of others, for who translates it: a whole number of absurd size is a NexVarError once it is read.
+
+    What nobody reads may be anything: such files also say how many tokens a model has seen.
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        check_size(name, value)
+        return value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        value = super().get(name, default)
+        check_size(name, value)
+        return value
+
+
+def check_size(name: str, value: Any) -> None:
+    """NexVarError for a whole number that is too large for what its name says it counts; in lists and tables, too."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            check_size(f"{name}: {key}" if name else str(key), inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            check_size(name, inner)
+    elif type(value) is int:
+        leaf = name.rpartition(": ")[2]
+        most = next((limit for word, limit in LIMITS.items() if word in leaf), MAX_COUNT)
+        if abs(value) > most:
+            raise NexVarError(f"{name} is {str(value)[:40]}", fix=f"at most {most} make sense")
 
 
 @cache
