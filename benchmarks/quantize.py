@@ -20,6 +20,7 @@ from torch import nn
 from _measure import interleaved
 from nexvar import oracles
 from nexvar.models import striped_hyena2
+from nexvar.ops.linear import Linear
 from nexvar.weights import quantize
 from nexvar.weights.load import load, save
 
@@ -41,7 +42,7 @@ def layer(method: str | None) -> nn.Module:
     holder.layer = nn.Linear(4096, 11264, bias=False, device="meta")
     weight = torch.randn(11264, 4096).bfloat16() / 64
     if method is None:
-        holder.layer = nn.Linear(4096, 11264, bias=False, dtype=torch.bfloat16)
+        holder.layer = Linear(4096, 11264, bias=False, dtype=torch.bfloat16)
         holder.layer.weight = nn.Parameter(weight, requires_grad=False)
     else:
         quantizer = quantize.quantizer(method, "striped_hyena2", torch.device("cpu"), torch.bfloat16)
@@ -77,7 +78,7 @@ def main() -> None:
     one, many = torch.randn(1, 4096).bfloat16(), torch.randn(2048, 4096).bfloat16()
     reference = layers[None](many).float()
     with torch.no_grad():
-        decode = interleaved({str(m): lambda m=m: layers[m](one) for m in methods}, repeats=3)
+        decode = interleaved({str(m): lambda m=m: layers[m](one) for m in methods}, repeats=20)
         prefill = interleaved({str(m): lambda m=m: layers[m](many) for m in methods}, repeats=1, warmup=1)
     with tempfile.TemporaryDirectory() as place:
         config = striped_hyena2.Config(

@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,10 +36,10 @@ def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor
     if rows <= matvec.MOST_ROWS and _matvec_pays(x, weight_OI, bias_O):
         return _in_registers(x, weight_OI, bias_O)
     if rows > FEW_ROWS and x.dtype == weight_OI.dtype and is_raised(x):
-        if _is_recorded(x, weight_OI, bias_O) or torch.compiler.is_compiling():
+        if is_recorded(x, weight_OI, bias_O) or torch.compiler.is_compiling():
             bias = None if bias_O is None else bias_O.float()
             return F.linear(x.float(), weight_OI.float(), bias).to(x.dtype)
-        return _in_panels(x, weight_OI, bias_O)
+        return _of_bfloat16(x, weight_OI, bias_O)
     return F.linear(x, weight_OI, bias_O)
 
 
@@ -48,21 +50,36 @@ class Linear(nn.Linear):
         return linear(input, self.weight, self.bias)
 
 
-def _in_panels(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
-    """The product in float32, rounded once: ``PANEL_ROWS`` rows of x by a panel of the weight at a time."""
-    outputs, inputs = weight_OI.shape
+def in_panels(x: Tensor, outputs: int, raised: Callable[[slice], Tensor], bias_O: Tensor | None) -> Tensor:
+    """x (..., I) -> (..., O) in x's dtype: ``PANEL_ROWS`` rows of x by a panel of the weight at a time.
+
+    raised: the weights of these outputs in float32. Products are computed and summed in float32 and rounded once; of
+    bfloat16 rows in bfloat16, where the processor has units for it.
+    """
+    inputs = x.shape[-1]
     rows = x.reshape(-1, inputs)
     out = x.new_empty(len(rows), outputs)
-    size = max(16, PANEL_BYTES // (4 * inputs) // 16 * 16)
-    panel_PI = weight_OI.new_empty(min(size, outputs), inputs, dtype=torch.float32)
-    bias = None if bias_O is None else bias_O.float()
+    dtype = torch.bfloat16 if x.dtype == torch.bfloat16 and not is_raised(x) else torch.float32
+    bias = None if bias_O is None else bias_O.to(dtype)
+    size = _panel_outputs(inputs)
     for first in range(0, len(rows), PANEL_ROWS):
-        piece = rows[first : first + PANEL_ROWS].float()
+        piece = rows[first : first + PANEL_ROWS].to(dtype)
         for start in range(0, outputs, size):
             at = slice(start, min(start + size, outputs))
-            raised = panel_PI[: at.stop - start].copy_(weight_OI[at])
-            out[first : first + PANEL_ROWS, at] = linear(piece, raised, None if bias is None else bias[at])
+            y = linear(piece, raised(at).to(dtype), None if bias is None else bias[at])
+            out[first : first + PANEL_ROWS, at] = y
     return out.view(*x.shape[:-1], outputs)
+
+
+def _panel_outputs(inputs: int) -> int:
+    return max(16, PANEL_BYTES // (4 * inputs) // 16 * 16)
+
+
+def _of_bfloat16(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+    """``in_panels`` of a bfloat16 weight; one buffer serves all panels."""
+    outputs, inputs = weight_OI.shape
+    panel_PI = weight_OI.new_empty(min(_panel_outputs(inputs), outputs), inputs, dtype=torch.float32)
+    return in_panels(x, outputs, lambda at: panel_PI[: at.stop - at.start].copy_(weight_OI[at]), bias_O)
 
 
 def _in_registers(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
@@ -77,7 +94,7 @@ def _matvec_pays(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> bool:
         return False
     if weight_OI.numel() < MATVEC_WORTHWHILE or not weight_OI.is_contiguous() or torch.compiler.is_compiling():
         return False
-    return not _is_recorded(x, weight_OI, bias_O) and matvec.available()
+    return not is_recorded(x, weight_OI, bias_O) and matvec.available()
 
 
 def _onednn_pays(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> bool:
@@ -86,9 +103,9 @@ def _onednn_pays(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> bool:
     if x.numel() * weight_OI.shape[0] < WORTHWHILE or torch.compiler.is_compiling():
         return False
     # NOTE: the oneDNN op has no gradient; it would cut the graph silently.
-    return torch.backends.mkldnn.is_available() and not _is_recorded(x, weight_OI, bias_O)
+    return torch.backends.mkldnn.is_available() and not is_recorded(x, weight_OI, bias_O)
 
 
-def _is_recorded(*tensors: Tensor | None) -> bool:
+def is_recorded(*tensors: Tensor | None) -> bool:
     """Whether autograd records what is computed of these."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)

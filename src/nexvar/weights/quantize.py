@@ -1,12 +1,13 @@
-"""Smaller weights: int8 and int4 (torchao), NF4 (bitsandbytes, for QLoRA). Activations keep the model's dtype.
+"""Smaller weights: int8 and int4, NF4 (bitsandbytes, for QLoRA). Activations keep the model's dtype.
 
-    int8  one scale per row; 8 bits              int4  scale and zero per 128, 64 or 32 inputs; about 4.25 to 5 bits
+    int8  one scale per row; 8 bits              int4  scale and offset per 128, 64 or 32 inputs; about 4.25 to 5 bits
     nf4   4-bit normal-float codes, blocks of 64, their scales quantised too; about 4.13 bits; gradients pass through
 
 Which layers: the linear ones that the architecture names in ``QUANTIZED`` (attention and MLP projections). Filters,
 norms, routers, embeddings, heads and whatever feeds a recurrence keep their precision, and so does an FP8 projection,
 whose scales belong to the exact weights.
 
+On CPUs int8 and int4 are NexVar's own (``ops/quantized.py``), elsewhere torchao's.
 Layers are quantised one at a time while the checkpoint is read, so that memory never holds the unquantised model.
 NOTE: int4 on CUDA goes through torchao's tinygemm kernel, in bfloat16 only; it was not run here.
 """
@@ -26,10 +27,12 @@ from torch import Tensor, nn
 
 from nexvar import models
 from nexvar.errors import NexVarError
+from nexvar.ops.quantized import Int4Linear, Int8Linear
 from nexvar.weights import machine
 
 METHODS = ("int8", "int4", "nf4")
 GROUPS = (128, 64, 32)  # inputs that share a scale in int4: the largest that divides a layer's
+# Of devices other than CPUs; NF4 on all.
 PACKAGES = {"int8": "torchao", "int4": "torchao", "nf4": "bitsandbytes"}
 
 
@@ -51,7 +54,7 @@ class Quantizer:
         path = name.removesuffix(".weight")
         old = module.get_submodule(path)
         weight_OI = weight_OI.to(self.device, dtype).contiguous()
-        new = self._nf4(weight_OI) if self.method == "nf4" else self._torchao(weight_OI)
+        new = self._nf4(weight_OI) if self.method == "nf4" else self._codes(weight_OI)
         new._parameters["bias"] = old._parameters["bias"]
         module.set_submodule(path, new)
         if self.device.type == "cpu":
@@ -66,25 +69,28 @@ class Quantizer:
         layer.weight = bnb.nn.Params4bit(weight_OI, requires_grad=False, quant_type="nf4", module=layer).to(self.device)
         return layer
 
-    def _torchao(self, weight_OI: Tensor) -> nn.Module:
-        from torchao.quantization import Int8WeightOnlyConfig, quantize_
-
-        with torch.device("meta"):
-            layer = nn.Linear(weight_OI.shape[1], weight_OI.shape[0])
-        layer.weight = nn.Parameter(weight_OI, requires_grad=False)
+    def _codes(self, weight_OI: Tensor) -> nn.Module:
         group = int4_group(*weight_OI.shape) if self.method == "int4" else None
-        if group is None:
-            quantize_(layer, Int8WeightOnlyConfig(set_inductor_config=False))
-        elif self.device.type == "cpu":
-            from torchao.prototype.quantization.int4 import Int4OpaqueTensor
+        if self.device.type != "cpu":
+            return _torchao(weight_OI, group)
+        return Int8Linear(weight_OI) if group is None else Int4Linear(weight_OI, group)
 
-            layer.weight = nn.Parameter(Int4OpaqueTensor.from_hp(weight_OI, [1, group]), requires_grad=False)
-        else:
-            from torchao.quantization import Int4WeightOnlyConfig
 
-            packing: Any = "tile_packed_to_4d"
-            quantize_(layer, Int4WeightOnlyConfig(group, int4_packing_format=packing, set_inductor_config=False))
-        return layer
+def _torchao(weight_OI: Tensor, group: int | None) -> nn.Module:
+    """int4 in groups of inputs, or int8 without."""
+    from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+
+    with torch.device("meta"):
+        layer = nn.Linear(weight_OI.shape[1], weight_OI.shape[0])
+    layer.weight = nn.Parameter(weight_OI, requires_grad=False)
+    packing: Any = "tile_packed_to_4d"
+    config = (
+        Int8WeightOnlyConfig(set_inductor_config=False)
+        if group is None
+        else Int4WeightOnlyConfig(group, int4_packing_format=packing, set_inductor_config=False)
+    )
+    quantize_(layer, config)
+    return layer
 
 
 def quantizer(method: str | None, architecture: str, device: torch.device, dtype: torch.dtype) -> Quantizer | None:
@@ -103,11 +109,11 @@ def quantizer(method: str | None, architecture: str, device: torch.device, dtype
 
 def _import(method: str, device: torch.device) -> None:
     package = PACKAGES[method]
+    if package == "torchao" and device.type == "cpu":
+        return
     try:
         with _quiet("torchao", "torch.utils._pytree"):
             importlib.import_module("torchao.quantization" if package == "torchao" else package)
-            if method == "int4" and device.type == "cpu":
-                importlib.import_module("torchao.prototype.quantization.int4")
     except ImportError as error:
         raise NexVarError(
             f"{method} needs {package} ({error})", where="quantize", fix="pip install 'nexvar[quantize]'"
