@@ -16,7 +16,7 @@ from nexvar.hf import HFModel
 from nexvar.inference import embed as embedding
 from nexvar.inference import fill as filling
 from nexvar.inference import generate as generation
-from nexvar.inference import score
+from nexvar.inference import per_base, score
 from nexvar.inference.core.guidance import Guidance, Guide
 from nexvar.inference.core.sampling import Sampling
 from nexvar.models import Output, check_ids
@@ -127,9 +127,12 @@ class NexVar:
         prepend_bos: bool | None = None,
         reduce_method: str = "mean",
         average_reverse_complement: bool = False,
-    ) -> list[float]:
-        """Log-likelihood of each sequence under a causal model, natural log: per token ("mean") or in all ("sum").
+    ) -> list[Any]:
+        """Log-likelihood of each sequence, natural log: per token ("mean") or in all ("sum"), of causal models.
 
+        reduce_method: "none" gives each base's log-probability, float32 (length of the sequence,), NaN for N and for a
+        first base that nothing predicts: their sum is "sum", but for N's. "pll", masked models: the sum of "none", each
+        token masked in turn. See ``likelihoods`` for both strands and entropies.
         The first token is not predicted (no begin-of-sequence token) unless ``prepend_bos``; None follows the
         model's official protocol. average_reverse_complement: mean over both strands.
         A score does not depend on ``batch_size`` or on the other sequences.
@@ -142,6 +145,18 @@ class NexVar:
             reduce_method=reduce_method,
             average_reverse_complement=average_reverse_complement,
         )
+
+    def likelihoods(
+        self, seqs: Sequence[str], strand: str = "forward", *, batch_tokens: int | None = None
+    ) -> list[per_base.PerBase]:
+        """Log-probability and entropy of every base of each sequence; see docs/likelihood.md.
+
+        strand: "forward", "reverse" or "both": the rows of ``log_probs_SL`` and ``entropies_SL`` (float32, natural log
+        and nats; bases from the forward strand's left to its right); ``log_probs_L`` and ``entropies_L`` are the means.
+        Masked models: each token masked in turn, a forward for each token.
+        batch_tokens: about how many tokens run together; it changes no result, nor do the other sequences.
+        """
+        return per_base.per_base(self.loaded, seqs, strand=strand, batch_tokens=batch_tokens)
 
     def score_variants(
         self, variants: str | Path | Sequence[str | Variant], genome: str | Path | Fasta, **options: Any

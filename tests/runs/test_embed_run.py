@@ -12,7 +12,7 @@ import torch
 
 from nexvar.errors import NexVarError
 from nexvar.inference.embed import embed
-from nexvar.runs import embed_run
+from nexvar.runs import embed_run, parts
 from nexvar.runs.embed_run import embed_file, merge
 from nexvar.runs.job import EmbedJob, EmbedOptions, SequenceFiles
 from nexvar.weights.load import load
@@ -122,7 +122,7 @@ def test_shards_and_their_merge_give_the_same_bytes(tmp_path, fasta, small_parts
     with pytest.raises(NexVarError, match="missing"):
         merge(out)
     run(out, fasta, shard=(2, 2))
-    assert embed_run.is_unfinished(out)
+    assert parts.unfinished_kind(out) == embed_run.KIND
     merge(out, [out, tmp_path / "also.npz"])
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert np.load(tmp_path / "also.npz")["gru"].shape == (10, 16)

@@ -1,4 +1,4 @@
-"""nexvar embed."""
+"""nexvar embed, likelihood."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nexvar.cli._app import report, verb
-from nexvar.cli.options import BatchTokens, LoadOptions, Model, Reads, Shard, Writes
+from nexvar.cli.options import BatchTokens, Circular, LoadOptions, Model, Reads, Shard, Writes
 from nexvar.doors import resumable
 
 
@@ -48,4 +48,46 @@ def embed(
             progress=bar,
         )
         summary = embed_file(job)
+    report(summary.lines())
+
+
+@verb()
+def likelihood(
+    *,
+    fasta: Annotated[Path, typer.Option(help="the sequences, or a genome"), Reads()],
+    output: Annotated[
+        list[Path],
+        typer.Option("-o", "--output", help=".parquet, .bw, .entropy.bw, .fwd.bw, .rev.bw (repeatable)"),
+        Writes(parts=True),
+    ],
+    bed: Annotated[
+        Path | None, typer.Option(help="regions (0-based, half-open), merged; default: everything"), Reads()
+    ] = None,
+    model: Model = None,
+    window: Annotated[int | None, typer.Option(help="bases that the model sees at once; default: the model's")] = None,
+    overlap: Annotated[int | None, typer.Option(help="bases before each one, at least; default: window/4")] = None,
+    strand: Annotated[str, typer.Option(help="both (averaged, each kept), forward or reverse")] = "both",
+    load: LoadOptions,
+    batch_tokens: BatchTokens = None,
+    circular: Circular = None,
+    synonyms: Annotated[
+        Path | None, typer.Option(help="table of contig names: the BED's, the FASTA's"), Reads()
+    ] = None,
+    shard: Shard = None,
+) -> None:
+    """Log-likelihood and entropy of every base, as tracks. The same command resumes a run that was stopped."""
+    from nexvar.runs.job import LikelihoodJob, LikelihoodOptions, SequenceFiles, parse_shard
+    from nexvar.runs.likelihood_run import likelihood_file
+    from nexvar.runs.progress import progress_bar
+
+    with resumable(), progress_bar("base") as bar:
+        job = LikelihoodJob(
+            SequenceFiles(fasta, bed, synonyms),
+            output,
+            model=load.choice(model),
+            options=LikelihoodOptions(window, overlap, strand, tuple(circular or ()), batch_tokens),
+            shard=None if shard is None else parse_shard(shard),
+            progress=bar,
+        )
+        summary = likelihood_file(job)
     report(summary.lines())

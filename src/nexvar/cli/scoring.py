@@ -120,15 +120,17 @@ def protocols() -> None:
 @verb()
 def merge(
     output: Annotated[
-        Path, typer.Argument(help="the -o of `nexvar score --shard` or `nexvar embed --shard`"), Merges()
+        Path, typer.Argument(help="the -o of the run with --shard: score, embed or likelihood"), Merges()
     ],
     also: Annotated[list[Path] | None, typer.Option("-o", "--output", help="write these instead"), Writes()] = None,
     spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Join the parts of all shards into the output; no model is loaded."""
-    from nexvar.runs import embed_run, score_run
+    from nexvar.runs import embed_run, likelihood_run, parts, score_run
 
-    if embed_run.is_unfinished(output):
-        report(embed_run.merge(output, also).lines())
+    kinds = {embed_run.KIND: embed_run.merge, likelihood_run.KIND: likelihood_run.merge}
+    run = kinds.get(parts.unfinished_kind(output) or "")
+    if run is not None:
+        report(run(output, also).lines())
     else:
         report(score_run.merge(output, also, spreadsheet_safe=spreadsheet_safe).lines())

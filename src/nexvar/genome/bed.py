@@ -70,6 +70,10 @@ class Regions:
         index = bisect.bisect_right(self._starts.get(contig, []), pos) - 1
         return index >= 0 and pos < self._ends[contig][index]
 
+    def intervals(self, contig: str) -> list[tuple[int, int]]:
+        """The merged (start, end) on a contig, sorted."""
+        return list(zip(self._starts.get(contig, []), self._ends.get(contig, []), strict=True))
+
     def digest(self) -> str:
         """A hash of the merged intervals."""
         return hashlib.sha256(repr((sorted(self._starts.items()), sorted(self._ends.items()))).encode()).hexdigest()

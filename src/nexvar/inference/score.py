@@ -7,10 +7,11 @@ once, and what they share is computed once (``core/likelihood.py``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
+
+import numpy as np
 
 from nexvar import arguments
 from nexvar.cards import Card
@@ -19,8 +20,8 @@ from nexvar.genome.assemblies import MITO_ACCESSIONS, MITO_NAMES
 from nexvar.genome.bed import Regions
 from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.windows import Status, Windows, make_windows, tile_left, tile_step
-from nexvar.inference import scorers
-from nexvar.inference.core.batching import Tally, default_batch_tokens
+from nexvar.inference import per_base, scorers
+from nexvar.inference.core.batching import Tally, default_batch_tokens, reported
 from nexvar.inference.core.embedding_cache import EmbeddingCache
 from nexvar.inference.core.likelihood import Member, log_likelihoods
 from nexvar.inference.core.readout import reduce_log_likelihood
@@ -31,6 +32,7 @@ from nexvar.weights.load import Loaded
 
 STRANDS = ("both", "forward")
 WINDOWINGS = ("centred", "tiled")
+REDUCE_METHODS = ("mean", "sum", "none", "pll")
 MITO_CONTIGS = (*MITO_NAMES, *MITO_ACCESSIONS)
 
 T = TypeVar("T")
@@ -242,22 +244,37 @@ def score_sequences(
     prepend_bos: bool | None = None,
     reduce_method: str = "mean",
     average_reverse_complement: bool = False,
-) -> list[float]:
+) -> list[Any]:
     """See ``NexVar.score_sequences``."""
-    _need_causal(loaded)
+    arguments.one_of(reduce_method, "reduce_method", REDUCE_METHODS)
+    _need_likelihood(loaded, reduce_method)
     seqs = arguments.a_list(seqs, "seqs")
     if batch_size is not None:
         batch_size = arguments.whole(batch_size, "batch_size", 1)
-    reduce_log_likelihood(0.0, 1, arguments.text(reduce_method, "reduce_method", "'mean' or 'sum'"))
     arguments.flag(average_reverse_complement, "average_reverse_complement")
     if prepend_bos is not None:
         prepend_bos = arguments.flag(prepend_bos, "prepend_bos")
     begin = begin_ids(loaded, prepend_bos) or ((0,) if prepend_bos else ())  # the originals put 0 where there is none
-    shortest = 1 if begin else 2
+    if prepend_bos and loaded.card.objective != "causal":
+        raise NexVarError("a masked model has its own special tokens", where="prepend_bos", fix="leave it out")
+    shortest = 1 if begin or loaded.card.objective != "causal" else 2
     texts = [clean(loaded, seq, f"seqs[{i}]") for i, seq in enumerate(seqs)]
     for i, text in enumerate(texts):
         if len(text) < shortest:
             raise NexVarError(f"{len(text)} bases", where=f"seqs[{i}]", fix=f"at least {shortest} are needed")
+    if reduce_method in ("none", "pll"):
+        longest = max(map(len, texts), default=1)
+        values_of_bases = per_base.compute(
+            loaded,
+            texts,
+            [None] * len(texts),
+            strand="both" if average_reverse_complement else "forward",
+            batch_tokens=batch_size * longest if batch_size else default_batch_tokens(loaded),
+            begin=begin,
+        )
+        if reduce_method == "none":
+            return [values.log_probs_L for values in values_of_bases]
+        return [float(np.nansum(v.log_probs_SL, dtype=np.float64)) / len(v.strands) for v in values_of_bases]
     strands = [texts] + ([[other_strand(text) for text in texts]] if average_reverse_complement else [])
     encoded = [[*begin, *token_ids(loaded.tokenizer, text, special=False)] for strand in strands for text in strand]
     longest = max((len(ids) for ids in encoded), default=1)
@@ -268,13 +285,19 @@ def score_sequences(
     return [sum(values[i::n]) / len(strands) for i in range(n)]
 
 
-def _need_causal(loaded: Loaded) -> None:
-    if loaded.card.objective != "causal":
+def _need_likelihood(loaded: Loaded, reduce_method: str) -> None:
+    causal = loaded.card.objective == "causal"
+    if not causal and reduce_method in ("mean", "sum"):
         raise NexVarError(
             f"{loaded.card.name} is a masked model: it has no left-to-right likelihood",
-            fix="use a causal model (`nexvar models`)",
+            where="reduce_method",
+            fix="'pll', the pseudo-log-likelihood, or 'none', its terms; or a causal model (`nexvar models`)",
         )
+    if causal and reduce_method == "pll":
+        fix = "'sum': a causal model has a true likelihood"
+        raise NexVarError(f"{loaded.card.name} is no masked model", where="reduce_method", fix=fix)
     loaded.need_head("score_sequences")
+    per_base.check(loaded)
 
 
 # -- variants -----------------------------------------------------------------------------------------------------
@@ -312,29 +335,10 @@ def score_alleles(
     """
     for part in _parts(items, fasta, settings, regions):
         everything = [w for _, windows in part for w in windows]
-        with _reported(tally, len(everything), progress):
+        with reported(tally, len(everything), progress):
             scores = iter(_score_part(loaded, everything, settings, tally, cache))
         for item, windows in part:
             yield item, list(islice(scores, len(windows)))
-
-
-@contextmanager
-def _reported(tally: Tally, alleles: int, progress: Callable[[int], None] | None) -> Iterator[None]:
-    """Turn shares of one piece's work into alleles; all of them are done at the end."""
-    done = 0
-
-    def report(share: float) -> None:
-        nonlocal done
-        more, done = int(share * alleles) - done, int(share * alleles)
-        if more and progress is not None:
-            progress(more)
-
-    tally.progress = report
-    try:
-        yield
-        report(1.0)
-    finally:
-        tally.progress = None
 
 
 def _parts(

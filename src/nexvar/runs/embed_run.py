@@ -15,7 +15,7 @@ import io
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,26 +25,24 @@ import pyarrow.parquet as pq
 import torch
 
 from nexvar.errors import NexVarError
-from nexvar.files import disk_errors, replacing
-from nexvar.genome.bed import bed_rows
 from nexvar.genome.reference import Fasta
 from nexvar.inference import embed
 from nexvar.inference.core.batching import default_batch_tokens
 from nexvar.inference.core.sequences import clean
 from nexvar.inference.embed import EmbedSettings
-from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import parts as on_disk
+from nexvar.runs import sequence_run
 from nexvar.runs.embedding_table import ROW_GROUP, arrays_of, write_anndata, write_npz, write_parquet
 from nexvar.runs.job import EmbedJob, Watch
 from nexvar.runs.lock import locked
 from nexvar.runs.output import check_output
 from nexvar.runs.partscorer import fingerprint
+from nexvar.runs.sequence_run import Summary
 from nexvar.weights.choice import loaded_model
 from nexvar.weights.load import Loaded
 
 KIND = "embeddings"  # in the manifest, which scoring runs have too
 ENDINGS = (".parquet", ".npz", ".h5ad", ".zarr")
-MERGE_AGAIN = "make room; `nexvar merge` tries again"
 PART_SEQUENCES, PART_BASES = 256, 1 << 20
 PART_BASES_TOKENS = 1 << 15  # of pool "none", whose rows are as many as the tokens
 
@@ -59,16 +57,6 @@ class Region:
     end: int
 
 
-@dataclass
-class EmbedSummary:
-    """What a run did, in lines for people."""
-
-    notes: list[str] = field(default_factory=list)
-
-    def lines(self) -> list[str]:
-        return self.notes
-
-
 @dataclass(frozen=True)
 class Plan:
     """What is computed: parts of the regions, with every choice made. ambiguous: IUPAC codes that are read as N."""
@@ -80,7 +68,7 @@ class Plan:
     ambiguous: int
 
 
-def embed_file(job: EmbedJob) -> EmbedSummary:
+def embed_file(job: EmbedJob) -> Summary:
     """Do the job. NexVarError for bad input, ``job.Stopped`` where the job says so; then parts may be left.
 
     IUPAC codes are read as N, and counted in the summary.
@@ -91,18 +79,18 @@ def embed_file(job: EmbedJob) -> EmbedSummary:
     genome = Fasta(job.inputs.fasta, synonyms=job.inputs.synonyms)
     regions = _regions(genome, job.inputs.bed)
     loaded = loaded_model(job.model)
-    with locked(Path(f"{job.targets[0]}.parts"), job.shard):
+    folder = Path(f"{job.targets[0]}.parts")
+    with locked(folder, job.shard):
         plan = _plan(job, loaded, genome, regions)
-        _compute(job, loaded, genome, plan)
-        if job.shard is not None:
-            summary = EmbedSummary([on_disk.shard_note(job.shard, plan.folder, len(plan.parts))])
-        else:
-            summary = _merge(job.targets[0], job.targets)
+
+        def compute(i: int, watch: Watch) -> bytes:
+            return compute_part(loaded, genome, plan.parts[i], plan.settings, plan.batch_tokens)
+
+        sequence_run.compute_parts(job, folder, [len(part) for part in plan.parts], compute)
+        summary = sequence_run.finish(job, folder, len(plan.parts), _merge)
     if plan.ambiguous:
         summary.notes.append(f"{plan.ambiguous:,} IUPAC codes were read as N")
-    if loaded.card.species is not None:
-        known = f"{loaded.card.name} knows {loaded.card.species} only"
-        summary.notes.append(f"{known}: embeddings of other DNA mean little")
+    summary.notes += sequence_run.species_note(loaded, "embeddings")
     return summary
 
 
@@ -136,18 +124,6 @@ def _plan(job: EmbedJob, loaded: Loaded, genome: Fasta, regions: list[Region]) -
     return Plan(folder, parts, settings, tokens, ambiguous)
 
 
-def _compute(job: EmbedJob, loaded: Loaded, genome: Fasta, plan: Plan) -> None:
-    """Compute the parts of this run that are not there yet."""
-    mine = on_disk.of_shard(job.shard, len(plan.parts))
-    todo = sorted({*on_disk.missing_parts(plan.folder, mine), *on_disk.damaged_parts(plan.folder, mine)})
-    total, left = (sum(len(plan.parts[i]) for i in indices) for indices in (mine, todo))
-    watch = Watch(job, total - left, total)
-    for i in todo:
-        regions = plan.parts[i]
-        on_disk.write_part(plan.folder, i, compute_part(loaded, genome, regions, plan.settings, plan.batch_tokens))
-        watch(len(regions))
-
-
 # -- input --------------------------------------------------------------------------------------------------------
 
 
@@ -155,16 +131,10 @@ def _regions(genome: Fasta, bed: str | Path | None) -> list[Region]:
     if bed is None:
         return [Region(name, name, *genome.span(name)) for name in genome.contigs]
     regions = []
-    for interval, fields in bed_rows(bed, genome):
-        low, high = genome.span(interval.chrom, interval.start, interval.end)
-        if not low <= interval.start < interval.end <= high:
-            there = genome.extent(interval.chrom)
-            raise NexVarError(f"{interval} is not all in the FASTA ({there})", where=bed, fix="cut the region")
+    for interval, fields in sequence_run.bed_regions(genome, bed):
         named = len(fields) > 3 and fields[3].strip() not in ("", ".")
         name = fields[3].strip() if named else f"{interval.chrom}:{interval.start}-{interval.end}"
         regions.append(Region(name, interval.chrom, interval.start, interval.end))
-    if not regions:
-        raise NexVarError("no regions in the file", where=bed, fix="BED has chrom, start and end, by tabs")
     return regions
 
 
@@ -253,38 +223,24 @@ def _check_target(path: str | Path) -> None:
             raise NexVarError(f"{package} is not installed", where=path, fix="pip install 'nexvar[embed]'")
 
 
-def is_unfinished(output: str | Path) -> bool:
-    """Whether the parts beside ``output`` are those of an embedding run."""
-    manifest = on_disk.find_manifest(Path(f"{output}.parts"))
-    return manifest is not None and manifest.get("kind") == KIND
-
-
-def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> EmbedSummary:
+def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Summary:
     """The outputs of a run whose parts are all there; no model is loaded. targets: other files, or several."""
     with locked(Path(f"{output}.parts"), make=False):
         return _merge(output, targets)
 
 
-def _merge(output: str | Path, targets: Sequence[str | Path] | None) -> EmbedSummary:
-    folder, manifest = on_disk.unfinished_run(output, "embed")
-    layers = manifest["options"].get("layers")
-    if not isinstance(layers, list) or not layers or not all(isinstance(layer, str) for layer in layers):
-        fix = f"delete {folder} and start again"
-        raise NexVarError("the manifest is damaged: layers", where=folder / "manifest.json", fix=fix)
-    files = on_disk.finished_parts(folder, manifest["parts"])
-    rows, wanted = 0, [Path(path) for path in targets or [output]]
-    check_apart([Read(folder), *on_disk.inputs_of(manifest)], map(Write, wanted))
-    for path in wanted:
-        _check_target(path)
-    for path in wanted:
-        with replacing(path, fix=MERGE_AGAIN) as temporary, disk_errors(path, MERGE_AGAIN):
-            try:
-                rows = _write_table(path, temporary, files, manifest)
-            except (pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
-                raise on_disk.damaged(folder, None, f"one of them: {str(error)[:100]}") from error
-    on_disk.remove_parts(folder)
+def _merge(output: str | Path, targets: Sequence[str | Path] | None) -> Summary:
+    rows, manifest = sequence_run.merge_parts(
+        output, "embed", targets, wrong=_wrong, check=lambda path, _: _check_target(path), write=_write_table
+    )
     unit = "tokens" if manifest["options"].get("pool") == "none" else "sequences"
-    return EmbedSummary([f"{rows:,} {unit} embedded: {', '.join(manifest['options']['layers'])}"])
+    return Summary([f"{rows:,} {unit} embedded: {', '.join(manifest['options']['layers'])}"])
+
+
+def _wrong(manifest: dict[str, Any]) -> str | None:
+    layers = manifest["options"].get("layers")
+    sound = isinstance(layers, list) and layers and all(isinstance(layer, str) for layer in layers)
+    return None if sound else "layers"
 
 
 def _write_table(path: Path, temporary: Path, files: list[Path], manifest: dict[str, Any]) -> int:

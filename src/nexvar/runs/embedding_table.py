@@ -17,14 +17,15 @@ import pyarrow.parquet as pq
 ROW_GROUP = 4096
 
 
-def write_parquet(files: Sequence[Path], temporary: Path, manifest: dict[str, Any]) -> int:
+def write_parquet(files: Sequence[Path], temporary: Path, manifest: dict[str, Any], row_group: int = ROW_GROUP) -> int:
+    """The rows of all files, one batch in memory at a time; how many they are. row_group: rows of one, at most."""
     metadata = {f"nexvar_{key}": str(value) for key, value in manifest["provenance"].items()}
     schema = pq.read_schema(files[0]).with_metadata(metadata)
     rows = 0
     with pq.ParquetWriter(str(temporary), schema, compression="zstd") as writer:
         for file in files:
             with pq.ParquetFile(file) as part:
-                for batch in part.iter_batches(ROW_GROUP):
+                for batch in part.iter_batches(row_group):
                     writer.write_table(pa.Table.from_batches([batch]).replace_schema_metadata(metadata))
                     rows += batch.num_rows
     return rows

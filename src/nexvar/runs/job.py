@@ -5,7 +5,8 @@
         model=ModelChoice("nexvar_7b", device="cuda"), options=Options(window=8192), placement=Placement(workers=4),
         progress=lambda done, total: print(done, "of", total), stop=event.is_set,
     )
-    summary = score_file(job)                       # score_run.py; EmbedJob: embed_run.py
+    summary = score_file(job)                       # score_run.py; EmbedJob: embed_run.py;
+                                                    # LikelihoodJob: likelihood_run.py
 
 The command line, Python, worker processes, a cluster and a server all start from it. What can be wrong with values
 alone is found when the object is made, what is wrong with files when the job is run; both are a NexVarError.
@@ -18,7 +19,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
+from nexvar.inference.per_base import STRANDS
 from nexvar.inference.score import Options
 from nexvar.paths import Read, Write, check_apart
 from nexvar.runs.executor import Executor
@@ -172,7 +175,7 @@ class ScoreJob:
 
 @dataclass(frozen=True)
 class SequenceFiles:
-    """A FASTA whose records are embedded, or the regions of a BED file (0-based, half-open) on it.
+    """A FASTA whose records are meant, or the regions of a BED file (0-based, half-open) on it.
 
     synonyms: see ``genome.Fasta``.
     """
@@ -202,18 +205,38 @@ class EmbedOptions:
 
 
 @dataclass(frozen=True)
-class EmbedJob:
-    """Embeddings of every record of a FASTA, or of every region of a BED file, to one or more files.
+class LikelihoodOptions:
+    """How a track is computed; see runs/sliding.py for window and overlap, None: the model's own, a quarter of it.
 
-    outputs: .parquet, .npz, .h5ad or .zarr (the last two need ``pip install 'nexvar[embed]'``). shard: (i, n), 1-based:
-    every n-th part only; ``merge`` then makes the outputs. progress(done, total): sequences; called at the start, then
-    after every part. stop(): asked as often; True ends the run with ``Stopped``.
+    strand: "both" (each kept, and the mean), "forward" or "reverse". circular: contigs whose windows wrap around,
+    beside mitochondria. batch_tokens: tokens in one forward (by device).
+    """
+
+    window: int | None = None
+    overlap: int | None = None
+    strand: str = "both"
+    circular: tuple[str, ...] = ()
+    batch_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, low in (("window", 2), ("overlap", 0), ("batch_tokens", 1)):
+            if getattr(self, name) is not None:
+                arguments.whole(getattr(self, name), f"--{name.replace('_', '-')}", low)
+        if self.strand not in STRANDS:
+            raise NexVarError(f"no strand {self.strand!r}", where="--strand", fix=f"one of {', '.join(STRANDS)}")
+
+
+@dataclass(frozen=True)
+class SequenceJob:
+    """What jobs of sequences, ``SequenceFiles``, have in common.
+
+    shard: (i, n), 1-based: every n-th part only; ``merge`` then makes the outputs. progress(done, total): sequences or
+    bases; called at the start, then again and again. stop(): asked as often; True ends the run with ``Stopped``.
     """
 
     inputs: SequenceFiles
     outputs: Outputs
     model: ModelChoice | Loaded = ModelChoice()
-    options: EmbedOptions = EmbedOptions()
     shard: Shard | None = None
     progress: Progress | None = field(default=None, compare=False)
     stop: Stop | None = field(default=None, compare=False)
@@ -230,6 +253,26 @@ class EmbedJob:
     def check_paths(self) -> None:
         """NexVarError where an output would replace what is read; see paths.py."""
         check_apart(_reads(self.inputs.files, self.model), _writes(self.targets))
+
+
+@dataclass(frozen=True)
+class EmbedJob(SequenceJob):
+    """Embeddings of every record of a FASTA, or of every region of a BED file, to one or more files.
+
+    outputs: .parquet, .npz, .h5ad or .zarr (the last two need ``pip install 'nexvar[embed]'``).
+    """
+
+    options: EmbedOptions = EmbedOptions()
+
+
+@dataclass(frozen=True)
+class LikelihoodJob(SequenceJob):
+    """Log-likelihood and entropy of every base of a FASTA, or of the regions of a BED file, to one or more files.
+
+    outputs: .parquet, .bw (which track: the ending before it, runs/likelihood_run.py).
+    """
+
+    options: LikelihoodOptions = LikelihoodOptions()
 
 
 def _targets(outputs: Outputs) -> list[str | Path]:
@@ -251,7 +294,7 @@ def _writes(targets: Sequence[str | Path]) -> list[Write]:
 class Watch:
     """What a run tells its job while it computes, how far it is; and what it asks, whether to stop."""
 
-    def __init__(self, job: ScoreJob | EmbedJob, done: int, total: int) -> None:
+    def __init__(self, job: ScoreJob | SequenceJob, done: int, total: int) -> None:
         self.job, self.done, self.total = job, done, total
         self(0)
 

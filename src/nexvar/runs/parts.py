@@ -220,6 +220,13 @@ def unfinished_run(output: str | Path, verb: str) -> tuple[Path, dict[str, Any]]
     return folder, manifest
 
 
+def unfinished_kind(output: str | Path) -> str | None:
+    """Which kind of run has its parts beside ``output``, by its manifest; None: no run, or one that scores variants."""
+    manifest = find_manifest(Path(f"{output}.parts"))
+    kind = None if manifest is None else manifest.get("kind")
+    return kind if isinstance(kind, str) else None
+
+
 def unfinished_batch_tokens(folder: Path) -> int | None:
     """The batch size of the unfinished run, if there is one.
 

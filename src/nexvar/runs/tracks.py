@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -102,6 +102,37 @@ class _Columns:
         return _Scores(positions_N, of_alts_N4, is_ref_N4, np.array(self.windows)[first])
 
 
+def write_bigwig(
+    target: Path, name: Path, lengths: dict[str, int], values: Iterable[tuple[str, int, int, float]]
+) -> int:
+    """Sorted (contig, start, end, value), 0-based half-open, as a bigWig that was read back; how many bases it covers.
+
+    They are read as they come and not kept. name: the file the user asked for. NexVarError where there is none, or
+    where not all of them are in the file.
+    """
+    import pybigtools
+
+    given = 0
+
+    def counted() -> Iterator[tuple[str, int, int, float]]:
+        nonlocal given
+        for value in values:
+            given += value[2] - value[1]
+            yield value
+
+    pybigtools.open(str(target), "w").write(lengths, counted())
+    if not given:
+        raise NexVarError("no base has a value: the track would be empty", where=name, fix="use a table")
+    try:  # NOTE: the library prints its errors instead of raising them
+        covered = pybigtools.open(str(target)).info()["summary"]["basesCovered"]
+    except pybigtools.BBIReadError:
+        covered = 0
+    if covered != given:
+        fix = "is the disk full? are the records sorted?"
+        raise NexVarError(f"{covered:,} of {given:,} positions are in the bigWig", where=name, fix=fix)
+    return given
+
+
 class TrackWriter:
     """Collects the SNVs, one vector of four scores for each position, and writes the file at the end.
 
@@ -119,7 +150,7 @@ class TrackWriter:
             if len(row.ref) == len(row.alt) == 1 and row.ref in BASES and row.alt in BASES:
                 value = self._value(row)
                 if value is not None:
-                    columns = self.contigs.setdefault(_chromosome(row.chrom), _Columns())
+                    columns = self.contigs.setdefault(chromosome(row.chrom), _Columns())
                     columns.add(row.pos - 1, row.ref, row.alt, value, (row.window_end or 0) - (row.window_start or 0))
 
     def _value(self, row: Allele) -> float | None:
@@ -153,8 +184,6 @@ class TrackWriter:
             self._bigwig()
 
     def _bigwig(self) -> None:
-        import pybigtools
-
         base = self.name.suffixes[-2][1:] if len(self.name.suffixes) > 1 else ""
         lengths: dict[str, int] = {}
         values: list[tuple[str, int, int, float]] = []
@@ -165,14 +194,7 @@ class TrackWriter:
             else:
                 track = np.nanmax(np.abs(scores.of_alts_N4), axis=1)
             values += [(chrom, p, p + 1, v) for p, v in zip(scores.positions_N.tolist(), track.tolist(), strict=True)]
-        pybigtools.open(str(self.target), "w").write(lengths, iter(values))
-        try:  # NOTE: the library prints its errors instead of raising them
-            covered = pybigtools.open(str(self.target)).info()["summary"]["basesCovered"]
-        except pybigtools.BBIReadError:
-            covered = 0
-        if covered != len(values):
-            fix = "is the disk full? are the records sorted?"
-            raise NexVarError(f"{covered:,} of {len(values):,} positions are in the bigWig", where=self.name, fix=fix)
+        write_bigwig(self.target, self.name, lengths, iter(values))
 
     def _logo(self) -> None:
         """Rows of letters above a heat map of all substitutions, as one figure."""
@@ -202,7 +224,7 @@ class TrackWriter:
         figure.savefig(self.target, dpi=120, format="png")
 
 
-def _chromosome(name: str) -> str:
+def chromosome(name: str) -> str:
     """The chromosome's name where a FASTA holds a piece of it, ``chr17:41176312-41350000``."""
     return re.sub(r":[0-9,]+-[0-9,]+$", "", name)
 

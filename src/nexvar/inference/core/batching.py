@@ -6,6 +6,7 @@ lengths ── equal_batches ── compute(batch) ── memory runs out? the s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -40,6 +41,25 @@ class Tally:
         """Say how far the present call is."""
         if self.progress is not None:
             self.progress(share)
+
+
+@contextmanager
+def reported(tally: Tally, amount: int, progress: Callable[[int], None] | None) -> Iterator[None]:
+    """Turn shares of one call's work into so many of its ``amount`` things; all of them are done at the end."""
+    done = 0
+
+    def report(share: float) -> None:
+        nonlocal done
+        more, done = int(share * amount) - done, int(share * amount)
+        if more and progress is not None:
+            progress(more)
+
+    tally.progress = report
+    try:
+        yield
+        report(1.0)
+    finally:
+        tally.progress = None
 
 
 def default_batch_tokens(loaded: Loaded) -> int:

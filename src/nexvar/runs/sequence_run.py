@@ -1,0 +1,110 @@
+"""What runs over sequences (embed_run.py, likelihood_run.py) share: the loop over parts, their merge, what is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from nexvar.errors import NexVarError
+from nexvar.files import disk_errors, replacing
+from nexvar.genome.bed import bed_rows
+from nexvar.genome.reference import Fasta, Interval
+from nexvar.paths import Read, Write, check_apart
+from nexvar.runs import parts as on_disk
+from nexvar.runs.job import SequenceJob, Watch
+from nexvar.weights.load import Loaded
+
+MERGE_AGAIN = "make room; `nexvar merge` tries again"
+
+Compute = Callable[
+    [int, Watch], bytes
+]  # a part's rows; tells the watch how many units are done, all of them at its end
+
+
+@dataclass
+class Summary:
+    """What a run did, in lines for people."""
+
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        return self.notes
+
+
+def bed_regions(genome: Fasta, bed: str | Path) -> list[tuple[Interval, list[str]]]:
+    """The rows of a BED file, each all in one stretch that the FASTA has; NexVarError for others, or for no row."""
+    rows = []
+    for interval, fields in bed_rows(bed, genome):
+        low, high = genome.span(interval.chrom, interval.start, interval.end)
+        if not low <= interval.start < interval.end <= high:
+            there = genome.extent(interval.chrom)
+            raise NexVarError(f"{interval} is not all in the FASTA ({there})", where=bed, fix="cut the region")
+        rows.append((interval, fields))
+    if not rows:
+        raise NexVarError("no regions in the file", where=bed, fix="BED has chrom, start and end, by tabs")
+    return rows
+
+
+def compute_parts(job: SequenceJob, folder: Path, sizes: Sequence[int], compute: Compute) -> None:
+    """Compute the parts of this run that are not there yet. sizes: of every part, in the units of its progress."""
+    mine = on_disk.of_shard(job.shard, len(sizes))
+    todo = sorted({*on_disk.missing_parts(folder, mine), *on_disk.damaged_parts(folder, mine)})
+    total, left = (sum(sizes[i] for i in indices) for indices in (mine, todo))
+    watch = Watch(job, total - left, total)
+    for i in todo:
+        on_disk.write_part(folder, i, compute(i, watch))
+        watch(total - left + sizes[i] - watch.done)
+        left -= sizes[i]
+
+
+def finish(
+    job: SequenceJob, folder: Path, parts: int, merge: Callable[[str | Path, Sequence[str | Path]], Summary]
+) -> Summary:
+    """The outputs, or of a shard how much is missing."""
+    if job.shard is not None:
+        return Summary([on_disk.shard_note(job.shard, folder, parts)])
+    return merge(job.targets[0], job.targets)
+
+
+def merge_parts(
+    output: str | Path,
+    verb: str,
+    targets: Sequence[str | Path] | None,
+    *,
+    wrong: Callable[[dict[str, Any]], str | None],
+    check: Callable[[Path, dict[str, Any]], None],
+    write: Callable[[Path, Path, list[Path], dict[str, Any]], int],
+) -> tuple[int, dict[str, Any]]:
+    """Write the targets (default: ``output``) of a run whose parts are all there, then delete these.
+
+    wrong(manifest) says what in it is damaged; check(path, manifest) refuses a target; write(path, temporary, files,
+    manifest) says how many rows it wrote: they come back, with the manifest.
+    """
+    folder, manifest = on_disk.unfinished_run(output, verb)
+    if what := wrong(manifest):
+        fix = f"delete {folder} and start again"
+        raise NexVarError(f"the manifest is damaged: {what}", where=folder / "manifest.json", fix=fix)
+    files = on_disk.finished_parts(folder, manifest["parts"])
+    rows, wanted = 0, [Path(path) for path in targets or [output]]
+    check_apart([Read(folder), *on_disk.inputs_of(manifest)], map(Write, wanted))
+    for path in wanted:
+        check(path, manifest)
+    for path in wanted:
+        with replacing(path, fix=MERGE_AGAIN) as temporary, disk_errors(path, MERGE_AGAIN):
+            try:
+                rows = write(path, temporary, files, manifest)
+            except (pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
+                raise on_disk.damaged(folder, None, f"one of them: {str(error)[:100]}") from error
+    on_disk.remove_parts(folder)
+    return rows, manifest
+
+
+def species_note(loaded: Loaded, what: str) -> list[str]:
+    """A line for a model of few species: ``what`` of other DNA mean little."""
+    if loaded.card.species is None:
+        return []
+    return [f"{loaded.card.name} knows {loaded.card.species} only: {what} of other DNA mean little"]
