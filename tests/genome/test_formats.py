@@ -81,6 +81,24 @@ def test_an_accession_with_three_colons_is_spdi_and_a_name_is_not():
     assert parse_variant("NC_012920.1:8003:A:G", MITO).pos0 == 8003  # the base before it is an A, too
 
 
+@pytest.mark.parametrize(
+    "name", ["NC_000913.3", "NZ_CP012345.1", "U00096.3", "AAAA01000001.1", "NZ_AAAAAA010000001.12"]
+)
+def test_every_accession_with_its_version_makes_spdi(name, tmp_path):
+    write_fasta(tmp_path / "g.fa", **{name: CHR})
+    fasta = Fasta(tmp_path / "g.fa")
+    for place in ("99", "0,099"):
+        assert parse_variant(f"{name}:{place}:{CHR[99]}:", fasta) == Variant(name, 98, CHR[98:100], (CHR[98],))
+
+
+def test_an_accession_without_its_version_may_be_0_or_1_based_and_is_refused(tmp_path):
+    write_fasta(tmp_path / "g.fa", NC_000913=CHR)
+    fasta = Fasta(tmp_path / "g.fa")
+    with pytest.raises(NexVarError, match="no version: 0-based as in SPDI, or 1-based?"):
+        parse_variant(f"NC_000913:99:{CHR[99]}:N", fasta)
+    assert parse_variant(f"NC_000913:100{CHR[99]}>N", fasta).pos0 == 99
+
+
 def test_a_wrong_base_in_an_spdi_substitution_is_a_status():
     (w,) = make_windows(MITO, parse_variant("NC_012920.1:3242:C:G", MITO), 64)
     assert w.status is Status.REF_MISMATCH
@@ -348,3 +366,30 @@ def test_random_edits_of_every_format_give_variants_or_one_error(tmp_path_factor
             except NexVarError as error:
                 assert "\n" not in str(error)
                 assert str(error).startswith(f"{path}"), error
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb", "a\u202eb", "a\x9bb"])
+def test_a_contig_in_a_table_has_no_control_characters(name, genome, tmp_path):
+    with pytest.raises(NexVarError, match="without blanks and control characters"):
+        read(tmp_path, "x.tsv", f"{name}\t100\tA\tC\n", genome)
+
+
+@pytest.mark.parametrize("separator, said", [(",", "not commas"), (" ", "not blanks")])
+def test_other_separators_than_tabs_are_told(separator, said, genome, tmp_path):
+    row = separator.join(("chr1", "100", "A", "C"))
+    with pytest.raises(NexVarError, match=f"separate columns by tabs, {said}"):
+        read(tmp_path, "x.tsv", f"{row}\n", genome)
+    (tmp_path / "x.bed").write_text(f"{row}\n")
+    with pytest.raises(NexVarError, match=f"separate columns by tabs, {said}"):
+        read_bed(tmp_path / "x.bed", genome)
+
+
+def test_an_end_that_is_not_the_reference_alleles_is_told(genome, tmp_path):
+    """Start_Position and the bases say where a mutation is; that the end contradicts them a person should know."""
+    titles = "Chromosome\tStart_Position\tEnd_Position\tReference_Allele\tTumor_Seq_Allele2\n"
+    rows = "".join(f"chr1\t100\t{end}\t{CHR[99:102]}\t-\n" for end in (102, 105, 102, 100, "", "NA"))
+    (tmp_path / "x.maf").write_text(titles + rows)
+    reader = open_variants(tmp_path / "x.maf", genome)
+    assert len({(r.pos0, r.ref, r.alt) for r in reader}) == 1
+    (note,) = reader.notes
+    assert "x.maf:3: End_Position is not the last base" in note and "1 more such rows" in note

@@ -317,3 +317,20 @@ def test_many_notes_are_a_few(tmp_path):
 
 def test_a_header_without_records_is_read(tmp_path):
     assert read_vcf(write(tmp_path, HEAD)).scan().records == 0
+
+
+def test_a_pipe_that_nobody_writes_into_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(textio, "SILENCE", 0.0)
+    pipe, told = tmp_path / "pipe", threading.Event()
+    os.mkfifo(pipe)
+    monkeypatch.setattr(textio, "note", lambda text: (print(text), told.set()))
+
+    def write() -> None:
+        told.wait(30)
+        pipe.write_text("chr1\t5\n")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert list(textio.Lines(pipe)) == [(1, "chr1\t5")]
+    thread.join()
+    assert "pipe is a pipe: waiting for somebody" in capsys.readouterr().out

@@ -128,7 +128,7 @@ VARIANT_STRINGS: dict[str, str] = {  # text: part of the message
     "NC_012920.1:3242:Q:G": "'Q' is not a base",
     "NC_012920.1:0:16569:": "whole of",
     "NC_012920.1:3242:A": "not a variant",
-    "NC_012920:3242:A:": "not a variant",
+    "NC_012920:3242:A:": "has no version",
     "chrM:3243A>" + "G" * 1_000_001: "characters",
 }
 

@@ -296,3 +296,18 @@ def test_a_manifest_gives_back_every_file_name():
         text = os.fsdecode(name)
         assert parts._unescaped(parts._escaped(text)) == text
         parts._escaped(text).encode()
+
+
+@pytest.mark.parametrize("name", ["chr1,2", "chr\u00c4", "a\\b", 'a"b', "[x]", "*x", "a{b}"])
+@pytest.mark.parametrize("output", ["out.vcf", "out.vcf.gz"])
+def test_a_name_that_vcf_does_not_allow_stops_the_run_before_it_is_written(name, output, tmp_path):
+    """Nobody could read that file again; a table holds any name."""
+    fasta = write_fasta(tmp_path / "odd.fa", **{name: GENOME, "chr1": GENOME})
+    row = line(500).replace("chr1", name, 1).split("\t")
+    (tmp_path / "in.tsv").write_text("\t".join((row[0], row[1], row[3], row[4])) + "\n")
+    with pytest.raises(NexVarError, match="VCF allows no contig named"):
+        run_job(tmp_path / "in.tsv", fasta, tmp_path / output, model=tiny_loaded(), options=Options(window=64))
+    assert run_job(tmp_path / "in.tsv", fasta, tmp_path / "out.tsv", model=tiny_loaded(), options=Options(window=64))
+    (tmp_path / "fine.tsv").write_text("\t".join(("chr1", row[1], row[3], row[4])) + "\n")
+    run_job(tmp_path / "fine.tsv", fasta, tmp_path / output, model=tiny_loaded(), options=Options(window=64))
+    assert list(open_variants(tmp_path / output, Fasta(fasta)).contigs) == ["chr1"]

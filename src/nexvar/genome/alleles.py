@@ -23,9 +23,10 @@ def checked_variant(chrom: str, pos: str, ref: str, alts: Sequence[str], where: 
 
 
 def check_chrom(chrom: str, where: str) -> None:
-    """NexVarError unless a VCF could name a contig so."""
-    if not chrom or any(c.isspace() or c in "<>" for c in chrom):
-        raise NexVarError(f"contig {chrom[:40]!r}", where=where, fix="write a contig name without blanks")
+    """NexVarError for what names no contig. Some names are good in a table and not in a VCF: ``vcf.can_name``."""
+    if not chrom or not chrom.isprintable() or any(c.isspace() or c in "<>" for c in chrom):
+        what = f"contig {chrom[:40]!r}"
+        raise NexVarError(what, where=where, fix="write a contig name without blanks and control characters")
 
 
 def is_allele(text: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nexvar.errors import NexVarError
+from nexvar.genome.columns import remedy
 from nexvar.genome.reference import Fasta, Interval
 from nexvar.genome.textio import Lines
 from nexvar.genome.vcf import MAX_POS
@@ -103,7 +104,7 @@ def bed_rows(path: str | Path, fasta: Fasta) -> Iterator[tuple[Interval, list[st
             continue
         fields = line.split("\t")
         if len(fields) < 3:
-            hint = "separate columns by tabs" if len(line.split()) >= 3 else "BED has chrom, start and end"
+            hint = remedy(line, 3, "BED has chrom, start and end")
             raise NexVarError(f"{len(fields)} columns", where=where, fix=hint)
         if not all(re.fullmatch("[0-9]{1,10}", f) for f in fields[1:3]):
             raise NexVarError(

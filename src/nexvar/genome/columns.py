@@ -34,6 +34,13 @@ def clean(field: str) -> str:
     return field[1:-1].strip() if len(field) > 1 and field[0] == field[-1] == '"' else field
 
 
+def remedy(line: str, columns: int, otherwise: str) -> str:
+    """What to do about a line of too few columns: other separators than tabs are the commonest reason."""
+    if len(line.split()) >= columns:
+        return "separate columns by tabs, not blanks"
+    return "separate columns by tabs, not commas" if line.count(",") >= columns - 1 else otherwise
+
+
 def table_rows(lines: Lines, after: int, columns: Mapping[str, int]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, {name: cell}) of the rows behind line ``after``; NexVarError for a row that is too short."""
     last = max(columns.values())
@@ -42,8 +49,8 @@ def table_rows(lines: Lines, after: int, columns: Mapping[str, int]) -> Iterator
             continue
         fields = line.split("\t")
         if len(fields) <= last:
-            hint = "separate columns by tabs" if len(line.split()) >= 4 else "every row needs all columns"
-            raise NexVarError(f"{len(fields)} columns", where=f"{lines.name}:{number}", fix=hint)
+            raise NexVarError(f"{len(fields)} columns", where=f"{lines.name}:{number}",
+                              fix=remedy(line, 4, "every row needs all columns"))  # fmt: skip
         yield number, {name: clean(fields[index]) for name, index in columns.items()}
 
 

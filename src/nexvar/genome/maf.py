@@ -42,8 +42,14 @@ def columns(titles: Titles) -> dict[str, int]:
     return needed | find_columns(titles, _OPTIONAL) if len(needed) == len(_NEEDED) else {}
 
 
-def rows(lines: Lines, after: int, columns: Mapping[str, int], fasta: Fasta) -> Iterator[tuple[int, Variant]]:
-    """(line number, variant): the alleles that differ from the reference; "." where there is none."""
+def rows(
+    lines: Lines, after: int, columns: Mapping[str, int], fasta: Fasta, notes: list[str]
+) -> Iterator[tuple[int, Variant]]:
+    """(line number, variant): the alleles that differ from the reference; "." where there is none.
+
+    ``notes`` then says how many rows have an End_Position that is not the last base of their Reference_Allele.
+    """
+    odd_ends: list[int] = []
     seen: set[tuple[str, str]] = set()
     for number, row in table_rows(lines, after, columns):
         where = f"{lines.name}:{number}"
@@ -66,7 +72,12 @@ def rows(lines: Lines, after: int, columns: Mapping[str, int], fasta: Fasta) -> 
             if place not in (0, 1):
                 raise NexVarError(f"an insertion from {row['start']} to {end}", where=where,
                                   fix="it stands between two bases: End_Position is Start_Position + 1")  # fmt: skip
+        elif ref and row.get("end", "").lower() not in (*_MISSING, str(start + len(ref))):
+            odd_ends.append(number)
         yield number, anchored(fasta, row["chrom"], start if ref else start + 1, ref, alts)
+    first = f"{lines.name}:{odd_ends[0]}: End_Position is not" if odd_ends else ""
+    more = f"; {len(odd_ends) - 1:,} more such rows" if len(odd_ends) > 1 else ""
+    notes[:] = [f"{first} the last base of Reference_Allele: Start_Position counts{more}"] if odd_ends else []
 
 
 def _allele(name: str, text: str, where: str) -> str:

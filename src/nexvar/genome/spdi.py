@@ -9,6 +9,7 @@ NOTE ``chr17:41197722:T:A`` looks alike and is 1-based: what has an accession wi
 from __future__ import annotations
 
 import re
+from typing import NoReturn
 
 from nexvar.errors import NexVarError
 from nexvar.genome.alleles import anchored
@@ -16,10 +17,11 @@ from nexvar.genome.hgvs import MAX_EVENT, resolved
 from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.vcf import MAX_POS
 
-PATTERN = re.compile(
-    r"(?P<chrom>(?:[A-Z]{2}_?|[A-Z])[0-9]{5,9}\.[0-9]{1,3}):(?P<start>[0-9]+):(?P<deleted>[0-9]*|[A-Za-z]*):"
-    r"(?P<inserted>[A-Za-z]*)"
-)
+_REFSEQ = "[A-Z]{2}_[A-Z]{0,6}[0-9]{5,12}"  # NC_000913, NZ_CP012345
+_GENBANK = "[A-Z]{1,6}[0-9]{5,12}"  # U00096, AAAA01000001
+_CHANGE = r":(?P<start>[0-9,]+):(?P<deleted>[0-9]*|[A-Za-z]*):(?P<inserted>[A-Za-z]*)"
+PATTERN = re.compile(rf"(?P<chrom>(?:{_REFSEQ}|{_GENBANK})\.[0-9]{{1,3}}){_CHANGE}")
+WITHOUT_VERSION = re.compile(rf"(?P<chrom>{_REFSEQ}){_CHANGE}")
 _BASES = "ACGTNRYSWKMBDHV"
 
 
@@ -29,8 +31,8 @@ def parse(match: re.Match[str], fasta: Fasta, where: str) -> Variant:
     for allele in (deleted, inserted):
         if bad := next((c for c in allele if c not in _BASES and not c.isdigit()), ""):
             raise NexVarError(f"{bad!r} is not a base", where=where, fix="SPDI is accession:position:deleted:inserted")
-    digits = match["start"]
-    if len(digits) > 10 or int(digits) >= MAX_POS:
+    digits = match["start"].replace(",", "") or "none"
+    if not digits.isdigit() or len(digits) > 10 or int(digits) >= MAX_POS:
         raise NexVarError(f"position {digits[:40]}", where=where, fix="SPDI positions are 0-based")
     chrom, start = match["chrom"], int(digits)
     contig = resolved(fasta, chrom, where)
@@ -54,3 +56,10 @@ def parse(match: re.Match[str], fasta: Fasta, where: str) -> Variant:
         raise NexVarError(f"it names {deleted[:20]} but the genome has {genome[:20]}", where=where,
                           fix="SPDI positions are 0-based; is this the right assembly?")  # fmt: skip
     return anchored(fasta, chrom, start, deleted, [inserted])
+
+
+def refuse_without_version(match: re.Match[str], where: str) -> NoReturn:
+    """NexVarError: whether this is SPDI, 0-based, or chrom:pos:ref:alt, 1-based, cannot be told."""
+    chrom = match["chrom"]
+    raise NexVarError(f"{chrom} has no version: 0-based as in SPDI, or 1-based?", where=where,
+                      fix=f"write {chrom}.N:position:deleted:inserted (0-based) or {chrom}:9A>C (1-based)")  # fmt: skip

@@ -30,6 +30,8 @@ def parse_variant(text: str, fasta: Fasta, *, where: str = "variant") -> Variant
     here = f"{where}: {text[:60]}"
     if match := spdi.PATTERN.fullmatch(text):
         return spdi.parse(match, fasta, here)
+    if match := spdi.WITHOUT_VERSION.fullmatch(text):
+        spdi.refuse_without_version(match, here)
     if match := hgvs.PATTERN.fullmatch(text):
         return hgvs.parse(match, fasta, here)
     if match := _SIMPLE.fullmatch(text) or _DASHED.fullmatch(text):

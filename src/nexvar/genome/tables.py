@@ -52,7 +52,7 @@ def open_table(lines: Lines, fasta: Fasta) -> Table:
     titles = titles_of(fields)
     notes: list[str] = []
     if columns := maf.columns(titles):
-        return Table(lambda: maf.rows(lines, number, columns, fasta), notes, True)
+        return Table(lambda: maf.rows(lines, number, columns, fasta, notes), notes, True)
     if columns := clinvar.columns(titles):
         return Table(lambda: clinvar.rows(lines, number, columns, fasta, notes), notes, True)
     columns = find_columns(titles, TITLES)

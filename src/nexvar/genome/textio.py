@@ -12,16 +12,18 @@ import io
 import shutil
 import sys
 import tempfile
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from nexvar.errors import NexVarError
+from nexvar.errors import NexVarError, note
 from nexvar.files import check_regular, empty
 
 MAX_LINE = 1 << 28  # biobank VCFs have lines of tens of megabytes; a gzip bomb has longer ones
+SILENCE = 3.0  # seconds after which a person hears that a pipe has no writer yet
 BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 FOREIGN = {  # first bytes of what people pass by mistake
@@ -99,7 +101,14 @@ def _open_pipe(path: str | Path) -> tuple[Path, str] | None:
     path = check_regular(path, pipe_ok=True)
     if path.is_file():
         return None
-    with path.open("rb") as stream:
+    waiting = threading.Timer(SILENCE, note, (f"{path} is a pipe: waiting for somebody to write into it",))
+    waiting.daemon = True
+    waiting.start()
+    try:
+        stream = path.open("rb")
+    finally:
+        waiting.cancel()
+    with stream:
         return spool(stream, str(path)), str(path)
 
 

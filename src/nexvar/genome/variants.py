@@ -21,7 +21,7 @@ from nexvar.genome.reference import Fasta, Interval, Variant
 from nexvar.genome.strings import parse_variant
 from nexvar.genome.tables import open_table
 from nexvar.genome.textio import Lines
-from nexvar.genome.vcf import COLUMNS, Record, Scan, VcfReader
+from nexvar.genome.vcf import COLUMNS, Record, Scan, VcfReader, can_name
 
 MAX_SATURATED = 10_000_000  # bases of one region
 _LISTS = (".tsv", ".txt", ".hgvs", ".maf", ".spdi")
@@ -97,7 +97,8 @@ class VariantList:
     def __post_init__(self) -> None:
         self.header = ["##fileformat=VCFv4.3"]
         if len(self.fasta.contigs) <= 10_000:
-            self.header += [f"##contig=<ID={name},length={size}>" for name, size in self.fasta.contigs.items()]
+            sizes = ((name, size) for name, size in self.fasta.contigs.items() if can_name(name))
+            self.header += [f"##contig=<ID={name},length={size}>" for name, size in sizes]
 
     def __iter__(self) -> Iterator[Record]:
         for number, item in self.rows():

@@ -41,6 +41,11 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*[,<>=](?:[^"\\]|\\.)*"')
 MAX_NOTES = 5
 
 
+def can_name(contig: str) -> bool:
+    """Whether VCF allows a contig of this name."""
+    return _CHROM.fullmatch(contig) is not None
+
+
 @dataclass(slots=True)
 class Record:
     """One line of a VCF. ``pos0`` is 0-based (-1: the telomere before the first base); the other fields are the file's

@@ -16,7 +16,7 @@ from nexvar.errors import NexVarError
 from nexvar.files import disk_errors, replacing
 from nexvar.genome.bytesource import BgzfWriter
 from nexvar.genome.variants import VariantSource
-from nexvar.genome.vcf import Record
+from nexvar.genome.vcf import Record, can_name
 from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import tracks
 from nexvar.runs.rows import ScoredAllele, score_readout
@@ -38,6 +38,15 @@ def check_output(
     if not path.name.endswith(endings):
         raise NexVarError(f"no format for the ending of {path.name!r}", where=path, fix=f"use {', '.join(endings)}")
     tracks.check_track(path)
+
+
+def check_contig_names(path: str | Path, contigs: Iterable[str]) -> None:
+    """NexVarError where ``path`` is a VCF and could not name one of the contigs: nobody could read it."""
+    if str(path) == "-" or Path(path).name.endswith((".vcf", *COMPRESSED_VCF)):
+        for contig in contigs:
+            if not can_name(contig):
+                raise NexVarError(f"VCF allows no contig named {contig[:60]!r}", where=path,
+                                  fix="write a .tsv or .parquet, or rename it in the FASTA and the list")  # fmt: skip
 
 
 @contextmanager

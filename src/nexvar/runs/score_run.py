@@ -33,7 +33,7 @@ from nexvar.runs import parts as on_disk
 from nexvar.runs.executor import Executor, Identity, PartTask, Setup
 from nexvar.runs.job import ScoreJob, Watch, recorded
 from nexvar.runs.lock import locked
-from nexvar.runs.output import COMPRESSED_VCF, check_output, open_writer
+from nexvar.runs.output import COMPRESSED_VCF, check_contig_names, check_output, open_writer
 from nexvar.runs.partscorer import PartScorer
 from nexvar.runs.plan import Part, Survey, cut, records_of, survey
 from nexvar.runs.rows import ScoredAllele, ScoreSummary
@@ -111,6 +111,7 @@ def _check(job: ScoreJob) -> Inputs:
     regions = read_bed(files.regions, fasta) if files.regions is not None else None
     surveyed = survey(reader, fasta, job.options.max_ref_mismatch)
     for path in job.targets:
+        check_contig_names(path, surveyed.contigs)
         check_track(Path(path), surveyed.records[-1])
     sample = check_sample(reader, files.sample) if files.haplotypes else None
     return Inputs(reader, fasta, regions, surveyed, sample, files.paths)
