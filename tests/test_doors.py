@@ -170,3 +170,15 @@ def test_a_reader_that_has_enough_is_no_error():
 def test_no_stream_is_needed_to_fail(closed):
     command = f"exec {sys.executable} -m nexvar score --bogus {closed}"
     assert subprocess.run(["bash", "-c", command], capture_output=True, timeout=60).returncode == 2
+
+
+def test_a_closed_output_is_found_before_anything_is_computed():
+    for words in (
+        "generate --prompt ACGT",
+        "fill --fasta none.fa --model none",
+        "score --vcf none.vcf --fasta none.fa -o -",
+    ):
+        done = subprocess.run(
+            ["bash", "-c", f"exec {sys.executable} -m nexvar {words} >&-"], capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (2, "nexvar: standard output: it is closed: name a file with -o\n")

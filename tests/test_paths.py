@@ -95,3 +95,28 @@ def test_what_is_apart_passes(tmp_path):
     reads = [Read(tmp_path / "a"), Read(tmp_path / "a.fa"), Read("nexvar_mito"), Read("-")]
     check_apart(reads, [Write(tmp_path / "a.fa.vcf", parts=True), Write(tmp_path / "ab.tsv"), Write("-"), Write("-")])
     check_apart([], [Write(Path(tmp_path, "new", "folder"), tree=True), Write(tmp_path, names=("metrics.tsv",))])
+
+
+def test_a_home_that_is_nobodys_is_one_line(monkeypatch):
+    from nexvar.weights import hub
+    from nexvar.weights.load import load
+
+    monkeypatch.setenv("NEXVAR_CACHE", "~nosuchuser/cache")
+    for attempt in (hub.cache_dir, lambda: load("~nosuchuser/model"), lambda: load(Path("~nosuchuser/model"))):
+        with pytest.raises(NexVarError, match="no such user|nosuchuser"):
+            attempt()
+
+
+def test_spreadsheets_see_text_where_they_are_told_to(files, tmp_path):
+    lines = files[0].read_text().splitlines()
+    table = [line.split("\t") for line in lines if line[0] != "#"]
+    for row, name in zip(table, ("=cmd()", "+1", "-1", "@x", "rs1"), strict=False):
+        row[2] = name
+    files[0].write_text("\n".join([*(x for x in lines if x[0] == "#"), *("\t".join(row) for row in table), ""]))
+    plain, safe = tmp_path / "plain.tsv", tmp_path / "safe.tsv"
+    run(files, plain)
+    run(files, safe, spreadsheet_safe=True)
+    ids = [[line.split("\t")[2] for line in path.read_text().splitlines()[1::3]][:5] for path in (plain, safe)]
+    assert ids == [["=cmd()", "+1", "-1", "@x", "rs1"], ["'=cmd()", "'+1", "'-1", "'@x", "rs1"]]
+    scores = [[line.split("\t")[6:9] for line in path.read_text().splitlines()] for path in (plain, safe)]
+    assert scores[0] == scores[1] and any(cell.startswith("-") for row in scores[0] for cell in row)

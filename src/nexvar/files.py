@@ -35,6 +35,14 @@ NO_ROOM = "is the disk full? is its folder still there?"
 # -- reading
 
 
+def at_home(path: str | Path) -> Path:
+    """``path`` with ~ and ~user replaced; NexVarError where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise NexVarError("no such user, or no home folder", where=path, fix="write the whole path") from None
+
+
 def check_regular(path: str | Path, *, pipe_ok: bool = False, empty_ok: bool = False) -> Path:
     """``path`` if it is a readable, non-empty, regular file (or, if allowed, a pipe); NexVarError otherwise."""
     if "\0" in str(path):

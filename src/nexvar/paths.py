@@ -10,7 +10,9 @@ option (cli/options.py), the jobs of Python name their own; the rule is this one
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +67,10 @@ class Write:
 
 def check_apart(reads: Iterable[Read], writes: Iterable[Write]) -> None:
     """NexVarError where an output cannot be written, would replace what is read, or is named twice."""
-    reads, writes = list(reads), [write for write in writes if str(write.path) != "-"]
+    reads, writes = list(reads), list(writes)
+    if any(str(write.path) == "-" for write in writes):
+        _check_standard_output()
+    writes = [write for write in writes if str(write.path) != "-"]
     for write in writes:
         check_writable(write)
     for i, write in enumerate(writes):
@@ -97,6 +102,15 @@ def check_writable(write: Write) -> None:
         raise NexVarError("its folder does not exist", where=path, fix=f"mkdir -p {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise NexVarError("its folder is not writable", where=path, fix="choose another place")
+
+
+def _check_standard_output() -> None:
+    """NexVarError where it is closed: doors.py has then put the null device there, for reading alone."""
+    with suppress(ImportError, OSError, ValueError, AttributeError):
+        import fcntl
+
+        if fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise NexVarError("it is closed", where="standard output", fix="name a file with -o")
 
 
 def _check_folder(path: Path) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from nexvar import arguments
 from nexvar.cards import is_known
 from nexvar.errors import NexVarError
+from nexvar.files import at_home
 from nexvar.models.nucleotide_transformer import JAX_LAYER_NORM_EPS, MASKED_IN_TRAINING, ROTARY_BASE
 from nexvar.tokenizers import KmerTokenizer
 from nexvar.weights.load import Loaded, load
@@ -87,7 +88,7 @@ def get_pretrained_model(
     Raises NexVarError: an unknown name, layers the model has not, a checkpoint that cannot be had, no jax.
     """
     jnp = _jax().numpy
-    path = arguments.path(model_name, "model_name").expanduser()
+    path = at_home(arguments.path(model_name, "model_name"))
     max_positions = arguments.whole(max_positions, "max_positions", 1)
     layers = [
         arguments.whole(layer, "embeddings_layers_to_save")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
-from nexvar.files import check_inside, disk_errors, read_json, write_bytes
+from nexvar.files import at_home, check_inside, disk_errors, read_json, write_bytes
 from nexvar.models import Architecture
 from nexvar.weights import checkpoint
 from nexvar.weights.checkpoint import safetensors
@@ -62,7 +62,7 @@ class Adapter:
 
 def read(folder: str | Path) -> Adapter:
     """A folder that PEFT wrote; NexVarError names what is missing, damaged or of a kind that is not known."""
-    folder = arguments.path(folder, "adapter").expanduser()
+    folder = at_home(arguments.path(folder, "adapter"))
     if not folder.is_dir():
         raise NexVarError("no such folder", where=folder, fix="adapter= is a folder with adapter_config.json")
     path = folder / CONFIG

@@ -25,7 +25,7 @@ from torch import Tensor
 from nexvar import arguments, models
 from nexvar.cards import Card
 from nexvar.errors import NexVarError
-from nexvar.files import check_inside, read_bytes, read_json, replacing
+from nexvar.files import at_home, check_inside, read_bytes, read_json, replacing
 from nexvar.weights import adapter as adapters
 from nexvar.weights.assemble import check_finite, check_tensors
 from nexvar.weights.checkpoint import safetensors
@@ -66,7 +66,7 @@ def export(
     adapter: a LoRA adapter in PEFT's layout, added to the weights first.
     Raises NexVarError: an unknown format or dtype, an existing output, a source that does not load.
     """
-    output = arguments.path(output, "output").expanduser()
+    output = at_home(arguments.path(output, "output"))
     if format not in FORMATS:
         raise NexVarError(f"no format {format!r}", where="format", fix=f"one of {', '.join(FORMATS)}")
     if dtype != "auto" and dtype not in DTYPES:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from nexvar.cards import Card, File
 from nexvar.errors import NexVarError
-from nexvar.files import open_regular, read_bytes, write_bytes
+from nexvar.files import at_home, open_regular, read_bytes, write_bytes
 from nexvar.weights import checkpoint
 from nexvar.weights.checkpoint import safetensors
 
@@ -48,8 +48,8 @@ LARGE = 256 * 1024 * 1024  # bytes from which hashing and converting show a prog
 def cache_dir() -> Path:
     """$NEXVAR_CACHE, or ``nexvar`` in the user's cache folder."""
     if chosen := os.environ.get("NEXVAR_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nexvar"
+        return at_home(chosen)
+    return at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "nexvar"
 
 
 def fetch(card: Card, revision: str | None = None) -> Path:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from nexvar import arguments, cards, models, tokenizers
 from nexvar.cards import Card
 from nexvar.errors import NexVarError
-from nexvar.files import write_bytes
+from nexvar.files import at_home, write_bytes
 from nexvar.models import GenomicModel
 from nexvar.ops.arithmetic import in_float32
 from nexvar.weights import adapter as adapters
@@ -198,7 +198,7 @@ def _putter(
         places = offload.parse(device_map, module, device)
     folder = cache_dir() / "offload"
     if offload_folder is not None:
-        folder = Path(offload_folder).expanduser()
+        folder = at_home(offload_folder)
         offload.check_folder(folder)
     return offload.Offloader(places, device, opened.state.values(), folder).put
 
@@ -221,7 +221,7 @@ def as_folder(source: str | Path) -> Path | None:
     """The folder that ``source`` means, or None for a name; NexVarError for a path where there is none."""
     path = arguments.path(source, "source")
     looks_like_path = isinstance(source, Path) or path.is_absolute() or str(source).startswith((".", "~"))
-    path = path.expanduser()
+    path = at_home(path)
     if looks_like_path or (path.is_dir() and not cards.is_known(str(source))):
         if path.is_dir():
             return path
@@ -338,7 +338,7 @@ def _open_card(card: Card, revision: str | None) -> Opened:
 
 def _open_file(card: Card, path: Path) -> Opened:
     """A card's official weights in a file of the user's; its config values come from the card."""
-    path = path.expanduser()
+    path = at_home(path)
     if not path.is_file():
         raise NexVarError("no such file", where=path)
     config = make_config(card.architecture, card.config, card.label)
