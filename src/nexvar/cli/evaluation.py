@@ -10,7 +10,7 @@ import typer
 from nexvar.cli._app import app, echo, new_group, verb
 from nexvar.cli.options import Reads, Writes
 
-evaluation = new_group("Evaluate scores and models.")
+evaluation = new_group("Evaluate scores of labelled variants.")
 app.add_typer(evaluation, name="eval")
 
 
