@@ -56,9 +56,12 @@ Model = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
 Dtype = Annotated[str, typer.Option(help="auto (the card's), float32, bfloat16, float16")]
 Outputs = Annotated[
-    list[Path],
+    list[Path] | None,
     typer.Option("-o", "--output", help=".vcf, .vcf.gz, .tsv, .parquet, .bw, .png (repeatable)"),
     Writes(parts=True),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="check, count and estimate time and memory; no model, nothing is written")
 ]
 FastaOutput = Annotated[str, typer.Option("-o", "--output", help=".fa; - is standard output"), Writes()]
 BatchTokens = Annotated[int | None, typer.Option(help="tokens in one forward; default: by device")]

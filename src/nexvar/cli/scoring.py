@@ -12,6 +12,7 @@ import typer
 from nexvar.cli._app import echo, report, verb
 from nexvar.cli.options import (
     Circular,
+    DryRun,
     Explain,
     LoadOptions,
     Merges,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 def score(
     *,
     fasta: Annotated[Path, typer.Option(help="the reference the variants were called on"), Reads()],
-    output: Outputs,
+    output: Outputs = None,
     variants: Annotated[list[str] | None, typer.Argument(help="instead of --vcf: 'chr17:41197722T>A'")] = None,
     vcf: Annotated[Path | None, typer.Option(help="VCF, BCF, MAF, .tsv, .hgvs; - is stdin"), Reads()] = None,
     model: Model = None,
@@ -55,6 +56,7 @@ def score(
     placement: PlacementOptions,
     spreadsheet_safe: SpreadsheetSafe = False,
     explain: Explain = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Score every allele of a VCF with a genomic language model. The same command resumes a run that was stopped."""
     from nexvar.runs.job import InputFiles, one_source
@@ -65,7 +67,7 @@ def score(
         sample=sample,
     )  # fmt: skip
     _run(
-        files, output, explain,
+        files, output, explain, dry_run,
         model=load.choice(model), options=scoring.options(max_ref_mismatch), placement=placement.placement(),
         spreadsheet_safe=spreadsheet_safe,
     )  # fmt: skip
@@ -76,7 +78,7 @@ def saturate(
     *,
     region: Annotated[str, typer.Option(help="chr17:41,197,000-41,198,000 (1-based, inclusive), or a contig")],
     fasta: Annotated[Path, typer.Option(help="the reference genome"), Reads()],
-    output: Outputs,
+    output: Outputs = None,
     model: Model = None,
     scoring: ScoringOptions,
     load: LoadOptions,
@@ -84,6 +86,7 @@ def saturate(
     workers: Workers = None,
     spreadsheet_safe: SpreadsheetSafe = False,
     explain: Explain = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Score every SNV of a region."""
     from nexvar.runs.job import InputFiles, Placement
@@ -91,20 +94,25 @@ def saturate(
     files = InputFiles(fasta, saturate=region, circular=tuple(circular or ()))
     placement = Placement(workers=workers)
     _run(
-        files, output, explain,
+        files, output, explain, dry_run,
         model=load.choice(model), options=scoring.options(), placement=placement, spreadsheet_safe=spreadsheet_safe,
     )  # fmt: skip
 
 
-def _run(files: InputFiles, output: list[Path], explain: bool, **fields: Any) -> None:
-    """Do the job with a bar, record the command, report. fields: of ``ScoreJob``."""
+def _run(files: InputFiles, output: list[Path] | None, explain: bool, dry: bool, **fields: Any) -> None:
+    """Do the job with a bar, record the command, report; or say what it would do. fields: of ``ScoreJob``."""
+    from nexvar.runs.dry_run import dry_run
     from nexvar.runs.job import ScoreJob
     from nexvar.runs.progress import progress_bar
     from nexvar.runs.score_run import score_file
 
+    if dry:
+        for line in dry_run(ScoreJob(files, output or (), **fields)).lines():
+            echo(line)
+        return
     command = shlex.join(["nexvar", *sys.argv[1:]])
     with resumable(), progress_bar("allele") as bar:
-        summary = score_file(ScoreJob(files, output, command=command, progress=bar, **fields))
+        summary = score_file(ScoreJob(files, output or (), command=command, progress=bar, **fields))
     report(summary.lines(explain=explain))
 
 

@@ -353,14 +353,15 @@ def _parts(
         if alleles >= enough and here != last:
             yield part
             part, alleles = [], 0
-        windows = _windows(variant, fasta, settings, regions)
+        windows = windows_of(variant, fasta, settings, regions)
         part.append((item, windows))
         alleles, last = alleles + len(windows), here
     if part:
         yield part
 
 
-def _windows(variant: Variant, fasta: Fasta, settings: ScoreSettings, regions: Regions | None) -> list[Windows]:
+def windows_of(variant: Variant, fasta: Fasta, settings: ScoreSettings, regions: Regions | None) -> list[Windows]:
+    """The windows of each ALT; OUTSIDE_REGIONS where the variant does not start in one."""
     resolved = fasta.resolve(variant.chrom) if regions is not None else None
     if regions is not None and resolved is not None and (resolved.contig, variant.pos0) not in regions:
         return [Windows(Status.OUTSIDE_REGIONS, *resolved)] * len(variant.alts)
@@ -372,10 +373,8 @@ def _score_part(
     loaded: Loaded, windows: list[Windows], settings: ScoreSettings, tally: Tally, cache: EmbeddingCache | None
 ) -> list[AlleleScore]:
     """Scores of these windows, in order; both strands go through the model together."""
-    scored = [w for w in windows if w.status.scored]
+    scored, turned = _strands(loaded, windows, settings)
     both = settings.strand == "both"
-    same = loaded.module.rc_equivariant and settings.readout.pool != "last"  # what is read alike on both strands
-    turned = {i: w.reverse() for i, w in enumerate(scored) if both and (not same or w.opposite is not None)}
     values = scorers.score_windows(loaded, [*scored, *turned.values()], settings.readout, tally, cache)
     reverse = dict(zip(turned, values[len(scored) :], strict=True))
     pairs = iter(
@@ -383,6 +382,37 @@ def _score_part(
         for i, value in enumerate(values[: len(scored)])
     )
     return [AlleleScore(w, next(pairs) if w.status.scored else {}) for w in windows]
+
+
+def _strands(
+    loaded: Loaded, windows: list[Windows], settings: ScoreSettings
+) -> tuple[list[Windows], dict[int, Windows]]:
+    """The windows that get a score, and those of them (by index) that are read on the other strand, too."""
+    scored = [w for w in windows if w.status.scored]
+    both = settings.strand == "both"
+    same = loaded.module.rc_equivariant and settings.readout.pool != "last"  # what is read alike on both strands
+    return scored, {i: w.reverse() for i, w in enumerate(scored) if both and (not same or w.opposite is not None)}
+
+
+def count_alleles(
+    loaded: Loaded,
+    items: Iterable[tuple[T, Variant]],
+    fasta: Fasta,
+    settings: ScoreSettings,
+    tally: Tally | None,
+    regions: Regions | None = None,
+) -> Iterator[tuple[T, list[Windows]]]:
+    """``score_alleles`` without the model, whose module may have no weights: the windows of every allele.
+
+    tally: what would be computed is added, padding and a cache aside; None: it is not counted.
+    """
+    for part in _parts(items, fasta, settings, regions):
+        if tally is not None:
+            scored, turned = _strands(loaded, [w for _, windows in part for w in windows], settings)
+            more = scorers.count_windows(loaded, [*scored, *turned.values()], settings.readout)
+            tally.computed += more.computed
+            tally.naive += more.naive
+        yield from part
 
 
 def make_circular(fasta: Fasta, named: Iterable[str], declared: Iterable[str]) -> None:

@@ -327,6 +327,10 @@ class Model(GenomicModel):
     def reset_buffers(self) -> None:
         """Nothing to recompute: the complement maps are in the checkpoint."""
 
+    def positions_per_token(self, parameter: str) -> float:
+        """PS runs the same weights over both strands."""
+        return 2.0 if self.config.rcps else 1.0
+
     def forward(
         self,
         ids_BL: Tensor | None = None,

@@ -130,8 +130,9 @@ class Placement:
 class ScoreJob:
     """Variants + genome -> one or more of .vcf, .vcf.gz (indexed), .tsv, .parquet, .bw, .png, in one pass.
 
-    outputs: one or several; "-" is a VCF on standard output. model: without a source, the built-in model, for
-    mitochondrial variants only; an already loaded model stays in this process. command: to be recorded in the outputs.
+    outputs: one or several ("-" is a VCF on standard output); none for ``dry_run`` alone. model: without a source, the
+    built-in model, for mitochondrial variants only; an already loaded model stays in this process. command: to be
+    recorded in the outputs.
     spreadsheet_safe: in a TSV, text that begins like a formula gets a ' before it.
 
     progress(done, total): alleles; called at the start, then after every batch. stop(): asked as often; True ends the
@@ -151,15 +152,15 @@ class ScoreJob:
     executor: Executor | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        first = _targets(self.outputs)[0]
-        if self.placement.shard is not None and "-" in (str(self.inputs.variants), str(first)):
+        piped = "-" in (str(self.inputs.variants), *map(str, self.targets[:1]))
+        if self.placement.shard is not None and piped:
             raise NexVarError("standard input and output cannot be cut into shards", where="--shard", fix="use files")
         if isinstance(self.model, Loaded) and not self.placement.here:
             raise NexVarError("a loaded model stays in its process", where="model", fix="give its name or folder")
 
     @property
     def targets(self) -> list[str | Path]:
-        return _targets(self.outputs)
+        return _listed(self.outputs)
 
     def check_paths(self) -> None:
         """NexVarError where an output would replace what is read; see paths.py."""
@@ -275,8 +276,12 @@ class LikelihoodJob(SequenceJob):
     options: LikelihoodOptions = LikelihoodOptions()
 
 
+def _listed(outputs: Outputs) -> list[str | Path]:
+    return [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
+
+
 def _targets(outputs: Outputs) -> list[str | Path]:
-    targets = [outputs] if isinstance(outputs, (str, Path)) else list(outputs)
+    targets = _listed(outputs)
     if not targets:
         raise NexVarError("no output", where="-o", fix="name a file")
     return targets

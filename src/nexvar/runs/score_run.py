@@ -18,41 +18,27 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from nexvar.errors import NexVarError
-from nexvar.genome.bed import Regions, parse_region, read_bed
-from nexvar.genome.haplotypes import Haplotypes, check_sample
+from nexvar.errors import NexVarError, shortened
+from nexvar.genome.haplotypes import Haplotypes
 from nexvar.genome.reference import Fasta
-from nexvar.genome.variants import VariantSource, open_variants
-from nexvar.genome.variants import saturate as every_snv
+from nexvar.genome.variants import VariantSource
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.score import MITO_CONTIGS, ScoreSettings, make_circular
+from nexvar.inference.score import MITO_CONTIGS, ScoreSettings
 from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import parts as on_disk
+from nexvar.runs.dry_run import choices, only_mitochondria
 from nexvar.runs.executor import Executor, Identity, PartTask, Setup
+from nexvar.runs.inputs import Inputs, check, open_source
 from nexvar.runs.job import ScoreJob, Watch, recorded
 from nexvar.runs.lock import locked
 from nexvar.runs.output import COMPRESSED_VCF, check_contig_names, check_output, open_writer
 from nexvar.runs.partscorer import PartScorer
-from nexvar.runs.plan import Part, Survey, cut, records_of, survey
+from nexvar.runs.plan import Part, cut, records_of, survey
 from nexvar.runs.rows import ScoredAllele, ScoreSummary
 from nexvar.runs.tracks import check_track
 from nexvar.runs.writers import Provenance, read_rows
-from nexvar.weights import footprint, machine
 from nexvar.weights.choice import BUILT_IN, ModelChoice
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The files of a job, checked and open. sample: whose haplotypes, if any. paths: for ``merge``."""
-
-    reader: VariantSource
-    fasta: Fasta
-    regions: Regions | None
-    survey: Survey
-    sample: str | None
-    paths: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -68,7 +54,15 @@ class Plan:
 
 def score_file(job: ScoreJob) -> ScoreSummary:
     """Do the job. NexVarError for bad input, ``job.Stopped`` where the job says so; then parts may be left."""
-    inputs = _check(job)
+    if not job.targets:
+        raise NexVarError("no output", where="-o", fix="name a file, or --dry-run")
+    job.check_paths()
+    for path in job.targets:
+        check_output(path)
+    inputs = check(job.inputs, job.options.max_ref_mismatch)
+    for path in job.targets:
+        check_contig_names(path, inputs.survey.contigs)
+        check_track(Path(path), inputs.survey.records[-1])
     with ExitStack() as stack:
         hashing = stack.enter_context(ThreadPoolExecutor(1)).submit(
             on_disk.genome_digest, inputs.fasta, inputs.survey.contigs
@@ -94,34 +88,6 @@ def score_file(job: ScoreJob) -> ScoreSummary:
         summary.notes += [f"{path} has no index: its variants are in the order of the list" for path in unindexed]
     summary.notes += _doubts(identity, inputs.survey.contigs)
     return summary
-
-
-# -- check
-
-
-def _check(job: ScoreJob) -> Inputs:
-    """Everything that can be wrong with the files is found here, before a model is loaded."""
-    job.check_paths()
-    for path in job.targets:
-        check_output(path)
-    files = job.inputs
-    fasta = Fasta(files.fasta, synonyms=files.synonyms)
-    reader = _open_source(files.variants, files.saturate, fasta)
-    make_circular(fasta, files.circular, reader.circular)
-    regions = read_bed(files.regions, fasta) if files.regions is not None else None
-    surveyed = survey(reader, fasta, job.options.max_ref_mismatch)
-    for path in job.targets:
-        check_contig_names(path, surveyed.contigs)
-        check_track(Path(path), surveyed.records[-1])
-    sample = check_sample(reader, files.sample) if files.haplotypes else None
-    return Inputs(reader, fasta, regions, surveyed, sample, files.paths)
-
-
-def _open_source(source: str | Path | Sequence[str] | None, saturate: str | None, fasta: Fasta) -> VariantSource:
-    if saturate is not None:
-        return every_snv(fasta, parse_region(saturate, fasta))
-    assert source is not None
-    return open_variants(source, fasta)
 
 
 # -- open
@@ -150,7 +116,7 @@ def _setup(job: ScoreJob, inputs: Inputs) -> Setup:
     """The job for whoever computes: what other processes need of it, with the model named."""
     files, where, model = job.inputs, job.placement, job.model
     if isinstance(model, ModelChoice) and model.source is None:
-        model = replace(model, source=_default_model(inputs.survey.contigs))
+        model = replace(model, source=_default_model(job, inputs))
     return Setup(
         model=model,
         options=job.options,
@@ -163,19 +129,15 @@ def _setup(job: ScoreJob, inputs: Inputs) -> Setup:
     )
 
 
-def _default_model(contigs: Sequence[str]) -> str:
-    """The built-in model where it knows something; elsewhere an error that names what fits this machine."""
-    other = [name for name in contigs if name not in MITO_CONTIGS]
-    if not other:
+def _default_model(job: ScoreJob, inputs: Inputs) -> str:
+    """The built-in model where it knows something; elsewhere an error with at most three others, and what they take."""
+    if only_mitochondria(inputs):
         return BUILT_IN
-    fitting = [
-        f"{card.name} ({machine.human_bytes(machine.weight_bytes(card))}, {card.licence})"
-        for card in footprint.as_they_are("causal")
-    ]
+    other = next(name for name in inputs.survey.contigs if name not in MITO_CONTIGS)
     raise NexVarError(
-        f"the built-in model knows mitochondria only, and the variants are on {other[0]}",
+        f"the built-in model knows mitochondria only, and the variants are on {shortened(other, 30)}",
         where="--model",
-        fix=f"choose one that fits this machine: {'; '.join(fitting) or 'none does; use a larger one'}",
+        fix=f"choose {choices(job, inputs)}; see --dry-run and `nexvar models --fits`",
     )
 
 
@@ -187,8 +149,7 @@ def _plan(job: ScoreJob, inputs: Inputs, identity: Identity, genome: str, folder
     resolved = identity.resolved
     if job.options.batch_tokens is None and (tokens := on_disk.unfinished_batch_tokens(folder)) is not None:
         resolved = replace(resolved, readout=replace(resolved.readout, batch_tokens=tokens))
-    if inputs.sample is not None:
-        inputs = _as_haplotypes(inputs, inputs.sample, resolved.window // 2)
+    inputs = inputs.as_haplotypes(resolved.window // 2)
     parts = cut(inputs.survey, inputs.reader, resolved.window, resolved.together)
     provenance = replace(identity.provenance, command=recorded(job.command))
     manifest = on_disk.make_manifest(
@@ -206,14 +167,6 @@ def _plan(job: ScoreJob, inputs: Inputs, identity: Identity, genome: str, folder
     )
     on_disk.open_parts(folder, manifest)
     return Plan(folder, inputs.reader, parts, resolved, provenance)
-
-
-def _as_haplotypes(inputs: Inputs, sample: str, reach: int) -> Inputs:
-    """The same files with the haplotypes of one sample as the records."""
-    reader = Haplotypes(inputs.reader, inputs.fasta, sample, reach)
-    paths = {**inputs.paths, "sample": sample, "reach": str(reach)}
-    surveyed = replace(survey(reader, inputs.fasta, 1.0), notes=inputs.survey.notes)
-    return replace(inputs, reader=reader, survey=surveyed, paths=paths)
 
 
 # -- compute
@@ -259,7 +212,7 @@ def _merge_locked(output: str | Path, wanted: list[str | Path], spreadsheet_safe
         check_output(path)
     provenance = _checked(folder, paths, manifest["provenance"])
     fasta = Fasta(paths["fasta"], synonyms=paths.get("synonyms"))
-    reader = _open_source(paths.get("variants"), paths.get("saturate"), fasta)
+    reader = open_source(paths.get("variants"), paths.get("saturate"), fasta)
     if paths.get("sample") is not None:
         reader = Haplotypes(reader, fasta, paths["sample"], int(paths["reach"]))
     if survey(reader, fasta, 1.0).digest != manifest["variants"]:

@@ -171,6 +171,28 @@ def _left_out(name: str, foreign: list[str], module: GenomicModel) -> str:
     return f"{name}: {'; '.join(parts)}" if parts else ""
 
 
+def outline(
+    source: str | Path, *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto",
+    quantize: str | None = None,
+) -> Loaded:  # fmt: skip
+    """``load`` without weights: the module is on the meta device, and nothing is downloaded.
+
+    For plans: how many tokens, how much work. A BPE tokenizer whose file is not here is one of bases in its place.
+    """
+    where_to, folder = pick_device(device), as_folder(source)
+    if folder is not None:
+        opened = _open_folder(folder, None)
+        card = opened.card
+        module, _, _ = fitted(opened, folder)  # it may have no head
+    else:
+        card = cards.get(str(source))
+        config = make_config(card.architecture, card.config, f"card {card.name}")
+        module = build(card.architecture, config, card.label)
+    missing = card.tokenizer == "bpe" and folder is None
+    tokenizer = tokenizers.make("byte" if missing else card.tokenizer, folder)
+    return Loaded(module, tokenizer, card, where_to, _pick_dtype(dtype, card), quantize)
+
+
 def _putter(
     module: nn.Module,
     opened: Opened,

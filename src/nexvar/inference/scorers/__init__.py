@@ -23,6 +23,7 @@ from functools import partial
 from nexvar.genome.windows import Windows
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.core.embedding_cache import EmbeddingCache
+from nexvar.inference.scorers import embedding, likelihood, masked
 from nexvar.inference.scorers.embedding import embeddings
 from nexvar.inference.scorers.likelihood import likelihoods
 from nexvar.inference.scorers.masked import masked_ratios
@@ -42,7 +43,7 @@ from nexvar.weights.load import Loaded
 
 __all__ = [
     "DESCRIPTIONS", "EMBEDDING", "LIKELIHOOD", "MASKED", "ONE_PASS", "READOUTS",
-    "ReadoutSettings", "Values", "check_pool", "check_readouts", "score_windows",
+    "ReadoutSettings", "Values", "check_pool", "check_readouts", "count_windows", "score_windows",
 ]  # fmt: skip
 
 
@@ -75,3 +76,17 @@ def score_windows(
         finally:
             tally.progress = report
     return values
+
+
+def count_windows(loaded: Loaded, windows: Sequence[Windows], settings: ReadoutSettings) -> Tally:
+    """The tokens that ``score_windows`` would compute, padding and a cache aside. The module may have no weights."""
+    tally = Tally()
+    if settings.special is not None:
+        loaded = replace(loaded, card=replace(loaded.card, special_tokens=settings.special))
+    for counter, names in ((likelihood.count, LIKELIHOOD), (masked.count, MASKED), (embedding.count, EMBEDDING)):
+        wanted = [name for name in settings.names if name in names]
+        if windows and wanted:
+            of_family = counter(loaded, windows, wanted, settings)
+            tally.computed += of_family.computed
+            tally.naive += of_family.naive
+    return tally

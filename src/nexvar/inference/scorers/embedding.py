@@ -52,6 +52,14 @@ def embeddings(
     return [{name: column[i] for name, column in columns.items()} for i in range(len(windows))]
 
 
+def count(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], settings: ReadoutSettings) -> Tally:
+    """The tokens that ``embeddings`` would compute, padding and a cache aside; the module is not used."""
+    sequences = [sequence for w in windows for sequence in (w.ref_seq, w.alt_seq)]
+    begin = begin_tokens(loaded, settings)
+    computed = sum(len(tokens(loaded, sequence, begin)) for sequence in dict.fromkeys(sequences))
+    return Tally(computed, sum(map(len, sequences)))
+
+
 def pooled_sites(
     loaded: Loaded,
     sequences: Sequence[str],

@@ -9,7 +9,7 @@ import numpy as np
 
 from nexvar.genome.windows import Windows
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.core.likelihood import Likelihood, Member, log_likelihoods, next_tokens
+from nexvar.inference.core.likelihood import Likelihood, Member, count_tokens, log_likelihoods, next_tokens
 from nexvar.inference.scorers.settings import ReadoutSettings, Values, begin_tokens, tokens
 from nexvar.inference.scorers.stretch import Interval, stretch
 from nexvar.weights.load import Loaded
@@ -24,13 +24,34 @@ def likelihoods(
     sites = [stretch(w, behind=settings.span) for w in windows] if "site" in wanted else []
     if wanted != ["site"]:
         return _of_whole_windows(loaded, windows, sites, wanted, settings, tally)
-    single = [_is_one_token(w, site) for w, site in zip(windows, sites, strict=True)]
-    direct, longer = ([i for i, one in enumerate(single) if one is which] for which in (True, False))
+    direct, longer = _direct_and_longer(windows, sites)
     of_direct = _of_single_bases(loaded, [windows[i] for i in direct], [sites[i] for i in direct], settings, tally)
     cut = _up_to_sites([windows[i] for i in longer], [sites[i] for i in longer])
     of_longer = _of_whole_windows(loaded, cut, [sites[i] for i in longer], wanted, settings, tally)
     of_window = dict(zip([*direct, *longer], [*of_direct, *of_longer], strict=True))
     return [of_window[i] for i in range(len(windows))]
+
+
+def count(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], settings: ReadoutSettings) -> Tally:
+    """The tokens that ``likelihoods`` would compute, padding aside; nothing is computed, the module is not used."""
+    sites = [stretch(w, behind=settings.span) for w in windows] if "site" in wanted else []
+    if wanted != ["site"]:
+        return count_tokens(_families(loaded, windows, sites, settings)[0], share=settings.share)
+    direct, longer = _direct_and_longer(windows, sites)
+    begin = len(begin_tokens(loaded, settings))
+    last: dict[str, int] = {}  # reference window -> the last site that is asked of it
+    for i in direct:
+        last[windows[i].ref_seq] = max(last.get(windows[i].ref_seq, 1), sites[i][0][0] + begin)
+    cut = _up_to_sites([windows[i] for i in longer], [sites[i] for i in longer])
+    tally = count_tokens(_families(loaded, cut, [sites[i] for i in longer], settings)[0], share=settings.share)
+    return Tally(tally.computed + sum(last.values()), tally.naive)
+
+
+def _direct_and_longer(windows: Sequence[Windows], sites: Sequence[Site]) -> tuple[list[int], list[int]]:
+    """Which windows are read at one base of their reference, and which are compared over more."""
+    single = [_is_one_token(w, site) for w, site in zip(windows, sites, strict=True)]
+    direct, longer = ([i for i, one in enumerate(single) if one is which] for which in (True, False))
+    return direct, longer
 
 
 def _is_one_token(w: Windows, site: Site) -> bool:
@@ -76,15 +97,13 @@ def _of_single_bases(
     return [{"site": answers[i][alt] - answers[i][ref]} for i, (ref, alt) in questions]
 
 
-def _of_whole_windows(
-    loaded: Loaded,
-    windows: Sequence[Windows],
-    sites: Sequence[Site],
-    wanted: list[str],
-    settings: ReadoutSettings,
-    tally: Tally,
-) -> list[Values]:
-    """sites: of each pair of windows what ``site`` compares; empty where it is not wanted."""
+def _families(
+    loaded: Loaded, windows: Sequence[Windows], sites: Sequence[Site], settings: ReadoutSettings
+) -> tuple[list[list[Member]], list[dict[str, int]], dict[str, int], list[tuple[Ends, Ends]]]:
+    """The families of these windows; of each, sequence -> member; reference window -> family; what each pair asks.
+
+    sites: of each pair of windows what ``site`` compares; empty where it is not wanted.
+    """
     begin = begin_tokens(loaded, settings)
     asked: list[tuple[Ends, Ends]] = [_in_tokens(site, len(begin)) for site in sites] or [((), ())] * len(windows)
     families: list[dict[str, set[int]]] = []  # of each reference window: sequences -> ends that are asked of them
@@ -98,6 +117,20 @@ def _of_whole_windows(
     members = [
         [Member(np.array(tokens(loaded, s, begin)), tuple(sorted(ends))) for s, ends in f.items()] for f in families
     ]
+    place = [{sequence: m for m, sequence in enumerate(family)} for family in families]
+    return members, place, reference, asked
+
+
+def _of_whole_windows(
+    loaded: Loaded,
+    windows: Sequence[Windows],
+    sites: Sequence[Site],
+    wanted: list[str],
+    settings: ReadoutSettings,
+    tally: Tally,
+) -> list[Values]:
+    """sites: of each pair of windows what ``site`` compares; empty where it is not wanted."""
+    members, place, reference, asked = _families(loaded, windows, sites, settings)
     likelihoods = log_likelihoods(
         loaded,
         members,
@@ -106,7 +139,6 @@ def _of_whole_windows(
         nucleotides=any("acgt" in name for name in wanted),
         tally=tally,
     )
-    place = [{sequence: m for m, sequence in enumerate(family)} for family in families]
     values = []
     for w, (ref_ends, alt_ends) in zip(windows, asked, strict=True):
         index = reference[w.ref_seq]

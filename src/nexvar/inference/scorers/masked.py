@@ -80,13 +80,9 @@ def masked_ratios(
     mask = loaded.tokenizer.mask_id
     if mask is None:
         raise NexVarError(f"the tokenizer of {loaded.card.name} has no mask token", where="--readout")
-    passes = _Passes()
-    ask = {"masked_llr": _ask_masked, "unmasked_llr": _ask_unmasked, "pll": _ask_one_by_one}
-    questions: list[list[tuple[list[_Question], list[_Question]]]] = []
-    for w in windows:
-        questions.append([ask[name](loaded, w, mask, settings, passes) for name in wanted])
+    passes, questions, naive = _questions(loaded, windows, wanted, mask, settings)
     jobs = list(passes.index)
-    tally.naive += sum(len(jobs[i]) for asked in questions for sides in asked for side in sides for i, _ in side)
+    tally.naive += naive
 
     @torch.inference_mode()
     def compute(batch: list[int]) -> list[dict[tuple[int, int], float]]:
@@ -112,6 +108,24 @@ def masked_ratios(
     return [
         {name: total(alt) - total(ref) for name, (ref, alt) in zip(wanted, asked, strict=True)} for asked in questions
     ]
+
+
+def count(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], settings: ReadoutSettings) -> Tally:
+    """The tokens that ``masked_ratios`` would compute, padding aside; the module is not used."""
+    passes, _, naive = _questions(loaded, windows, wanted, loaded.tokenizer.mask_id or 0, settings)
+    return Tally(sum(map(len, passes.index)), naive)
+
+
+def _questions(
+    loaded: Loaded, windows: Sequence[Windows], wanted: list[str], mask: int, settings: ReadoutSettings
+) -> tuple[_Passes, list[list[_Sides]], int]:
+    """The passes of these windows, what each readout asks of them, and the tokens of a pass for every question."""
+    passes = _Passes()
+    ask = {"masked_llr": _ask_masked, "unmasked_llr": _ask_unmasked, "pll": _ask_one_by_one}
+    questions = [[ask[name](loaded, w, mask, settings, passes) for name in wanted] for w in windows]
+    jobs = list(passes.index)
+    naive = sum(len(jobs[i]) for asked in questions for sides in asked for side in sides for i, _ in side)
+    return passes, questions, naive
 
 
 _Question = tuple[int, Sequence[tuple[int, int]]]

@@ -1,0 +1,60 @@
+"""The input files of a job, open and checked: what is wrong with them is found before a model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nexvar.genome.bed import Regions, parse_region, read_bed
+from nexvar.genome.haplotypes import Haplotypes, check_sample
+from nexvar.genome.reference import Fasta
+from nexvar.genome.variants import VariantSource, open_variants
+from nexvar.genome.variants import saturate as every_snv
+from nexvar.inference.score import make_circular
+from nexvar.runs.job import InputFiles
+from nexvar.runs.plan import Survey, survey
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of a job, checked and open. sample: whose haplotypes, if any. paths: for ``merge``."""
+
+    reader: VariantSource
+    fasta: Fasta
+    regions: Regions | None
+    survey: Survey
+    sample: str | None
+    paths: dict[str, Any]
+
+    def as_haplotypes(self, reach: int) -> Inputs:
+        """The same files with the haplotypes of ``sample`` as the records, where there is one.
+
+        reach: bases within which variants of one copy act together.
+        """
+        if self.sample is None:
+            return self
+        reader = Haplotypes(self.reader, self.fasta, self.sample, reach)
+        paths = {**self.paths, "sample": self.sample, "reach": str(reach)}
+        surveyed = replace(survey(reader, self.fasta, 1.0), notes=self.survey.notes)
+        return replace(self, reader=reader, survey=surveyed, paths=paths)
+
+
+def check(files: InputFiles, max_ref_mismatch: float) -> Inputs:
+    """Open the files and read every variant once; NexVarError for the first thing that is wrong with them."""
+    fasta = Fasta(files.fasta, synonyms=files.synonyms)
+    reader = open_source(files.variants, files.saturate, fasta)
+    make_circular(fasta, files.circular, reader.circular)
+    regions = read_bed(files.regions, fasta) if files.regions is not None else None
+    surveyed = survey(reader, fasta, max_ref_mismatch)
+    sample = check_sample(reader, files.sample) if files.haplotypes else None
+    return Inputs(reader, fasta, regions, surveyed, sample, files.paths)
+
+
+def open_source(source: str | Path | Sequence[str] | None, saturate: str | None, fasta: Fasta) -> VariantSource:
+    """The variants of a file, or every SNV of a region."""
+    if saturate is not None:
+        return every_snv(fasta, parse_region(saturate, fasta))
+    assert source is not None
+    return open_variants(source, fasta)
