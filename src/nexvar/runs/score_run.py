@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from nexvar.errors import NexVarError, shortened
 from nexvar.genome.haplotypes import Haplotypes
