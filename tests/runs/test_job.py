@@ -149,7 +149,7 @@ def test_an_embedding_job_has_the_same_callbacks(tmp_path, monkeypatch):
         (lambda: parse_shard("3/2"), "--shard: shard '3/2'"),
         (lambda: parse_shard("1/" + "9" * 5000), "--shard: shard '1/999"),
         (lambda: ScoreJob(InputFiles("a.fa", "-"), "o.vcf", placement=Placement(shard=(1, 2))), "cannot be cut"),
-        (lambda: ScoreJob(InputFiles("a.fa", "a.vcf"), []), "-o: no output"),
+        (lambda: score_file(ScoreJob(InputFiles("a.fa", "a.vcf"), [])), "-o: no output"),
         (lambda: EmbedJob(SequenceFiles("a.fa"), []), "-o: no output"),
         (lambda: EmbedJob(SequenceFiles("a.fa"), "o.npz", shard=(2, 1)), "--shard: shard '2/1'"),
     ],
