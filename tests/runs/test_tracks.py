@@ -11,6 +11,7 @@ from nexvar.errors import NexVarError
 from nexvar.inference import scorers
 from nexvar.inference.score import Options
 from nexvar.runs import tracks
+from nexvar.runs.empty_bigwig import empty_bigwig
 from nexvar.runs.writers import read_rows
 from score_job import run_job
 from tiny import tiny_loaded
@@ -146,10 +147,24 @@ def test_sparse_variants_of_several_contigs_keep_their_places(fasta, tmp_path):
 def test_what_cannot_be_drawn_is_one_line(fasta, tmp_path, monkeypatch):
     with pytest.raises(NexVarError, match="a logo of 2,500 positions"):
         saturate(fasta, tmp_path / "out.png", region="chr1:1-2500")
-    vcf = write_vcf(tmp_path / "in.vcf", [vcf_line(GENOME, 100, GENOME[100] + "TT")])
-    with pytest.raises(NexVarError, match="the track would be empty"):
-        run_job(vcf, fasta, tmp_path / "out.bw", model=tiny_loaded(), options=Options(window=64))
-    assert not (tmp_path / "out.bw").exists()
     monkeypatch.setattr(tracks, "find_spec", lambda name: None)
     with pytest.raises(NexVarError, match=r"pybigtools is not installed.*nexvar\[tracks\]"):
         saturate(fasta, tmp_path / "out.bw")
+
+
+@pytest.mark.parametrize("records", [[], [vcf_line(GENOME, 100, GENOME[100] + "TT")]])
+def test_without_an_snv_a_track_is_there_and_empty(fasta, tmp_path, records):
+    vcf, outputs = (
+        write_vcf(tmp_path / "in.vcf", records),
+        [tmp_path / name for name in ("o.vcf", "o.bw", "o.A.bw", "o.png")],
+    )
+    run_job(vcf, fasta, outputs, model=tiny_loaded(), options=Options(window=64))
+    assert all(path.stat().st_size for path in outputs)
+    for path in outputs[1:3]:
+        track = pybigtools.open(str(path))
+        assert track.info()["summary"]["basesCovered"] == 0
+        for chrom in track.chroms():
+            assert list(track.records(chrom)) == []
+    lengths = {"chr2": 300, "chr10": 5_000_000, "a": 1}
+    path.write_bytes(empty_bigwig(lengths))
+    assert pybigtools.open(str(path)).chroms() == lengths

@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +25,7 @@ import numpy as np
 
 from nexvar.errors import NexVarError
 from nexvar.inference.scorers import EMBEDDING
+from nexvar.runs.empty_bigwig import empty_bigwig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,22 +109,24 @@ def write_bigwig(
 ) -> int:
     """Sorted (contig, start, end, value), 0-based half-open, as a bigWig that was read back; how many bases it covers.
 
-    They are read as they come and not kept. name: the file the user asked for. NexVarError where there is none, or
-    where not all of them are in the file.
+    They are read as they come and not kept. Without any, the track is there and empty. name: the file the user asked
+    for. NexVarError where not all of them are in the file.
     """
     import pybigtools
 
+    first = next(values := iter(values), None)
+    if first is None:
+        target.write_bytes(empty_bigwig(lengths))
+        return 0
     given = 0
 
     def counted() -> Iterator[tuple[str, int, int, float]]:
         nonlocal given
-        for value in values:
+        for value in chain([first], values):
             given += value[2] - value[1]
             yield value
 
     pybigtools.open(str(target), "w").write(lengths, counted())
-    if not given:
-        raise NexVarError("no base has a value: the track would be empty", where=name, fix="use a table")
     try:  # NOTE: the library prints its errors instead of raising them
         covered = pybigtools.open(str(target)).info()["summary"]["basesCovered"]
     except pybigtools.BBIReadError:
@@ -175,9 +179,7 @@ class TrackWriter:
         return p * (2 - entropy)
 
     def close(self) -> None:
-        """Write the file; NexVarError if there is nothing to draw."""
-        if not self.contigs:
-            raise NexVarError("no SNV was scored: the track would be empty", where=self.name, fix="use .tsv")
+        """Write the file: an empty track, or a logo that says so, where no SNV was scored."""
         if self.name.suffix == ".png":
             self._logo()
         else:
@@ -185,7 +187,7 @@ class TrackWriter:
 
     def _bigwig(self) -> None:
         base = self.name.suffixes[-2][1:] if len(self.name.suffixes) > 1 else ""
-        lengths: dict[str, int] = {}
+        lengths = {} if self.contigs else dict(self.lengths)
         values: list[tuple[str, int, int, float]] = []
         for chrom, scores in self.scores().items():
             lengths[chrom] = max(self.lengths.get(chrom, 0), int(scores.positions_N[-1]) + 1)
@@ -206,6 +208,11 @@ class TrackWriter:
             for chrom, scores in self.scores().items()
             for at in range(0, len(scores.positions_N), ROW)
         ]
+        if not lines:
+            figure = Figure(figsize=(4, 1), facecolor="white")
+            figure.text(0.5, 0.5, "no SNV was scored", ha="center", va="center")
+            FigureCanvasAgg(figure).print_png(str(self.target))
+            return
         check_track(self.name, sum(len(scores.positions_N) for _, scores in lines))
         columns = max(len(scores.positions_N) for _, scores in lines)
         size = (max(1.5 + 12.5 * columns / ROW, 4.0), 1.9 * len(lines) + 0.6)
