@@ -35,9 +35,13 @@ def test_a_chunked_forward_is_the_whole(striped, logits, rows, monkeypatch):
     taps = (striped.model.tap_names[3], "norm")
     whole = striped.model(ids, taps=taps, logits=logits)
     seen, forward = [], type(striped.model).forward
-    monkeypatch.setattr(
-        type(striped.model), "forward", lambda self, ids, **o: (seen.append(ids.shape[1]), forward(self, ids, **o))[1]
-    )
+
+    def counted(self, ids_BL=None, **options):
+        given = ids_BL if ids_BL is not None else options["embeds_BLD"]
+        seen.append(given.shape[1])
+        return forward(self, ids_BL, **options)
+
+    monkeypatch.setattr(type(striped.model), "forward", counted)
     monkeypatch.setitem(striped_hyena2.LONG, "cpu", 50 * rows)
     chunked = striped.model(ids, taps=taps, logits=logits)
     assert seen[:5] == [197, 50, 50, 50, 47]

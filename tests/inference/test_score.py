@@ -153,7 +153,7 @@ def test_a_wrong_assembly_stops_before_anything_is_computed(fasta, tmp_path):
 def test_the_default_model_is_for_mitochondria_only(mixed_vcf, fasta, tmp_path):
     with pytest.raises(NexVarError, match="knows mitochondria only") as error:
         run_job(mixed_vcf, fasta, tmp_path / "out.vcf")
-    assert "fits this machine" in str(error.value)
+    assert "choose nexvar_1b_base (smallest" in str(error.value) and "nexvar models --fits" in str(error.value)
 
 
 def test_variants_outside_the_regions_keep_their_place(mixed_vcf, fasta, tmp_path):

@@ -94,10 +94,11 @@ def test_workers_that_all_die_stop_the_run_with_one_line_and_it_resumes(given, t
 
 
 def test_what_workers_cannot_do_is_one_line(given, tmp_path):
+    (tmp_path / "none").mkdir()
     for changes, says in [
         ({"workers": 0}, "--workers: 0 workers"),
         ({"workers": 2, "model": tiny_loaded()}, "a loaded model stays in its process"),
-        ({"workers": 2, "model": tmp_path}, "config.json"),
+        ({"workers": 2, "model": tmp_path / "none"}, "config.json"),
         ({"engine": "spark"}, "--engine: no engine 'spark'"),
         ({"ray_address": "localhost:1"}, "--ray-address: an address without --engine ray"),
     ]:

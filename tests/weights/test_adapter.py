@@ -127,7 +127,8 @@ def test_an_adapter_is_merged_into_what_is_exported(tmp_path):
 
 
 def test_an_adapter_goes_with_quantised_weights(tmp_path):
-    folder = written(tmp_path / "a", tensors("genos_tiny"))
+    # NOTE small: large random updates make Genos route to other experts when weights are rounded
+    folder = written(tmp_path / "a", {name: value / 4 for name, value in tensors("genos_tiny").items()})
     exact, plain = logits(GOLDEN / "genos_tiny", adapter=folder), logits(GOLDEN / "genos_tiny")
     found = logits(GOLDEN / "genos_tiny", adapter=folder, quantize="int8")
     assert (found - exact).abs().mean() < 0.1 * (plain - exact).abs().mean()

@@ -25,7 +25,8 @@ def command() -> int | None:
     except UsageError as error:
         what = error.format_message().rstrip(".")
         if not what or type(error).__name__ == "NoArgsIsHelpError":  # no verb was given: it is the help, or was printed
-            typer.echo(what, err=True, nl=bool(what))
+            if what:
+                echo(what, err=True)
             return EXIT_BAD_INPUT
         path = error.ctx.command_path if error.ctx else "nexvar"
         raise NexVarError(what, fix=f"`{path} --help` lists what there is") from None
