@@ -20,7 +20,8 @@ from nexvar.cards import Card, File
 from nexvar.errors import NexVarError
 from nexvar.oracles import Check
 from nexvar.weights import checkpoint, hub
-from nexvar.weights.load import Loaded, as_folder, load
+from nexvar.weights.load import Loaded, load
+from nexvar.weights.sources import as_folder
 
 # 128 bases: some families need a multiple of it
 BASES = "ACGTTGCAAGCTCTAGGACTTACGGATCCATGAACGTCCATTTGCGAGTACCTTAGGCATCGAC" * 2

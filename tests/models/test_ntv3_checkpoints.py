@@ -13,7 +13,8 @@ from nexvar import cards, models
 from nexvar.errors import NexVarError
 from nexvar.models.layouts.ntv3 import convert, from_official, matches
 from nexvar.models.ntv3 import Config
-from nexvar.weights.load import build, compare_config, make_config
+from nexvar.weights.assemble import build, make_config
+from nexvar.weights.sources import compare_config
 from places import GOLDEN
 from tiny_ntv3 import TINY, load, official
 

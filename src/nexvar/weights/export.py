@@ -30,8 +30,9 @@ from nexvar.weights import adapter as adapters
 from nexvar.weights.assemble import check_finite, check_tensors
 from nexvar.weights.checkpoint import safetensors
 from nexvar.weights.hub import SMALL_FILES
-from nexvar.weights.load import DTYPES, Opened, fitted, open_source, save
+from nexvar.weights.load import fitted, save
 from nexvar.weights.names import unwrapped
+from nexvar.weights.sources import DTYPES, Opened, open_source
 
 FORMATS = ("official", "safetensors", "huggingface")
 TASK = ("head.safetensors", "task.json")  # a fine-tuned head: ours alone
