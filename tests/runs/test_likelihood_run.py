@@ -231,11 +231,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(fasta, tmp_path, options, says
     assert not list(tmp_path.glob("out*"))
 
 
-def test_a_track_without_any_value_is_refused(tmp_path):
+def test_a_track_without_any_value_is_there_and_empty(tmp_path):
     fasta = write_fasta(tmp_path / "in.fa", chr1="N" * 90)
-    with pytest.raises(NexVarError, match="no base has a value"):
-        run(tmp_path / "out.bw", fasta)
-    assert not (tmp_path / "out.bw").exists()
+    run(tmp_path / "out.bw", fasta)
+    track = pybigtools.open(str(tmp_path / "out.bw"))
+    assert track.chroms() == {"chr1": 90}
+    assert track.info()["summary"]["basesCovered"] == 0
 
 
 def test_the_command(tmp_path, fasta):
