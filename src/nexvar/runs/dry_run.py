@@ -131,7 +131,7 @@ def _listed(start: str, counted: Counter[str]) -> list[str]:
 
 def _detail(m: ModelEstimate) -> list[str]:
     low, high = (speed.human_time(m.seconds * factor) for factor in speed.UNCERTAIN)
-    between = f" (between {low} and {high})" if m.tokens else ""
+    between = f" (between {low} and {high})" if m.tokens and low != high else ""
     fits = "fits" if m.fits else "does not fit"
     return [
         f"model {m.name}, {m.setting}, on {m.device}: readout {','.join(m.readouts)}, windows of {m.window:,} bases",

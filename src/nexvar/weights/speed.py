@@ -114,4 +114,4 @@ def human_time(seconds: float) -> str:
         if seconds >= size:
             count = seconds / size
             return f"{count:.1f} {unit}" if count < 10 else f"{count:,.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 1 else "under a second"
+    return f"{seconds:.0f} s" if seconds >= 1 else "1 s or less"
