@@ -15,7 +15,7 @@ from nexvar.train import state
 from nexvar.train.loop import Run, _work, pretrain
 from nexvar.train.recipe import read
 from nexvar.train.weights import checkpoint_blocks
-from nexvar.weights import load
+from nexvar.weights import checkpoint
 from tiny_run import losses, recipe_file, run_in_process
 
 
@@ -36,7 +36,7 @@ def test_kill_9_and_resume_gives_the_same_bits(tmp_path: Path, fasta: Path) -> N
     assert max(losses(tmp_path / "killed")) < 40
     pretrain(killed)
     assert losses(tmp_path / "killed") == losses(tmp_path / "straight")
-    a, b = (load.checkpoint.read([tmp_path / out / "model/model.safetensors"]) for out in ("killed", "straight"))
+    a, b = (checkpoint.read([tmp_path / out / "model/model.safetensors"]) for out in ("killed", "straight"))
     assert all(torch.equal(a[name], b[name]) for name in b)
 
 
@@ -51,7 +51,7 @@ def test_two_processes_follow_the_single_one(tmp_path: Path, fasta: Path, how: s
     one, two = losses(tmp_path / "single"), losses(tmp_path / "double")
     assert one.keys() == two.keys() and max(abs(one[s] - two[s]) for s in one) < 1e-4
     for file in ("state.safetensors", "model/model.safetensors"):
-        a, b = (load.checkpoint.read([tmp_path / out / file]) for out in ("single", "double"))
+        a, b = (checkpoint.read([tmp_path / out / file]) for out in ("single", "double"))
         assert a.keys() == b.keys()
         for name in a:
             torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4, msg=name)
@@ -94,7 +94,7 @@ def test_ema_is_what_the_folder_holds(tmp_path: Path, fasta: Path) -> None:
     run.train_step()
     run.save()
     name = "blocks.0.mlp.l1.weight"
-    saved = load.checkpoint.read([tmp_path / "run/model/model.safetensors"])[name]
+    saved = checkpoint.read([tmp_path / "run/model/model.safetensors"])[name]
     torch.testing.assert_close(saved, (start[name] + run.weights.local[name].detach()) / 2)
 
 
