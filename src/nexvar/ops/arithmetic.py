@@ -16,6 +16,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ VARIABLE = "NEXVAR_CPU_MATMUL"
 ARITHMETICS = ("bfloat16", "float32")
 FEW_ROWS = 16  # up to here a product costs what reading the weights costs, in either arithmetic
 PROBE_ROWS, PROBE_WIDTH, PROBE_TURNS = 256, 512, 5
-CLEARLY = 1.25  # bfloat16 has to beat float32's time by less than this; in doubt float32, which is nowhere slow
+CLEARLY = 1.25  # bfloat16 is chosen where float32 takes this many times as long; in doubt float32
 
 
 def is_raised(x: Tensor) -> bool:
@@ -86,12 +87,11 @@ def _remembered(probe: Callable[[], str]) -> str:
     """The answer of an earlier process on this processor with this torch, so that one machine has one arithmetic."""
     machine = f"{compiled.processor()} {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
     machine += os.environ.get("ONEDNN_MAX_CPU_ISA", "")
-    try:
+    answer = ""
+    with suppress(OSError, NexVarError):  # no cache to read or to write: the answer is this process's alone
         path = compiled.cache_folder() / f"products-{hashlib.sha256(machine.encode()).hexdigest()[:16]}"
         if path.exists() and (known := path.read_text()) in ARITHMETICS:
             return known
         answer = probe()
         files.write_bytes(path, answer.encode())
-    except (OSError, NexVarError):  # no cache to write to
-        return probe()
-    return answer
+    return answer or probe()
