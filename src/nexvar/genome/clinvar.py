@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from nexvar.errors import NexVarError
 from nexvar.genome.alleles import checked_variant
 from nexvar.genome.assemblies import ACCESSIONS, CHROMOSOMES, MITO_NAMES, accession_of, assembly_named
-from nexvar.genome.columns import Titles, find_columns, table_rows
+from nexvar.genome.columns import Titles, columns_of_format, table_rows
 from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.textio import Lines
 
@@ -32,8 +32,7 @@ _MISSING = ("", "na", "-", "-1", ".")
 
 def columns(titles: Titles) -> dict[str, int]:
     """{name: index} of the columns of a variant_summary; {} if it is none."""
-    needed = find_columns(titles, _NEEDED)
-    return needed | find_columns(titles, _OPTIONAL) if len(needed) == len(_NEEDED) else {}
+    return columns_of_format(titles, _NEEDED, _OPTIONAL)
 
 
 def rows(

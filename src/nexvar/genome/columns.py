@@ -58,3 +58,11 @@ def find_columns(titles: Titles, wanted: Mapping[str, Sequence[str]]) -> dict[st
     """{name: index} of those of ``wanted`` {name: spellings} that are among the titles."""
     places = {name: next((titles.index(s) for s in spellings if s in titles), -1) for name, spellings in wanted.items()}
     return {name: index for name, index in places.items() if index >= 0}
+
+
+def columns_of_format(
+    titles: Titles, needed: Mapping[str, Sequence[str]], optional: Mapping[str, Sequence[str]]
+) -> dict[str, int]:
+    """``find_columns`` of a format that is told by its titles; {} where one that it needs is not among them."""
+    places = find_columns(titles, needed)
+    return places | find_columns(titles, optional) if len(places) == len(needed) else {}

@@ -17,7 +17,7 @@ from nexvar.errors import NexVarError
 from nexvar.genome.alleles import anchored, check_allele, check_chrom
 from nexvar.genome.assemblies import assembly_named, assembly_of_length
 from nexvar.genome.bed import parse_position
-from nexvar.genome.columns import Titles, find_columns, table_rows
+from nexvar.genome.columns import Titles, columns_of_format, table_rows
 from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.textio import Lines
 
@@ -38,8 +38,7 @@ _MISSING = ("", ".", "na", "n/a", "nan", "null", "none", "unknown", "?")
 
 def columns(titles: Titles) -> dict[str, int]:
     """{name: index} of the columns of a MAF; {} if it is none."""
-    needed = find_columns(titles, _NEEDED)
-    return needed | find_columns(titles, _OPTIONAL) if len(needed) == len(_NEEDED) else {}
+    return columns_of_format(titles, _NEEDED, _OPTIONAL)
 
 
 def rows(
