@@ -22,7 +22,6 @@ from nexvar.inference.core.batching import Tally
 from nexvar.inference.score import MITO_CONTIGS, Options, ScoreSettings, count_alleles, windows_of
 from nexvar.runs.inputs import Inputs, check
 from nexvar.runs.job import ScoreJob
-from nexvar.runs.output import check_output
 from nexvar.runs.plan import cut, records_of
 from nexvar.tokenizers import BpeTokenizer
 from nexvar.weights import footprint, machine, speed, suggest
@@ -89,8 +88,8 @@ class DryRun:
             self.alleles += 1
             if w.status.scored:
                 self.scored += 1
-            if w.status is not Status.OK:
-                self.skipped[str(w.status)] += not w.status.scored
+            else:
+                self.skipped[str(w.status)] += 1
             if w.status is Status.UNKNOWN_CONTIG:
                 self.unknown[f"contig {record.chrom} is unknown" + (f": {w.detail}" if w.detail else "")] += 1
             elif w.contig:
@@ -98,7 +97,6 @@ class DryRun:
 
     def lines(self) -> list[str]:
         """For people."""
-        self.skipped = +self.skipped
         skipped = sum(self.skipped.values())
         rows = [
             f"{self.alleles:,} alleles in {self.records:,} records: {self.scored:,} would be scored,"
@@ -156,10 +154,7 @@ def dry_run(job: ScoreJob) -> DryRun:
 
     NexVarError for what would stop the run itself: files, options that the model does not have, an unknown model.
     """
-    job.check_paths()
-    for path in job.targets:
-        check_output(path)
-    inputs = check(job.inputs, job.options.max_ref_mismatch)
+    inputs = check(job)
     loaded: Loaded | None
     if isinstance(job.model, Loaded):
         loaded, choice = job.model, ModelChoice(dtype=str(job.model.dtype).removeprefix("torch."))

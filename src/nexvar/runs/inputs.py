@@ -13,8 +13,10 @@ from nexvar.genome.reference import Fasta
 from nexvar.genome.variants import VariantSource, open_variants
 from nexvar.genome.variants import saturate as every_snv
 from nexvar.inference.score import make_circular
-from nexvar.runs.job import InputFiles
+from nexvar.runs.job import InputFiles, ScoreJob
+from nexvar.runs.output import check_contig_names, check_output
 from nexvar.runs.plan import Survey, survey
+from nexvar.runs.tracks import check_track
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,20 @@ class Inputs:
         return replace(self, reader=reader, survey=surveyed, paths=paths)
 
 
-def check(files: InputFiles, max_ref_mismatch: float) -> Inputs:
-    """Open the files and read every variant once; NexVarError for the first thing that is wrong with them."""
+def check(job: ScoreJob) -> Inputs:
+    """Open the files and read every variant once; NexVarError for the first thing that is wrong with them, or with an
+    output that could not be written."""
+    job.check_paths()
+    for path in job.targets:
+        check_output(path)
+    inputs = _open(job.inputs, job.options.max_ref_mismatch)
+    for path in job.targets:
+        check_contig_names(path, inputs.survey.contigs)
+        check_track(Path(path), inputs.survey.records[-1])
+    return inputs
+
+
+def _open(files: InputFiles, max_ref_mismatch: float) -> Inputs:
     fasta = Fasta(files.fasta, synonyms=files.synonyms)
     reader = open_source(files.variants, files.saturate, fasta)
     make_circular(fasta, files.circular, reader.circular)

@@ -33,11 +33,10 @@ from nexvar.runs.executor import Executor, Identity, PartTask, Setup
 from nexvar.runs.inputs import Inputs, check, open_source
 from nexvar.runs.job import ScoreJob, Watch, recorded
 from nexvar.runs.lock import locked
-from nexvar.runs.output import COMPRESSED_VCF, check_contig_names, check_output, open_writer
+from nexvar.runs.output import COMPRESSED_VCF, check_output, open_writer
 from nexvar.runs.partscorer import PartScorer
 from nexvar.runs.plan import Part, cut, records_of, survey
 from nexvar.runs.rows import ScoredAllele, ScoreSummary
-from nexvar.runs.tracks import check_track
 from nexvar.runs.writers import Provenance, read_rows
 from nexvar.weights.choice import BUILT_IN, ModelChoice
 
@@ -57,13 +56,7 @@ def score_file(job: ScoreJob) -> ScoreSummary:
     """Do the job. NexVarError for bad input, ``job.Stopped`` where the job says so; then parts may be left."""
     if not job.targets:
         raise NexVarError("no output", where="-o", fix="name a file, or --dry-run")
-    job.check_paths()
-    for path in job.targets:
-        check_output(path)
-    inputs = check(job.inputs, job.options.max_ref_mismatch)
-    for path in job.targets:
-        check_contig_names(path, inputs.survey.contigs)
-        check_track(Path(path), inputs.survey.records[-1])
+    inputs = check(job)
     with ExitStack() as stack:
         hashing = stack.enter_context(ThreadPoolExecutor(1)).submit(
             on_disk.genome_digest, inputs.fasta, inputs.survey.contigs
