@@ -143,3 +143,10 @@ def test_a_workers_arithmetic_is_its_parents(products):
     other = next(a for a in arithmetic.ARITHMETICS if a != products)
     arithmetic.use(other)  # the fixture's environment is restored afterwards
     assert arithmetic.cpu_products() == other
+
+
+@torch.inference_mode()
+def test_rows_that_lie_across_memory_are_the_same_rows(products):
+    weight, across = draw(520, 512), draw(1, 512, 3).transpose(1, 2)  # (1, 3, 512), dense and not contiguous
+    assert_rounded(linear(across, weight), F.linear(across.float(), weight.float()))
+    assert torch.equal(linear(across, weight), linear(across.contiguous(), weight))

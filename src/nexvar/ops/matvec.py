@@ -45,6 +45,7 @@ def matvec_bfloat16_naive(x_NI: Tensor, weight_OI: Tensor) -> Tensor:
 
 def matvec_bfloat16(x_NI: Tensor, weight_OI: Tensor) -> Tensor:
     """x (N, I) float32, weight (O, I) bfloat16, contiguous, N up to ``MOST_ROWS`` -> (N, O) float32."""
+    x_NI = x_NI.contiguous()
     y_NO = x_NI.new_empty(len(x_NI), len(weight_OI))
 
     def job(start: int, stop: int) -> None:
@@ -61,6 +62,7 @@ def matvec_int8_naive(x_NI: Tensor, codes_OI: Tensor, scale_O: Tensor) -> Tensor
 
 def matvec_int8(x_NI: Tensor, codes_OI: Tensor, scale_O: Tensor) -> Tensor:
     """x (N, I) float32, codes (O, I) int8, scale (O,) float32: weight = scale * code -> (N, O) float32."""
+    x_NI = x_NI.contiguous()
     y_NO = x_NI.new_empty(len(x_NI), len(codes_OI))
 
     def job(start: int, stop: int) -> None:
@@ -79,7 +81,7 @@ def matvec_int4(x_NI: Tensor, packed_OJ: Tensor, scale_OG: Tensor, offset_OG: Te
     """x (N, I) float32, packed (O, I / 2) uint8 (see ``pack_int4``), scale and offset (O, groups) float32:
     weight = scale * code + offset -> (N, O) float32."""
     outputs, groups = scale_OG.shape
-    inputs = x_NI.shape[1]
+    x_NI, inputs = x_NI.contiguous(), x_NI.shape[1]
     sums_NG = x_NI.view(len(x_NI), groups, -1).sum(-1)
     y_NO = x_NI.new_empty(len(x_NI), outputs)
 
@@ -116,6 +118,7 @@ def _over_outputs(job: Callable[[int, int], None], outputs: int, nbytes: int) ->
 
 
 def _call(name: str, *arguments: Tensor | int) -> None:
+    """NOTE the C code reads memory from the first element on: whatever is not contiguous is another matrix to it."""
     library = _library()
     assert isinstance(library, ctypes.CDLL)
     getattr(library, name)(*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))

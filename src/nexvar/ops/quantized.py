@@ -37,7 +37,7 @@ class QuantizedLinear(nn.Module):
             return F.linear(x.float(), self.weights(slice(None)), bias).to(x.dtype)
         if not 0 < rows <= FEW_ROWS or not matvec.available():
             return in_panels(x, self.out_features, self.weights, self.bias)
-        few = x.reshape(-1, self.in_features).float().contiguous().split(matvec.MOST_ROWS)
+        few = x.reshape(-1, self.in_features).float().split(matvec.MOST_ROWS)
         y = torch.cat([self.product(x_NI) for x_NI in few])
         y = y if self.bias is None else y.add_(self.bias.float())
         return y.to(x.dtype).view(*x.shape[:-1], self.out_features)
