@@ -88,11 +88,11 @@ def _allele(name: str, text: str, where: str) -> str:
 
 def _check_build(chrom: str, build: str, fasta: Fasta, where: str) -> None:
     """NexVarError if NCBI_Build is not the assembly that the contig's length tells."""
-    stated, found = assembly_named(build), fasta.resolve(chrom)
-    if stated is None or found is None or fasta.is_slice(found.contig):
+    stated, match = assembly_named(build), fasta.resolve(chrom)
+    if stated is None or match is None or fasta.is_slice(match.contig):
         return
-    length = fasta.contigs[found.contig]
+    length = fasta.contigs[match.contig]
     actual = assembly_of_length(chrom, length)
     if actual is not None and assembly_named(actual) is not None and actual != stated:
-        what = f"NCBI_Build is {build[:20]}, but {found.contig} of the FASTA has {length:,} bases: {actual}"
+        what = f"NCBI_Build is {build[:20]}, but {match.contig} of the FASTA has {length:,} bases: {actual}"
         raise NexVarError(what, where=where, fix=f"give the FASTA of {stated}")
