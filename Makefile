@@ -1,5 +1,6 @@
 # make demo    set up, then score real human mitochondrial variants (about a minute after set-up)
 # make test    set up, then run the tests
+# make bench   every benchmark that a CPU can run, beside the recorded ratios (docs/performance.md)
 # make check   ruff, mypy, import-linter, tests: what CI runs
 #
 # EXTRAS=dev,all         what `make test` installs beside NexVar itself: tests of extras that are not there skip
@@ -16,7 +17,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e
 
-.PHONY: demo test check lint setup clean
+.PHONY: demo test bench check lint setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.ready-run
@@ -24,6 +25,9 @@ demo: $(VENV)/.ready-run
 
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+bench: $(VENV)/.ready-dev
+	$(BIN)/python benchmarks/bench.py
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

@@ -2,15 +2,19 @@
 
 Wall times vary threefold when others use the machine, CPU times by a fifth: every claim here is a ratio of
 two contestants that took turns in one process.
+
+A benchmark is a script with a function ``rows(full)`` that yields a ``Row`` for every comparison, and
+``report(__doc__, rows)`` at its end, which makes it a command; ``bench.py`` runs them all.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
-import statistics
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,15 +23,64 @@ import torch
 Job = Callable[[], object]
 
 
+class Row(NamedTuple):
+    """What ``case`` takes (``ours``) and what it stands against takes (``other``), of runs in turn; less is better.
+
+    Words and unit stay the same, shapes included: under them the ratio is recorded and found again.
+    """
+
+    case: str
+    against: str
+    ours: float
+    other: float
+    unit: str = "CPU-s"
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.other
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.case, self.against, self.unit
+
+
+HEADER = ("case", "against", "ours", "other", "unit", "ratio")
+
+
+def report(page: str | None, rows: Callable[..., Iterable[Row]], *files: str) -> None:
+    """The command line of a benchmark: run it, and print each row at once and all of them as a table.
+
+    ``rows`` is called with ``full`` and with an optional path for each name of ``files``.
+    """
+    parser = argparse.ArgumentParser(description=page, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shapes = parser.add_mutually_exclusive_group()
+    shapes.add_argument("--quick", action="store_true", help="small shapes, what `make bench` runs (the default)")
+    shapes.add_argument("--full", action="store_true", help="the shapes of the tables in docs/performance.md")
+    parser.add_argument("--threads", type=int, default=1, help="1 is the steadiest on a busy machine (the default)")
+    parser.add_argument("--json", type=Path, help="write the rows to this file, too")
+    for name in files:
+        parser.add_argument(f"--{name}", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    found = []
+    for row in rows(options.full, **{name: getattr(options, name) for name in files}):
+        found.append(row)
+        print(f"{row.case}, against {row.against}: {row.ratio:.3g} ({row.unit})", flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(found))
+    print("\n" + table(HEADER, [(*row, row.ratio) for row in found]))
+
+
 class Timing(NamedTuple):
-    """Medians over the repeats, in seconds; ``cpu`` is user + system time of all threads."""
+    """Lowest of the repeats, in seconds (others on the machine only add); ``cpu``: user + system, all threads."""
 
     wall: float
     cpu: float
 
 
 def interleaved(jobs: dict[str, Job], repeats: int = 3, warmup: int = 1) -> dict[str, Timing]:
-    """Run the jobs in turn (a, b, a, b, …) and return each one's median times."""
+    """Run the jobs in turn (a, b, a, b, …) and return each one's lowest times."""
     for _ in range(warmup):
         for job in jobs.values():
             job()
@@ -40,10 +93,7 @@ def interleaved(jobs: dict[str, Job], repeats: int = 3, warmup: int = 1) -> dict
             job()
             _synchronize()
             seen[name].append(Timing(time.perf_counter() - wall, time.process_time() - cpu))
-    return {
-        name: Timing(statistics.median(t.wall for t in ts), statistics.median(t.cpu for t in ts))
-        for name, ts in seen.items()
-    }
+    return {name: Timing(min(t.wall for t in ts), min(t.cpu for t in ts)) for name, ts in seen.items()}
 
 
 def peak_above(job: Job) -> int:
@@ -97,7 +147,7 @@ def against(base: str, jobs: dict[str, Job], repeats: int) -> list[tuple[object,
         for name, job in jobs.items():
             runs[name].append(run_once(job))
     reference = runs[base][0].result
-    walls, cpus = ({n: statistics.median(getattr(r, k) for r in rs) for n, rs in runs.items()} for k in ("wall", "cpu"))
+    walls, cpus = ({n: min(getattr(r, k) for r in rs) for n, rs in runs.items()} for k in ("wall", "cpu"))
     return [
         (
             name,
@@ -129,11 +179,17 @@ def matmul_rate(dtype: torch.dtype = torch.float32, size: int = 1536, repeats: i
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; floats get three significant digits."""
-    cells = [[f"{c:.3g}" if isinstance(c, float) else str(c) for c in row] for row in (header, *rows)]
+    cells = [[_cell(c) for c in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _synchronize() -> None:

@@ -1,19 +1,18 @@
-"""The selective scan's implementations against its definition: python benchmarks/ssm_scan.py [--length 8192]
+"""The selective scan's implementations against its definition: ``python benchmarks/ssm_scan.py [--full]``.
 
-One Mamba layer of Caduceus (E = 512 channels, N = 16 states), both directions as rows; forward, and forward plus
-backward; CPU seconds and peak memory above the inputs. On a CUDA machine the same table for the device, in bf16.
+One Mamba layer of Caduceus (E = 512 channels, N = 16 states) over 2,048 steps (--full: 8,192), both directions as rows;
+forward, and forward plus backward; time and peak memory above the inputs. On a CUDA machine the device's, in bfloat16.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from _measure import Job, interleaved, peak_above, table
-from nexvar.ops import ssm_scan_cpu, ssm_scan_triton
+from _measure import Job, Row, interleaved, peak_above, report
 from nexvar.ops.ssm_scan import selective_scan
 
 
@@ -40,28 +39,22 @@ def job(inputs: list[Tensor], backend: str, backward: bool) -> Job:
     return run
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--length", type=int, default=8192)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    cuda = torch.cuda.is_available()
-    inputs = problem(options.length, "cuda" if cuda else "cpu", torch.bfloat16 if cuda else torch.float32)
+def rows(full: bool) -> Iterator[Row]:
+    length, cuda = 8192 if full else 2048, torch.cuda.is_available()
+    inputs = problem(length, "cuda" if cuda else "cpu", torch.bfloat16 if cuda else torch.float32)
     fast = ["torch", "triton"] if cuda else ["torch", "c"]
-    print(f"L {options.length}, {options.threads} threads")
-    print(f"C: {ssm_scan_cpu.status()}; Triton: {ssm_scan_triton.status()}\n")
-    rows: list[tuple[object, ...]] = []
-    for backward in (False, True):
+    for what, backward in (("forward", False), ("forward and backward", True)):
         jobs = {name: job(inputs, name, backward) for name in ("naive", *fast)}
-        times = interleaved(jobs, options.repeats)
-        for name, own in times.items():
-            pass_ = "forward + backward" if backward else "forward"
-            ratios = times["naive"].wall / own.wall, times["naive"].cpu / own.cpu
-            rows.append((pass_, name, own.wall, own.cpu, *ratios, peak_above(jobs[name]) / 2**20))
-    print(table(("pass", "scan", "wall s", "CPU s", "wall x", "CPU x", "MiB above"), rows))
+        times = interleaved(jobs, repeats=3)
+        memory = {name: peak_above(job) / 1e6 for name, job in jobs.items()}
+        for name in fast:
+            case = f"{what} of {length:,} steps, {name}"
+            if cuda:
+                yield Row(case, "naive", times[name].wall, times["naive"].wall, "s")
+            else:
+                yield Row(case, "naive", times[name].cpu, times["naive"].cpu)
+            yield Row(case, "naive", memory[name], memory["naive"], "MB")
 
 
 if __name__ == "__main__":
-    main()
+    report(__doc__, rows)
