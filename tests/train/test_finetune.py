@@ -183,6 +183,24 @@ def test_a_resumed_task_is_the_same_run(tmp_path: Path, labelled: Path) -> None:
     assert [second.train_step()[0] for _ in range(2)] == losses[2:]
 
 
+def test_a_folder_goes_on_with_its_own_labels_and_checkpoint_alone(tmp_path: Path, labelled: Path) -> None:
+    """Classes of the same number under other names, and another checkpoint of the same shape, fit the old state."""
+    path = recipe(tmp_path, TASK, init=GOLDEN / "sh2_a", data=labelled)
+    pretrain(path)
+    labels = labelled.read_text()
+    labelled.write_text(labels.replace("poor", "low").replace("rich", "high"))
+    with pytest.raises(NexVarError, match="contents of task.file changed"):
+        pretrain(path)
+    labelled.write_text(labels)
+    other = tmp_path / "other"
+    shutil.copytree(GOLDEN / "sh2_a", other)
+    weights = load_file(other / "weights.safetensors")
+    first = next(n for n, t in weights.items() if t.is_floating_point() and t.ndim == 2)
+    save_file(weights | {first: weights[first] * 2}, other / "weights.safetensors")
+    with pytest.raises(NexVarError, match="contents of model.init changed"):
+        pretrain(recipe(tmp_path, TASK, init=other, data=labelled))
+
+
 def test_metrics_are_scikit_learns(tmp_path: Path, labelled: Path) -> None:
     from sklearn import metrics
 

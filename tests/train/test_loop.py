@@ -121,16 +121,55 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path: Path, monkeypa
     monkeypatch.setattr(state, "save_file", full)
     with pytest.raises(NexVarError, match="No space left.*is the disk full"):
         state.write({"x": torch.zeros(2)}, {"step": 2}, path)
-    facts, stored = state.read({"x": torch.Size([2])}, path)
-    assert facts == {"step": 1} and stored["x"].tolist() == [1, 1]
+    assert state.read_facts(path) == {"step": 1}
+    assert state.read({"x": torch.Size([2])}, path)["x"].tolist() == [1, 1]
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_resuming_another_run_is_refused(tmp_path: Path, fasta: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("inner_mlp_size = 48", "inner_mlp_size = 64", "model.config was .*48.* and is .*64"),
+        ("adam_lr = 3e-3", "adam_lr = 1e-3", "optimizer.adam_lr was 0.003 and is 0.001"),
+        ("holdout = 2", "holdout = 3", "data.holdout was 2 and is 3"),
+        ("warmup = 2", "warmup = 3", "schedule.warmup was 2 and is 3"),
+        ("batch = 4\n", "batch = 2\n", "run.batch was 4 and is 2"),
+        ("log_every = 1", "log_every = 1\nseed = 7", "run.seed was 0 and is 7"),
+        ("steps = 12", "steps = 6", "12 steps are done, 6 are asked"),
+    ],
+)
+def test_another_recipe_on_a_folder_is_refused(tmp_path: Path, fasta: Path, old: str, new: str, says: str) -> None:
     pretrain(recipe_file(tmp_path, fasta))
-    other = recipe_file(tmp_path, fasta, **{"inner_mlp_size = 48": "inner_mlp_size = 64"})
-    with pytest.raises(NexVarError, match="holds another run"):
-        pretrain(other)
+    before = (tmp_path / "run/state.safetensors").read_bytes()
+    with pytest.raises(NexVarError, match=says) as error:
+        pretrain(recipe_file(tmp_path, fasta, **{old: new}))
+    assert "another run.out" in str(error.value)
+    assert (tmp_path / "run/state.safetensors").read_bytes() == before
+
+
+def test_other_sources_on_a_folder_are_refused(tmp_path: Path, fasta: Path) -> None:
+    path = recipe_file(tmp_path, fasta)
+    pretrain(path)
+    fasta.write_text(fasta.read_text().replace("A", "C", 1))
+    with pytest.raises(NexVarError, match="contents of data.files changed"):
+        pretrain(path)
+
+
+def test_how_long_and_how_often_may_change(tmp_path: Path, fasta: Path) -> None:
+    """More steps go on; who moved the sources, or saves more often, goes on, too."""
+    pretrain(recipe_file(tmp_path, fasta))
+    moved = fasta.rename(tmp_path / "moved.fa")
+    changes = {"steps = 12": "steps = 16", "save_every = 2": "save_every = 5", "micro_batch = 2": "micro_batch = 1"}
+    pretrain(recipe_file(tmp_path, moved, **changes))
+    assert max(losses(tmp_path / "run")) == 16
+
+
+def test_a_state_that_names_no_recipe_is_refused(tmp_path: Path, fasta: Path) -> None:
+    path = recipe_file(tmp_path, fasta)
+    pretrain(path)
+    state.write({"x": torch.ones(2)}, {"step": 1}, tmp_path / "run/state.safetensors")
+    with pytest.raises(NexVarError, match="does not say of which recipe"):
+        pretrain(path)
 
 
 def test_the_work_of_a_unet_counts_its_depths_at_their_own_resolution() -> None:

@@ -36,9 +36,9 @@ from nexvar.runs.embedding_table import ROW_GROUP, arrays_of, write_anndata, wri
 from nexvar.runs.job import EmbedJob, Watch
 from nexvar.runs.lock import locked
 from nexvar.runs.output import check_output
-from nexvar.runs.partscorer import fingerprint
 from nexvar.runs.sequence_run import Summary
 from nexvar.weights.choice import loaded_model
+from nexvar.weights.fingerprint import fingerprint
 from nexvar.weights.load import Loaded
 
 KIND = "embeddings"  # in the manifest, which scoring runs have too

@@ -38,11 +38,11 @@ from nexvar.runs.embedding_table import write_parquet
 from nexvar.runs.job import LikelihoodJob, LikelihoodOptions, Watch
 from nexvar.runs.lock import locked
 from nexvar.runs.output import check_output
-from nexvar.runs.partscorer import fingerprint
 from nexvar.runs.sequence_run import Summary
 from nexvar.runs.sliding import Rule, Segment, Sliding
 from nexvar.runs.tracks import chromosome, write_bigwig
 from nexvar.weights.choice import loaded_model
+from nexvar.weights.fingerprint import fingerprint
 from nexvar.weights.load import Loaded
 
 KIND = "likelihoods"  # in the manifest

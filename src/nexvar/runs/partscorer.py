@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator
@@ -20,10 +19,8 @@ from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup
 from nexvar.runs.rows import columns_of, rows
 from nexvar.runs.writers import ParquetWriter, Provenance
 from nexvar.weights.choice import loaded_model
+from nexvar.weights.fingerprint import fingerprint
 from nexvar.weights.load import Loaded
-from nexvar.weights.quantize import stored
-
-HASHED_WHOLE = 1 << 28  # bytes of weights; of larger models a sample of every tensor is hashed
 
 
 class PartScorer:
@@ -95,19 +92,6 @@ def _extra_columns(resolved: ScoreSettings) -> dict[str, str]:
         for column, which in zip(columns_of(name, resolved), strands, strict=True)
         if column not in ("LLR", "LLR_FWD", "LLR_REV")
     }
-
-
-def fingerprint(loaded: Loaded) -> str:
-    """A short hash of the weights: tells a local folder's retrained model apart. NOTE of large models a sample."""
-    state = loaded.module.state_dict()
-    whole = sum(tensor.nbytes for tensor in state.values()) <= HASHED_WHOLE
-    digest = hashlib.sha256()
-    for name, tensor in state.items():
-        for part in stored(tensor):
-            flat = part.detach().reshape(-1)
-            chosen = flat if whole else flat[:: max(1, flat.numel() // 64)][:64]
-            digest.update(f"{name} {tuple(tensor.shape)}".encode() + chosen.float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def default_threads(workers: int) -> int:

@@ -15,6 +15,7 @@ from nexvar.train.grid import REPLICAS, WINDOWS, Grid
 from nexvar.train.loss_weights import LossWeights
 from nexvar.train.objective import LN2, Batch, Objective, loss_of
 from nexvar.train.recipe import Recipe, Stage
+from nexvar.weights.hub import sha256
 
 
 class Corpus:
@@ -36,6 +37,9 @@ class Corpus:
             name: len(getattr(self.split, part))
             for name, part in (("train", "train"), ("held_out", "held_out"), ("excluded", "excluded"))
         }
+        self.contents = {"data.files": self.store.digest}
+        if d.loss_weights:
+            self.contents["data.loss_weights"] = sha256(Path(d.loss_weights))
         self.loss_weights = LossWeights.read(Path(d.loss_weights), self.store.lengths) if d.loss_weights else None
         self.sampler = cache(self._sampler)
         text, weight = self.sampler(d.length).windows(0, 1)

@@ -54,10 +54,11 @@ class CorpusRecord:
 
 @dataclass
 class Store:
-    """Memory-mapped bases (total,) uint8 and the records in them."""
+    """Memory-mapped bases (total,) uint8 and the records in them; digest: of the bytes that it was built from."""
 
     bases: np.ndarray
     records: list[CorpusRecord]
+    digest: str
 
     @classmethod
     def open(cls, folder: Path) -> Store:
@@ -74,7 +75,7 @@ class Store:
                 where=folder,
                 fix="delete this folder; it is rebuilt from the sources",
             )
-        return cls(bases, records)
+        return cls(bases, records, folder.name)
 
     @property
     def lengths(self) -> dict[str, int]:

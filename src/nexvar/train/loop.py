@@ -28,7 +28,7 @@ from nexvar.errors import NexVarError
 from nexvar.models import GenomicModel
 from nexvar.ops.arithmetic import in_float32
 from nexvar.paths import Read, Write, check_apart
-from nexvar.train import lora, state
+from nexvar.train import identity, lora, state
 from nexvar.train.corpus import Corpus
 from nexvar.train.grid import REPLICAS, WINDOWS, Grid
 from nexvar.train.logs import Log, loss_curve, matmul_rate
@@ -84,6 +84,7 @@ class Run:
         s = recipe.schedule
         self.schedule = Schedule(s.kind, s.steps, s.warmup, s.decay, s.floor, s.cosine_steps)
         self.step = 0
+        self.identity = identity.identity(recipe, start.contents | self.source.contents)
 
     @property
     def slow_bf16(self) -> bool:
@@ -160,7 +161,10 @@ class Run:
         weights = self.weights.frozen()  # all processes call it
         if self.rank:
             return
-        facts = {"step": self.step, "steps": self.schedule.steps, "decay": self.schedule.decay}
+        facts = {
+            "step": self.step, "steps": self.schedule.steps, "decay": self.schedule.decay,
+            "asked": self.recipe.schedule.steps, "recipe": self.identity,
+        }  # fmt: skip
         state.write(whole, facts, self.out / "state.safetensors")
         kind = "e." if self.ema else "p."
         weights |= {key.removeprefix(kind): t for key, t in whole.items() if key.startswith(kind)}
@@ -174,19 +178,26 @@ class Run:
         self.start.write(self.out / "model", {name.removeprefix("trunk."): t for name, t in weights.items()})
 
     def resume(self) -> bool:
-        """Continue from ``out/state.safetensors`` if there is one."""
+        """Continue from ``out/state.safetensors`` if there is one; NexVarError where it is another run's."""
         path = self.out / "state.safetensors"
         if not path.is_file():
             return False
         mine = self._tensors()
         names = {key: {n: _renamed(key, name, n) for n in self.weights.names(name)} for key, (name, _) in mine.items()}
         shapes = {full: self.weights.shapes[n] for them in names.values() for n, full in them.items()}
-        facts, whole = state.read(shapes, path)
+        facts = state.read_facts(path)
+        identity.check(facts.get("recipe"), self.identity, path)
+        whole = state.read(shapes, path)
         with torch.no_grad():
             for key, (name, tensor) in mine.items():
                 tensor.copy_(self.weights.part(name, {n: whole[full] for n, full in names[key].items()}))
         self.step = facts["step"]
-        self.schedule = self.schedule.resumed(facts["steps"], facts["decay"])
+        asked = self.recipe.schedule.steps
+        if facts["asked"] == asked:  # else the recipe has another number of steps now, and that holds
+            self.schedule = self.schedule.resumed(facts["steps"], facts["decay"])
+        elif asked < self.step:
+            fix = f"{self.step} or more, or another run.out"
+            raise NexVarError(f"{self.step} steps are done, {asked} are asked", where="schedule.steps", fix=fix)
         return True
 
     def _tensors(self) -> dict[str, tuple[str, Tensor]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from nexvar.train import state
 from nexvar.train.init import fresh
 from nexvar.train.recipe import Recipe
 from nexvar.weights.assemble import build, make_config
+from nexvar.weights.fingerprint import fingerprint
+from nexvar.weights.hub import sha256
 from nexvar.weights.load import Loaded, load, save
 
 # What a checkpoint's card says that stays true of what is trained from it.
@@ -28,7 +30,10 @@ _KEPT = (
 
 @dataclass
 class Start:
-    """A model to train; ``card`` is what its folder will say of itself; ``loaded`` is there with ``init``."""
+    """A model to train; ``card`` is what its folder will say of itself; ``loaded`` is there with ``init``.
+
+    contents: hash of the weights, by the recipe's key (identity.py).
+    """
 
     architecture: str
     config: Any
@@ -36,6 +41,7 @@ class Start:
     tokenizer: Tokenizer
     card: dict[str, Any]
     loaded: Loaded | None = None
+    contents: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recipe: Recipe, device: torch.device) -> Start:
@@ -44,17 +50,28 @@ class Start:
             loaded = load(m.init, device=device, dtype="float32")
             card = {name: getattr(loaded.card, name) for name in _KEPT if getattr(loaded.card, name) is not None}
             card["context"] = max(loaded.card.context, context)
-            start = cls(loaded.card.architecture, loaded.module.config, loaded.module, loaded.tokenizer, card, loaded)
+            start = cls(
+                loaded.card.architecture, loaded.module.config, loaded.module, loaded.tokenizer, card, loaded,
+                {"model.init": fingerprint(loaded)},
+            )  # fmt: skip
         else:
             config = make_config(m.architecture, m.config, "model.config")
             module = fresh(m.architecture, config, recipe.run.seed, m.init_std).to(device)
             tokenizer = make(m.tokenizer, Path(m.tokenizer_folder) if m.tokenizer_folder else None)
             start = cls(m.architecture, config, module, tokenizer, {"tokenizer": m.tokenizer, "context": context})
+            if start.tokenizer_file is not None:
+                start.contents["model.tokenizer_folder"] = sha256(start.tokenizer_file)
         if recipe.task is None:
             start._check_objective(recipe.objective.kind)
             start.card["objective"] = recipe.objective.kind
         start.card |= m.card
         return start
+
+    @property
+    def tokenizer_file(self) -> Path | None:
+        """What it was read from; None for one that needs no file."""
+        path: Path | None = getattr(self.tokenizer, "path", None)
+        return path
 
     def _check_objective(self, kind: str) -> None:
         if self.loaded is not None:
@@ -75,7 +92,7 @@ class Start:
         module.load_state_dict(every, strict=True, assign=True)
         try:
             save(folder, module, architecture=self.architecture, config=self.config, card=self.card)
-            if (file := getattr(self.tokenizer, "path", None)) is not None:
-                write_bytes(folder / "tokenizer.json", read_bytes(file))
+            if self.tokenizer_file is not None:
+                write_bytes(folder / "tokenizer.json", read_bytes(self.tokenizer_file))
         except (OSError, SafetensorError) as error:
             raise state.unwritable(folder, error) from error

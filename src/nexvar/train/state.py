@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +28,31 @@ def write(tensors: dict[str, Tensor], facts: dict[str, Any], path: Path) -> None
             raise unwritable(path, error) from error
 
 
-def read(shapes: dict[str, torch.Size], path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Facts and tensors of a file that ``write`` made; it must hold exactly these names and shapes."""
-    try:
-        with safe_open(check_regular(path), "pt") as file:
-            facts: dict[str, Any] = parse_json(file.metadata()["run"], path)
-        stored = load_file(path)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise NexVarError(f"cannot be resumed: {error}", where=path, fix="remove it to start anew") from error
+def read_facts(path: Path) -> dict[str, Any]:
+    """What ``write`` was told beside the tensors."""
+    with _readable(path), safe_open(check_regular(path), "pt") as file:
+        facts: dict[str, Any] = parse_json(file.metadata()["run"], path)
+    return facts
+
+
+def read(shapes: dict[str, torch.Size], path: Path) -> dict[str, Tensor]:
+    """Tensors of a file that ``write`` made; it must hold exactly these names and shapes."""
+    with _readable(path):
+        stored = load_file(check_regular(path))
     wrong = [n for n, shape in shapes.items() if n not in stored or stored[n].shape != shape]
     wrong += [n for n in stored if n not in shapes]
     if wrong:
-        raise NexVarError(
-            f"it holds another run: {wrong[0]} differs",
-            where=path,
-            fix="use another run.out for another model or optimizer",
-        )
-    return facts, stored
+        fix = "use another run.out for another model or optimizer"
+        raise NexVarError(f"it holds another run: {wrong[0]} differs", where=path, fix=fix)
+    return stored
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise NexVarError(f"cannot be resumed: {error}", where=path, fix="remove it to start anew") from error
 
 
 def unwritable(path: Path, error: Exception) -> NexVarError:

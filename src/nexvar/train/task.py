@@ -36,6 +36,7 @@ from nexvar.train.recipe import RunPart, Stage, TaskPart
 from nexvar.weights import checkpoint
 from nexvar.weights.assemble import all_finite
 from nexvar.weights.checkpoint import safetensors
+from nexvar.weights.hub import sha256
 from nexvar.weights.load import Loaded, load
 from nexvar.weights.typed import check_types
 
@@ -147,6 +148,7 @@ class Task:
         self.part, self.loaded, self.grid, self.run = part, loaded, grid, run
         rows = read_rows(part, loaded, run.seed)
         self.train, self.held_out = np.flatnonzero(~rows.held_out), np.flatnonzero(rows.held_out)
+        self.contents = {"task.file": sha256(Path(part.file))}
         self.counts = {"train": len(self.train), "held_out": len(self.held_out)}
         self.classes: list[str] = []
         self.centre, self.scale = 0.0, 1.0
