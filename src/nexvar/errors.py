@@ -10,6 +10,7 @@ import sys
 
 EXIT_BAD_INPUT = 2
 MAX_MESSAGE = 499  # characters of one message
+RESEARCH_ONLY = "Scores are research output, not a diagnosis."
 
 
 def printable(text: object, limit: int | None = None) -> str:

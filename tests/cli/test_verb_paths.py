@@ -129,7 +129,8 @@ def test_an_output_that_is_an_input_is_refused(verb, read, written, tmp_path, mo
     folder = tmp_path / "here"
     folder.mkdir()
     mark = next(m for n, _, _, marks in parameters(verb) if n == written for m in marks)
-    column = any(getattr(m, "column", False) for n, _, _, marks in parameters(verb) if n == read for m in marks)
+    marks_read = [m for n, _, _, marks in parameters(verb) if n == read for m in marks]
+    column, named = (any(getattr(m, how, False) for m in marks_read) for how in ("column", "named"))
     name = mark.names[0] if mark.names else "x.vcf"
     path = folder / name
     path.write_text("precious")
@@ -139,7 +140,7 @@ def test_an_output_that_is_an_input_is_refused(verb, read, written, tmp_path, mo
             continue
         if mark.tree:
             target = other.parent
-        given = {read: f"{path}:LLR" if column else path, written: target}
+        given = {read: f"{path}:LLR" if column else f"id={path}" if named else path, written: target}
         said = refused(command(verb, tmp_path, **given), monkeypatch, capfd)
         assert re.search("is an input|would replace|lies in|lies where", said), (how, said)
         assert path.read_text() == "precious" and not Path(f"{path}.parts").exists()

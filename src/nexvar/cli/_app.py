@@ -17,10 +17,8 @@ from typing import Any, get_type_hints
 
 import typer
 
-from nexvar.errors import printable
+from nexvar.errors import RESEARCH_ONLY, printable
 from nexvar.paths import Read, Write, check_apart
-
-RESEARCH_ONLY = "Scores are research output, not a diagnosis."
 
 
 def new_group(text: str, **settings: Any) -> typer.Typer:

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from nexvar.cli import checkpoints, embedding, evaluation, generation, scoring, training  # noqa: F401  they add their verbs
+from nexvar.cli import checkpoints, embedding, evaluation, generation, scoring, serving, training  # noqa: F401  they add their verbs
 from nexvar.cli._app import app, echo
 from nexvar.doors import EXIT_INTERRUPTED, Stop
 from nexvar.errors import EXIT_BAD_INPUT, NexVarError

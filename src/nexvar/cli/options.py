@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reads:
-    """Of an option: a file, a folder, or what may be one (a model's name). column: FILE:COLUMN."""
+    """Of an option: a file, a folder, or what may be one (a model's name). column: FILE:COLUMN. named: ID=FILE."""
 
     column: bool = False
+    named: bool = False
 
     def of(self, value: object) -> Read:
+        if self.named:
+            return Read(str(value).partition("=")[2] or "-")
         return Read(str(value).rpartition(":")[0] or "-" if self.column else str(value))
 
 

@@ -1,0 +1,94 @@
+"""nexvar serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nexvar.cli._app import verb
+from nexvar.cli.options import Circular, LoadOptions, Reads, Writes
+from nexvar.errors import NexVarError
+
+
+@verb()
+def serve(
+    *,
+    model: Annotated[
+        list[str] | None, typer.Option(help="a model's name or folder (repeatable); default: the built-in one"), Reads()
+    ] = None,
+    load: LoadOptions,
+    allow_load: Annotated[
+        bool, typer.Option("--allow-load", help="other models are loaded, and downloaded, when asked for")
+    ] = False,
+    genome: Annotated[
+        list[str] | None, typer.Option(help="ID=FASTA (repeatable); chrM is built in"), Reads(named=True)
+    ] = None,
+    genes: Annotated[
+        list[str] | None, typer.Option(help="ID=FILE: GFF3, GTF or BED12 of a genome"), Reads(named=True)
+    ] = None,
+    known: Annotated[
+        list[str] | None, typer.Option(help="ID=FILE: labelled variants, such as ClinVar's VCF"), Reads(named=True)
+    ] = None,
+    track: Annotated[
+        list[str] | None, typer.Option(help="ID:NAME=FILE: a bigWig or bedGraph (repeatable)"), Reads(named=True)
+    ] = None,
+    circular: Circular = None,
+    host: Annotated[str, typer.Option(help="other addresses than this machine's need a key")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one")] = 8000,
+    api_key: Annotated[str | None, typer.Option(envvar="NEXVAR_API_KEY", help="what every request must bring")] = None,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="no key although others can reach it")] = False,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="a name that clients call this server by (repeatable)")
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="a page of another site that may ask (repeatable)")
+    ] = None,
+    docs: Annotated[bool, typer.Option("--docs", help="/openapi.json even where a key is needed")] = False,
+    queue: Annotated[int, typer.Option(help="requests that may wait; more get 503")] = 64,
+    seconds: Annotated[float, typer.Option(help="a request ends after so long")] = 120.0,
+    max_tokens: Annotated[int, typer.Option(help="tokens of one generation at most")] = 4096,
+    max_upload: Annotated[int, typer.Option(help="MB of an uploaded file at most")] = 512,
+    drain_seconds: Annotated[float, typer.Option(help="after SIGTERM, not ready for so long, then the end")] = 0.0,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="of files and jobs; default: in NexVar's cache"), Writes(tree=True)
+    ] = None,
+    data_gb: Annotated[float, typer.Option(help="its size at most, in GB")] = 20.0,
+) -> None:
+    """Serve models over HTTP, on this machine: scores, embeddings, generation, jobs, a page. Nothing leaves it."""
+    try:
+        from nexvar.serve.server import run
+        from nexvar.serve.settings import Settings, by_id, default_data_dir, tracks_by_id
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn", "pydantic"):
+            raise
+        raise NexVarError(f"{error.name} is not installed", fix="pip install 'nexvar[serve]'") from None
+
+    models: list[str | None] = [*model] if model else [None]
+    code = run(
+        Settings(
+            models=tuple(load.choice(name) for name in models),
+            allow_load=allow_load,
+            genomes=by_id(genome, "--genome"),
+            genes=by_id(genes, "--genes"),
+            known=by_id(known, "--known"),
+            tracks=tracks_by_id(track),
+            circular=tuple(circular or ()),
+            host=host,
+            port=port,
+            api_key=api_key or None,
+            no_auth=no_auth,
+            allowed_hosts=tuple(allowed_host or ()),
+            cors_origins=tuple(cors_origin or ()),
+            docs=docs,
+            queue=queue,
+            seconds=seconds,
+            max_tokens=max_tokens,
+            max_upload=max_upload * 1_000_000,
+            drain_seconds=drain_seconds,
+            data_dir=data_dir or default_data_dir(),
+            data_gb=data_gb,
+        )
+    )
+    raise typer.Exit(code)

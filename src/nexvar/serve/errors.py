@@ -1,0 +1,143 @@
+"""What a server says when something is wrong: one line, a status, and always the same four fields."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from nexvar.doors import Fault, explain
+from nexvar.errors import NexVarError, printable
+
+BAD_INPUT, FAULT = 400, 500
+_FOLDERS = re.compile(r"(?<![\w.:])/(?:[^\s/:]+/)+")  # of an absolute path: nobody outside needs to know them
+
+
+class ServeError(NexVarError):
+    """An error with a status of its own; any other NexVarError is bad input, 400."""
+
+    status = BAD_INPUT
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {}
+
+
+class Unauthorized(ServeError):
+    """No key, or a wrong one."""
+
+    status = 401
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(ServeError):
+    """Another site's page asks."""
+
+    status = 403
+
+
+class NotFound(ServeError):
+    """No such model, genome, file or job."""
+
+    status = 404
+
+
+class TooSlow(ServeError):
+    """A body that does not come."""
+
+    status = 408
+
+
+class Conflict(ServeError):
+    """What is asked for does not go with the state of things: a model that is not loaded, a job that is not done."""
+
+    status = 409
+
+
+class TooLarge(ServeError):
+    """A body above the cap."""
+
+    status = 413
+
+
+class WrongType(ServeError):
+    """A body of another content type."""
+
+    status = 415
+
+
+class Malformed(ServeError):
+    """A body that is not the JSON of this path."""
+
+    status = 422
+
+
+class Cancelled(ServeError):
+    """The client left, or somebody cancelled; nobody reads the answer, 499 stands in the log."""
+
+    status = 499
+
+    def __init__(self, what: str = "cancelled") -> None:
+        super().__init__(what)
+
+
+class NotAvailable(ServeError):
+    """What this server's models or settings do not offer."""
+
+    status = 501
+
+
+class Busy(ServeError):
+    """Too many wait already. retry_after: seconds until it is worth to ask again."""
+
+    status = 503
+
+    def __init__(self, what: str, *, retry_after: float, fix: str | None = None) -> None:
+        self.retry_after = max(1, math.ceil(retry_after))
+        super().__init__(what, fix=fix or f"ask again in {self.retry_after} s")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(self.retry_after)}
+
+
+class TimedOut(ServeError):
+    """The request's time is over; its work was stopped."""
+
+    status = 503
+
+
+class OutOfMemory(ServeError):
+    """The model's memory was not enough; it is free again."""
+
+    status = 507
+
+
+def status_of(error: BaseException) -> int:
+    """The HTTP status of an error."""
+    if isinstance(error, ServeError):
+        return error.status
+    return BAD_INPUT if isinstance(error, NexVarError) and not isinstance(error, Fault) else FAULT
+
+
+def body_of(error: BaseException) -> dict[str, Any]:
+    """``{"detail", "error", "where", "fix"}``: one line, and its parts. Of a fault no more than that."""
+    if status_of(error) == FAULT:
+        said = NexVarError("an error inside the server", where=None, fix="see the server's log")
+    else:
+        said = explain(error)
+    line, where, fix = (None if part is None else _outside(part, said) for part in (said, said.where, said.fix))
+    return {"detail": line, "error": line, "where": where, "fix": fix}
+
+
+def headers_of(error: BaseException) -> dict[str, str]:
+    return error.headers if isinstance(error, ServeError) else {}
+
+
+def _outside(text: object, error: NexVarError) -> str:
+    """The text without this machine's folders, fit to print."""
+    line = printable(" ".join(str(text).split()), 499)
+    return line if isinstance(error, ServeError) else _FOLDERS.sub("", line)

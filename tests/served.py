@@ -1,0 +1,38 @@
+"""A server for tests: with whatever model, its genomes and settings, asked through starlette's test client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.testclient import TestClient
+
+from nexvar.serve.app import build
+from nexvar.serve.genomes import Genomes
+from nexvar.serve.models import Models
+from nexvar.serve.settings import Settings
+from nexvar.serve.state import Server
+from nexvar.serve.worker import ModelThread
+from nexvar.weights.load import Loaded
+from tiny import tiny_loaded
+
+HOST = "http://127.0.0.1:8000"
+
+
+def make_server(loaded: Sequence[Loaded] = (), **settings: Any) -> Server:
+    """An open server around models that are loaded already (default: the tiny causal one)."""
+    chosen = Settings(**settings)
+    models = Models(loaded or [tiny_loaded()], allow_load=chosen.allow_load)
+    return Server(chosen, models, Genomes.open(chosen), ModelThread(chosen.queue))
+
+
+@contextmanager
+def client_of(
+    server: Server, *, routers: Sequence[APIRouter] = (), base_url: str = HOST, **options: Any
+) -> Iterator[TestClient]:
+    """A client of a server; routers: in place of the server's own."""
+    app = build(server, routers) if routers else build(server)
+    with TestClient(app, base_url=base_url, raise_server_exceptions=False, **options) as client:
+        yield client
