@@ -1,0 +1,178 @@
+"""Features of an annotation file as columns: read once, untranslated regions told apart, kept on disk.
+
+    GFF3, GTF, BED -> rows -> columns -> UTRs -> Parquet in ``cache``, by the contents of the file
+
+A GTF of GENCODE calls both ends of a transcript UTR, RefSeq's files name neither: here each exon's part before the
+first or behind the last coding base is a five_prime_UTR or three_prime_UTR, in every format; the stop codon is coding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nexvar.errors import NexVarError
+from nexvar.files import write_atomically
+from nexvar.genome.bed12 import bed_features
+from nexvar.genome.columns import remedy
+from nexvar.genome.gff import UTRS, FeatureRow, gff3_rows, gtf_rows, is_gtf, looks_like_gff
+from nexvar.genome.textio import Lines
+
+VERSION = "1"  # of the columns: another one makes the file be read again
+CODING = ("CDS", "stop_codon")
+_TYPES = {int: pa.int32(), str: pa.string(), bool: pa.bool_()}
+_SHORT = {"contig", "strand", "kind", "type", "tags"}  # few different texts
+SCHEMA = pa.schema(
+    [
+        pa.field(name, pa.dictionary(pa.int32(), pa.string()) if name in _SHORT else _TYPES[kind])
+        for name, kind in zip(
+            FeatureRow._fields, (int, str, int, int, str, str, int, *[str] * 7, bool), strict=True
+        )
+    ]
+)  # fmt: skip
+_CHUNK = 1 << 13
+
+
+def read_features(path: str | Path, cache: Path | None = None) -> tuple[pa.Table, dict[str, int]]:
+    """(columns as in ``SCHEMA``, in the file's order; {contig: length} where the file says so).
+
+    cache: a folder that keeps the columns: the next time they are read in a second.
+    """
+    lines = Lines(path)
+    lengths = _sequence_regions(lines)
+    kept = None if cache is None else cache / f"features-{_digest(lines)}-{VERSION}.parquet"
+    if kept is not None and kept.exists():
+        try:
+            table = pq.read_table(kept)
+            if table.schema.equals(SCHEMA):
+                return table, lengths
+        except (OSError, pa.ArrowException):
+            pass  # damaged: it is made again
+    table = with_utrs(_columns(_rows(lines)))
+    if not table.num_rows:
+        raise NexVarError("no features in the file", where=f"{lines.name}:1", fix="give a GFF3, GTF or BED file")
+    if kept is not None:
+        with write_atomically(kept) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+    return table, lengths
+
+
+def _digest(lines: Lines) -> str:
+    digest = hashlib.sha256()
+    with lines.path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:32]
+
+
+def _rows(lines: Lines) -> Iterator[FeatureRow]:
+    """The rows by the reader that the first line with content calls for."""
+    for number, line in lines:
+        if not line.strip() or line.startswith(("#", "track", "browser")):
+            continue
+        fields = line.split("\t")
+        if len(fields) == 9 and not looks_like_bed(fields):
+            return gtf_rows(lines) if is_gtf(fields[8]) else gff3_rows(lines)
+        if looks_like_bed(fields):
+            return bed_features(lines)
+        raise NexVarError("this is not GFF3, GTF or BED", where=f"{lines.name}:{number}",
+                          fix=remedy(line, 3, "give a file of features"))  # fmt: skip
+    return iter(())
+
+
+def looks_like_bed(fields: list[str]) -> bool:
+    """Whether these fields are of a line of BED."""
+    return len(fields) >= 3 and fields[1].isdigit() and fields[2].isdigit() and not looks_like_gff(fields)
+
+
+def _sequence_regions(lines: Lines) -> dict[str, int]:
+    """{contig: length} of the ``##sequence-region`` lines at the top that begin at 1."""
+    lengths: dict[str, int] = {}
+    for _, line in lines:
+        if not line.startswith("#"):
+            break
+        words = line.split()
+        if words[0] == "##sequence-region" and len(words) == 4 and words[2] == "1" and words[3].isdigit():
+            lengths[words[1]] = int(words[3][:12])
+    return lengths
+
+
+def _columns(rows: Iterator[FeatureRow]) -> pa.Table:
+    batches: list[pa.Table] = []
+    chunk: list[FeatureRow] = []
+
+    def flush() -> None:
+        if chunk:
+            batches.append(pa.table([pa.array(c, f.type) for c, f in zip(zip(*chunk), SCHEMA)], SCHEMA))  # noqa: B905
+            chunk.clear()
+
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == _CHUNK:
+            flush()
+    flush()
+    return pa.concat_tables(batches).unify_dictionaries() if batches else SCHEMA.empty_table()
+
+
+def codes(*columns: pa.ChunkedArray) -> tuple[pa.StringArray, list[np.ndarray]]:
+    """The different texts of columns, and each column as (N,) int32 places among them; "" is -1."""
+    plain = [c.cast(pa.string()) if pa.types.is_dictionary(c.type) else c for c in columns]
+    joined = pa.chunked_array([chunk for c in plain for chunk in c.chunks], pa.string())
+    encoded = pc.dictionary_encode(joined).combine_chunks()
+    encoded = encoded if isinstance(encoded, pa.DictionaryArray) else encoded.chunk(0)
+    texts = encoded.dictionary
+    places = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+    if (nothing := pc.index(texts, "").as_py()) >= 0:
+        places[places == nothing] = -1
+    return texts, np.split(places, np.cumsum([len(c) for c in plain])[:-1])
+
+
+def with_utrs(table: pa.Table) -> pa.Table:
+    """The table with UTRs as exons and coding bases imply them, in place of what the file calls so.
+
+    Parents without exons, or without coding bases, keep what the file says.
+    """
+    kinds, (kind_N,) = codes(table["kind"])
+    code = {name: i for i, name in enumerate(kinds.to_pylist())}
+    _, (contig_N,) = codes(table["contig"])
+    _, (parent_N,) = codes(table["parent"])
+    owner_N = parent_N.astype(np.int64) * (int(contig_N.max(initial=0)) + 1) + contig_N  # PAR genes are on X and Y
+    owner_N[parent_N < 0] = -1
+    _, owner_N = np.unique(owner_N, return_inverse=True)  # 0: without parent, if there are such
+    orphan = (parent_N < 0).any()
+    start_N, end_N = (table[name].to_numpy() for name in ("start", "end"))
+    size = int(owner_N.max(initial=0)) + 1
+    low_P, high_P = np.full(size, np.iinfo(np.int32).max), np.full(size, -1)
+    coding = np.isin(kind_N, [code[name] for name in CODING if name in code])
+    np.minimum.at(low_P, owner_N[coding], start_N[coding])
+    np.maximum.at(high_P, owner_N[coding], end_N[coding])
+    exons = kind_N == code.get("exon", -2)
+    has_exons = np.bincount(owner_N[exons], minlength=size) > 0
+    known_P = has_exons & (high_P >= 0)
+    if orphan:
+        known_P[0] = False
+    exon_rows = np.flatnonzero(exons & known_P[owner_N])
+    owner, start, end = owner_N[exon_rows], start_N[exon_rows], end_N[exon_rows]
+    strand = table["strand"].take(exon_rows).to_numpy(zero_copy_only=False)
+    pieces = []
+    for low, high, names in (
+        (start, np.minimum(end, low_P[owner]), ("five_prime_UTR", "three_prime_UTR")),
+        (np.maximum(start, high_P[owner]), end, ("three_prime_UTR", "five_prime_UTR")),
+    ):
+        there = low < high
+        rows = table.take(exon_rows[there])
+        kind = np.where(strand[there] == "-", names[1], names[0])
+        for name, values in (("start", low[there]), ("end", high[there]), ("kind", kind), ("id", [""] * len(kind))):
+            index = SCHEMA.get_field_index(name)
+            column = pa.array(values, pa.string() if name == "kind" else SCHEMA.field(name).type)
+            rows = rows.set_column(index, name, column.cast(SCHEMA.field(name).type))
+        pieces.append(rows)
+    of_file = np.isin(kind_N, [code[name] for name in UTRS if name in code])
+    kept = table.filter(pa.array(~(of_file & known_P[owner_N])))
+    return pa.concat_tables([kept, *pieces]).unify_dictionaries()
