@@ -36,3 +36,10 @@ def client_of(
     app = build(server, routers) if routers else build(server)
     with TestClient(app, base_url=base_url, raise_server_exceptions=False, **options) as client:
         yield client
+
+
+@contextmanager
+def serving(*loaded: Loaded, **settings: Any) -> Iterator[TestClient]:
+    """A client of a server with these models and settings; the server is ``client.app.state.server``."""
+    with client_of(make_server(loaded, **settings)) as client:
+        yield client

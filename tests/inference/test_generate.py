@@ -52,6 +52,16 @@ def test_long_prompts_enter_in_pieces(monkeypatch):
     assert generate(LOADED, ["ACGGT" * 20], n_tokens=4, seed=1).token_ids == whole.token_ids
 
 
+def test_a_streamed_token_has_the_logits_that_generate_keeps():
+    options = dict(n_tokens=6, top_k=0)
+    made = generate(LOADED, ["ACGT", "TTG"], seed=3, return_logits=True, **options)
+    tokens = list(stream(LOADED, ["ACGT", "TTG"], Sampling(**options), seed=3, return_logits=True))
+    for prompt in (0, 1):
+        rows = [token.logits for token in tokens if token.prompt == prompt]
+        assert torch.equal(torch.stack(rows), made.logits[prompt])
+    assert next(stream(LOADED, ["ACGT"], Sampling(1), seed=3)).logits is None
+
+
 def test_copies_of_a_prompt_differ_and_equal_seeds_agree():
     options = dict(n_tokens=30, top_k=0, seed=5)
     first, second = (generate(LOADED, ["ACGT"] * 3, **options) for _ in range(2))

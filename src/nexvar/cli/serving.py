@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nexvar.cli._app import verb
 from nexvar.cli.options import Circular, LoadOptions, Reads, Writes
 from nexvar.errors import NexVarError
+
+if TYPE_CHECKING:
+    from nexvar.serve.settings import Nim
+
+
+@dataclass(frozen=True)
+class NimOptions:
+    """How the paths of NVIDIA's Evo 2 NIM answer."""
+
+    nim_alphabet: Annotated[str, typer.Option(help="acgt: bases only; full: every token, as the NIM draws")] = "acgt"
+    nim_compress: Annotated[bool, typer.Option("--nim-compress", help="/forward: a smaller answer, slowly")] = False
+    nim_too_busy: Annotated[
+        bool, typer.Option("--nim-too-busy", help="a full queue is 422 Too Busy, as the NIM says it")
+    ] = False
+    nim_max_mb: Annotated[int, typer.Option(help="/forward: MB of all layers at most")] = 256
+    nim_seconds: Annotated[float, typer.Option(help="a request of these paths ends after so long")] = 7200.0
+
+    def nim(self) -> Nim:
+        from nexvar.serve.settings import Nim
+
+        return Nim(**{name.removeprefix("nim_"): value for name, value in vars(self).items()})
 
 
 @verb()
@@ -55,6 +77,10 @@ def serve(
         Path | None, typer.Option(help="of files and jobs; default: in NexVar's cache"), Writes(tree=True)
     ] = None,
     data_gb: Annotated[float, typer.Option(help="its size at most, in GB")] = 20.0,
+    nim: NimOptions,
+    genos_track: Annotated[
+        list[str] | None, typer.Option(help="a track that Genos' RNA requests get (repeatable); default: all, if few")
+    ] = None,
 ) -> None:
     """Serve models over HTTP, on this machine: scores, embeddings, generation, jobs, a page. Nothing leaves it."""
     try:
@@ -89,6 +115,8 @@ def serve(
             drain_seconds=drain_seconds,
             data_dir=data_dir or default_data_dir(),
             data_gb=data_gb,
+            nim=nim.nim(),
+            genos_tracks=tuple(genos_track or ()),
         )
     )
     raise typer.Exit(code)

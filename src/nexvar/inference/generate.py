@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -51,13 +51,17 @@ class Generation:
 
 @dataclass(frozen=True)
 class Token:
-    """One new token of one prompt, as ``stream`` gives them. stopped: what ends this prompt here, if anything."""
+    """One new token of one prompt, as ``stream`` gives them. stopped: what ends this prompt here, if anything.
+
+    logits: those it was drawn from, before alphabet, top-k and temperature, if asked for: (V,) float32 on the CPU.
+    """
 
     prompt: int
     text: str
     token_id: int
     log_prob: float
     stopped: str | int | None = None
+    logits: Tensor | None = field(default=None, compare=False)
 
 
 def generate(
@@ -123,7 +127,14 @@ def left_out_line(made: Generation, every: str) -> str | None:
     )
 
 
-def stream(loaded: Loaded, prompts: Sequence[str], sampling: Sampling, *, seed: int | None = None) -> Iterator[Token]:
+def stream(
+    loaded: Loaded,
+    prompts: Sequence[str],
+    sampling: Sampling,
+    *,
+    seed: int | None = None,
+    return_logits: bool = False,
+) -> Iterator[Token]:
     """The tokens of ``generate``, each as soon as it is drawn; prompts of one length take turns."""
     prompts = arguments.a_list(prompts, "prompt_seqs")
     ids, seeds = _prepare(loaded, prompts, sampling, seed)
@@ -131,7 +142,10 @@ def stream(loaded: Loaded, prompts: Sequence[str], sampling: Sampling, *, seed: 
     def tokens() -> Iterator[Token]:
         for rows in _batches(loaded, ids, sampling.n_tokens):
             try:
-                for drawn, _ in _sample(loaded, [ids[r] for r in rows], [seeds[r] for r in rows], rows, sampling):
+                steps = _sample(loaded, [ids[r] for r in rows], [seeds[r] for r in rows], rows, sampling)
+                for drawn, logits_BV in steps:
+                    if return_logits:
+                        drawn = [replace(token, logits=row) for token, row in zip(drawn, logits_BV.cpu(), strict=True)]
                     yield from drawn
             except RuntimeError as error:
                 if not out_of_memory(error):

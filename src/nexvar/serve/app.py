@@ -15,12 +15,12 @@ from starlette.middleware.cors import CORSMiddleware
 
 from nexvar import __version__
 from nexvar.errors import RESEARCH_ONLY, NexVarError, printable
-from nexvar.serve.errors import FAULT, Malformed, body_of, headers_of, status_of
+from nexvar.serve.errors import FAULT, Malformed, body_of, headers_of, in_shape, status_of
 from nexvar.serve.guard import Guard
-from nexvar.serve.routes import health
+from nexvar.serve.routes import genos, health, nim, webapps
 from nexvar.serve.state import Server
 
-ROUTERS = (health.router,)
+ROUTERS = (health.router, nim.router, genos.router, webapps.router)
 MOST_PROBLEMS = 20  # of one body that are told
 STATUSES = (400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 500, 501, 503, 507)
 
@@ -77,14 +77,15 @@ def build(server: Server, routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
 async def _error(request: Request, error: Exception) -> JSONResponse:
     if status_of(error) == FAULT:  # a Fault from the model thread: the guard writes it down
         raise error
-    return JSONResponse(body_of(error), status_of(error), headers_of(error))
+    status = status_of(error)
+    return JSONResponse(in_shape(body_of(error), status, request.url.path), status, headers_of(error))
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     line = printable(error.detail, 200)
-    body = ErrorBody(detail=line, error=line)
-    return JSONResponse(body.model_dump(), error.status_code, error.headers)
+    body = ErrorBody(detail=line, error=line).model_dump()
+    return JSONResponse(in_shape(body, error.status_code, request.url.path), error.status_code, error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -99,7 +100,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     fixes = {"missing": "add it", "extra_forbidden": "there is no such field: remove it"}
     said = Malformed(first.msg, where=where, fix=fixes.get(first.type))
     body = ErrorBody(detail=found, error=str(said), where=where, fix=fixes.get(first.type, first.msg))
-    return JSONResponse(body.model_dump(), 422)
+    return JSONResponse(in_shape(body.model_dump(), 422, request.url.path), 422)
 
 
 def _place(part: str | int) -> str | int:

@@ -10,6 +10,7 @@ from nexvar.doors import Fault, explain
 from nexvar.errors import NexVarError, printable
 
 BAD_INPUT, FAULT = 400, 500
+GENOS = "/api/aigateway/genos/"  # the paths of its hosted API, whose client looks for other keys
 _FOLDERS = re.compile(r"(?<![\w.:])/(?:[^\s/:]+/)+")  # of an absolute path: nobody outside needs to know them
 
 
@@ -131,6 +132,13 @@ def body_of(error: BaseException) -> dict[str, Any]:
         said = explain(error)
     line, where, fix = (None if part is None else _outside(part, said) for part in (said, said.where, said.fix))
     return {"detail": line, "error": line, "where": where, "fix": fix}
+
+
+def in_shape(body: dict[str, Any], status: int, path: str) -> dict[str, Any]:
+    """The body of an error as clients of this path read it: Genos' look for "messages"."""
+    if not path.startswith(GENOS):
+        return body
+    return {**body, "result": {}, "status": str(status), "message": body["error"], "messages": body["error"]}
 
 
 def headers_of(error: BaseException) -> dict[str, str]:

@@ -33,6 +33,7 @@ from nexvar.serve.errors import (
     WrongType,
     body_of,
     headers_of,
+    in_shape,
     status_of,
 )
 from nexvar.serve.state import Server
@@ -88,7 +89,8 @@ class Guard:
                 LOG.error("%s", explain(error), exc_info=LOG.isEnabledFor(logging.DEBUG))
             if answer.status:  # it began: what is missing at its end tells the client
                 raise
-            response = JSONResponse(body_of(error), status_of(error), headers_of(error))
+            status = status_of(error)
+            response = JSONResponse(in_shape(body_of(error), status, scope["path"]), status, headers_of(error))
             await response(scope, receive, answer.send)
         finally:
             answer.record(self.server)

@@ -24,6 +24,32 @@ def default_data_dir() -> Path:
 
 
 @dataclass(frozen=True)
+class Nim:
+    """How the paths of NVIDIA's Evo 2 NIM answer.
+
+    alphabet: "acgt": bases are drawn; "full": every token, as the NIM does. compress: /forward's archive.
+    too_busy: a full queue is 422 "Too Busy", as the NIM says it, in place of 503. max_mb: of /forward's arrays.
+    seconds: from a request's arrival to its end.
+    """
+
+    alphabet: str = "acgt"
+    compress: bool = False
+    too_busy: bool = False
+    max_mb: int = 256
+    seconds: float = 7200.0
+
+    def __post_init__(self) -> None:
+        arguments.one_of(self.alphabet, "--nim-alphabet", ("acgt", "full"))
+        arguments.whole(self.max_mb, "--nim-max-mb", 1, 100_000)
+        arguments.number(self.seconds, "--nim-seconds", "0.1 or more", 0.1, 1e9)
+
+    @property
+    def letters(self) -> str | None:
+        """What ``Sampling`` takes as its alphabet."""
+        return "ACGT" if self.alphabet == "acgt" else None
+
+
+@dataclass(frozen=True)
 class Settings:
     """models: the first is the default; none: the built-in one. allow_load: other cards are loaded when asked for.
 
@@ -36,6 +62,7 @@ class Settings:
     generation. max_body, max_upload: bytes of a JSON body, of an uploaded file.
     drain_seconds: after SIGTERM, how long ``ready`` says no before the server stops listening.
     data_dir: of files and jobs; data_gb: its size at most.
+    genos_tracks: what the RNA path of Genos sends; none: all tracks of a model that has few.
     """
 
     models: tuple[ModelChoice, ...] = (ModelChoice(),)
@@ -60,6 +87,8 @@ class Settings:
     drain_seconds: float = 0.0
     data_dir: Path = field(default_factory=default_data_dir)
     data_gb: float = 20.0
+    nim: Nim = Nim()
+    genos_tracks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.models:

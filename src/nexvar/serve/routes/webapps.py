@@ -1,0 +1,102 @@
+"""The one endpoint that the variant-analysis web pages around Evo 2 call; one variable of theirs leads here.
+
+They would show a verdict. Ours is "Not classified", unless the operator gave a calibration for this model and genome.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from nexvar.genome.reference import Variant
+from nexvar.inference.score import Options
+from nexvar.runs.rows import ScoredAllele, score_variants
+from nexvar.serve.errors import ServeError
+from nexvar.serve.genomes import Genome
+from nexvar.serve.routes.bodies import Whole
+from nexvar.serve.running import run, server_of
+from nexvar.serve.service.assemblies import contig_of, genome_of
+from nexvar.serve.worker import Ticket
+
+PATH = "/api/compat/analyze_single_variant"
+NOT_CLASSIFIED = "Not classified"
+router = APIRouter(tags=["web apps"])
+
+Allele = Annotated[str, Field(pattern="^[ACGTacgt]+$", max_length=10_000)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class VariantRequest(BaseModel):
+    """The first of two names is of the original pages, the other of a later one. The position is 1-based."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    position: Annotated[
+        Whole, Field(ge=1, lt=1 << 40, validation_alias=AliasChoices("variant_position", "position_1based"))
+    ]
+    alternative: Annotated[Allele, Field(validation_alias=AliasChoices("alternative", "alternate"))]
+    genome: Annotated[Name, Field(validation_alias=AliasChoices("genome", "assembly"))]
+    chromosome: Name
+    reference: Allele | None = None
+    orientation: Literal["both", "forward", "reverse"] = "both"
+
+
+class VariantAnswer(BaseModel):
+    """delta_score: the model's score, below 0 where it finds the reference likelier; mean of the strands, or of one."""
+
+    position: int
+    reference: str
+    alternative: str
+    delta_score: float
+    prediction: str = NOT_CLASSIFIED
+    classification_confidence: float = 0.0
+    status: str
+    model: str
+
+
+@router.post(PATH)
+@router.post(f"{PATH}/score/variant", include_in_schema=False)
+async def analyze_single_variant(request: Request, asked: VariantRequest) -> VariantAnswer:
+    """The score of one variant."""
+    server = server_of(request)
+    genome = genome_of(server.genomes, asked.genome, asked.chromosome)
+    variant = variant_of(genome, asked)
+    name = server.models.find(None)
+
+    def work(ticket: Ticket) -> ScoredAllele:
+        return next(score_variants(server.models.get(name), [variant], genome.fasta, Options()))
+
+    row = await run(request, work)
+    return VariantAnswer(
+        position=asked.position,
+        reference=variant.ref,
+        alternative=variant.alts[0],
+        delta_score=_score(row, asked.orientation),
+        status=str(row.status),
+        model=name,
+    )
+
+
+def variant_of(genome: Genome, asked: VariantRequest) -> Variant:
+    """The variant, with the genome's base as reference where none was given; ServeError for an unknown place."""
+    contig = contig_of(genome, asked.chromosome, "chromosome")
+    pos0 = asked.position - 1
+    low, high = genome.fasta.span(contig, pos0)
+    if not low <= pos0 < high:
+        fix = f"from {low + 1} to {high}"
+        raise ServeError(f"{asked.chromosome[:40]} has no position {asked.position}", where="position", fix=fix)
+    reference = asked.reference or genome.fasta.fetch(contig, pos0, pos0 + 1)
+    return Variant(asked.chromosome, pos0, reference.upper(), (asked.alternative.upper(),))
+
+
+def _score(row: ScoredAllele, orientation: str) -> float:
+    """The score of a row; ServeError with its status where it has none."""
+    values = {"both": row.llr, "forward": row.llr_fwd, "reverse": row.llr_rev}
+    if row.llr is None and row.extra:  # a readout that is no log-ratio: its mean, forward and reverse value
+        values = dict(zip(values, row.extra.values(), strict=False))
+    value = values[orientation]
+    if value is None:
+        raise ServeError(f"{row.status}: {row.detail or 'no score'}", where="variant", fix="another allele or position")
+    return value
