@@ -24,6 +24,7 @@ from nexvar.genome.gff import PARTS
 from nexvar.genome.reference import Fasta
 from nexvar.genome.transcripts import Feature, Transcript, make_transcript
 
+LANDMARKS = ("region", "chromosome", "contig", "supercontig", "scaffold", "plasmid")
 _TEXTS = ("strand", "kind", "name", "type", "description", "tags")
 
 
@@ -118,8 +119,13 @@ class Annotation:
     def _inside(
         self, table: pa.Table, contig_N: np.ndarray, start_N: np.ndarray, end_N: np.ndarray
     ) -> tuple[pa.Table, np.ndarray, np.ndarray, np.ndarray]:
-        """Features that cross the origin of a ring in two pieces; NexVarError for others beyond the end."""
-        kept = np.ones(len(start_N), dtype=bool)
+        """Features that cross the origin of a ring in two pieces; NexVarError for others beyond the end.
+
+        The lines that GFF3 files have for the contigs themselves are no features of them.
+        """
+        last = np.array([self.fasta.spans(name)[-1][1] for name in self.contigs])
+        landmark = pc.is_in(table["kind"].cast(pa.string()), pa.array(LANDMARKS)).to_numpy()
+        kept = ~(landmark & (start_N == 0) & (end_N == last[contig_N]))
         wrapped = []
         for i, contig in enumerate(self.contigs):
             if self.fasta.is_slice(contig):
@@ -145,12 +151,10 @@ class Annotation:
         return table.take(rows), contig_N[rows], starts, ends
 
     def _named(self) -> np.ndarray:
-        """Rows that a search finds: all but parts of transcripts and what is a whole contig."""
+        """Rows that a search finds: all but parts of transcripts."""
         parts = [i for i, kind in enumerate(self._kinds) if kind in PARTS]
         part = np.isin(self._kind_N, parts) & ~self._is_transcript_N
-        length = np.array([self.fasta.spans(name)[-1][1] for name in self.contigs])
-        whole = (self._start_N == 0) & (self._end_N == length[self._contig_N]) & ~np.isin(self._id_N, self._parent_N)
-        return np.flatnonzero(~part & ~whole)
+        return np.flatnonzero(~part)
 
     def _kind(self, name: str) -> int:
         return self._kinds.index(name) if name in self._kinds else -2
@@ -160,6 +164,10 @@ class Annotation:
     def features(self, contig: str, start: int, end: int) -> list[Feature]:
         """What overlaps [start, end), by start; nothing for a contig that is not there."""
         return self._features(self._overlapping(contig, start, end))
+
+    def count(self, contig: str, start: int, end: int) -> int:
+        """How many features overlap [start, end)."""
+        return len(self._overlapping(contig, start, end))
 
     def spans(self, contig: str, kind: str) -> np.ndarray:
         """(N, 2) int64: start and end of every feature of a kind (exon, CDS, five_prime_UTR, gene, …), by start."""

@@ -8,7 +8,11 @@ from importlib import resources
 from pathlib import Path
 
 from nexvar.errors import NexVarError
+from nexvar.files import disk_errors
+from nexvar.genome.annotation import Annotation, read_annotation
+from nexvar.genome.known import KnownVariants
 from nexvar.genome.reference import Fasta
+from nexvar.genome.signals import Signal
 from nexvar.inference.score import make_circular
 from nexvar.serve.errors import NotFound
 from nexvar.serve.settings import Settings
@@ -18,11 +22,13 @@ BUILT_IN = "chrM"  # the human mitochondrial genome (rCRS) of the package
 
 @dataclass(frozen=True)
 class Genome:
-    """A reference and what is known of it. tracks: name -> file."""
+    """A reference and what is known of it. tracks: by their names."""
 
     id: str
     fasta: Fasta
-    tracks: dict[str, Path] = field(default_factory=dict)
+    genes: Annotation | None = None
+    known: KnownVariants | None = None
+    tracks: dict[str, Signal] = field(default_factory=dict)
 
 
 class Genomes:
@@ -35,7 +41,7 @@ class Genomes:
     def open(cls, settings: Settings) -> Genomes:
         """Those of the settings, checked, and the built-in one."""
         paths = dict(settings.genomes)
-        paths.setdefault(BUILT_IN, Path(str(resources.files("nexvar") / "data" / "chrM_rCRS.fa")))
+        paths.setdefault(BUILT_IN, _shipped("chrM_rCRS.fa"))
         for option, ids in (
             ("--genes", settings.genes),
             ("--known", settings.known),
@@ -58,4 +64,23 @@ class Genomes:
 def _open(id_: str, path: Path, settings: Settings) -> Genome:
     fasta = Fasta(path)
     make_circular(fasta, [name for name in settings.circular if fasta.resolve(name)], ())
-    return Genome(id_, fasta, {name: file for (of, name), file in settings.tracks.items() if of == id_})
+    genes, known = settings.genes.get(id_), settings.known.get(id_)
+    tracks = {name: file for (of, name), file in settings.tracks.items() if of == id_}
+    cache = None
+    if genes or known or tracks:
+        cache = settings.data_dir / "genomes"
+        with disk_errors(cache, fix="choose another --data-dir"):
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path == _shipped("chrM_rCRS.fa"):
+        genes, known = genes or _shipped("chrM.gff3"), known or _shipped("mtdna_labelled.vcf")
+    return Genome(
+        id_,
+        fasta,
+        None if genes is None else read_annotation(genes, fasta, cache=cache),
+        None if known is None else KnownVariants(known, fasta, cache=cache),
+        {name: Signal(file, fasta, cache=cache) for name, file in tracks.items()},
+    )
+
+
+def _shipped(name: str) -> Path:
+    return Path(str(resources.files("nexvar") / "data" / name))
