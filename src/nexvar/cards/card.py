@@ -94,6 +94,9 @@ class Card:
         return self.folder / name
 
 
+_KINDS: dict[type, dict[str, Any]] = {owner: typing.get_type_hints(owner) for owner in (Card, File)}
+
+
 def is_inside(name: str) -> bool:
     """Whether a file name from a card stays in the folder it is meant for."""
     path = PurePosixPath(name)
@@ -127,7 +130,7 @@ def parse(text: str, *, package: str | None = None, folder: Path = HERE) -> Card
 def problems(card: Card) -> Iterator[str]:
     """What is wrong with the values of a card, by the kind of value and by itself."""
     for owner in (card, *card.files):
-        for name, kind in typing.get_type_hints(type(owner)).items():
+        for name, kind in _KINDS[type(owner)].items():
             if not _is(value := getattr(owner, name), kind):
                 yield f"{name} is {value!r}"
                 return

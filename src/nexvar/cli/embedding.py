@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import report, verb
+from nexvar.cli._app import importing, report, verb
 from nexvar.cli.options import BatchTokens, Circular, LoadOptions, Model, Reads, Shard, Writes
 from nexvar.doors import resumable
 
@@ -34,9 +34,10 @@ def embed(
     shard: Shard = None,
 ) -> None:
     """Embed every sequence of a FASTA or every region of a BED. The same command resumes a run that was stopped."""
-    from nexvar.runs.embed_run import embed_file
-    from nexvar.runs.job import EmbedJob, EmbedOptions, SequenceFiles, parse_shard
-    from nexvar.runs.progress import progress_bar
+    with importing():
+        from nexvar.runs.embed_run import embed_file
+        from nexvar.runs.job import EmbedJob, EmbedOptions, SequenceFiles, parse_shard
+        from nexvar.runs.progress import progress_bar
 
     with resumable(), progress_bar("sequence") as bar:
         job = EmbedJob(
@@ -76,9 +77,10 @@ def likelihood(
     shard: Shard = None,
 ) -> None:
     """Log-likelihood and entropy of every base, as tracks. The same command resumes a run that was stopped."""
-    from nexvar.runs.job import LikelihoodJob, LikelihoodOptions, SequenceFiles, parse_shard
-    from nexvar.runs.likelihood_run import likelihood_file
-    from nexvar.runs.progress import progress_bar
+    with importing():
+        from nexvar.runs.job import LikelihoodJob, LikelihoodOptions, SequenceFiles, parse_shard
+        from nexvar.runs.likelihood_run import likelihood_file
+        from nexvar.runs.progress import progress_bar
 
     with resumable(), progress_bar("base") as bar:
         job = LikelihoodJob(

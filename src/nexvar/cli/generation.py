@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import report, verb
+from nexvar.cli._app import importing, report, verb
 from nexvar.cli.options import FastaOutput, LoadOptions, Model, Reads, SamplingOptions
 
 
@@ -29,7 +29,8 @@ def generate(
     load: LoadOptions,
 ) -> None:
     """Continue DNA prompts, to a FASTA."""
-    from nexvar.runs import sequence_files
+    with importing():
+        from nexvar.runs import sequence_files
 
     prompts = sequence_files.read_prompts(prompt or [], fasta, taxonomy, species)
     draw = sampling.sampling()
@@ -58,7 +59,8 @@ def fill(
     load: LoadOptions,
 ) -> None:
     """Replace every N by the base that a masked model expects, to a FASTA."""
-    from nexvar.runs import sequence_files
+    with importing():
+        from nexvar.runs import sequence_files
 
     loaded = load.choice(model).load()
     report(sequence_files.fill_file(loaded, fasta, output, steps=steps, temperature=temperature, seed=seed))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexvar.cli._app import echo, report, verb
+from nexvar.cli._app import echo, importing, report, verb
 from nexvar.cli.options import (
     Circular,
     DryRun,
@@ -59,7 +59,8 @@ def score(
     dry_run: DryRun = False,
 ) -> None:
     """Score every allele of a VCF with a genomic language model. The same command resumes a run that was stopped."""
-    from nexvar.runs.job import InputFiles, one_source
+    with importing():
+        from nexvar.runs.job import InputFiles, one_source
 
     source = one_source(vcf, variants)
     files = InputFiles(
@@ -89,7 +90,8 @@ def saturate(
     dry_run: DryRun = False,
 ) -> None:
     """Score every SNV of a region."""
-    from nexvar.runs.job import InputFiles, Placement
+    with importing():
+        from nexvar.runs.job import InputFiles, Placement
 
     files = InputFiles(fasta, saturate=region, circular=tuple(circular or ()))
     placement = Placement(workers=workers)
@@ -101,10 +103,11 @@ def saturate(
 
 def _run(files: InputFiles, output: list[Path] | None, explain: bool, dry: bool, **fields: Any) -> None:
     """Do the job with a bar, record the command, report; or say what it would do. fields: of ``ScoreJob``."""
-    from nexvar.runs.dry_run import dry_run
-    from nexvar.runs.job import ScoreJob
-    from nexvar.runs.progress import progress_bar
-    from nexvar.runs.score_run import score_file
+    with importing():
+        from nexvar.runs.dry_run import dry_run
+        from nexvar.runs.job import ScoreJob
+        from nexvar.runs.progress import progress_bar
+        from nexvar.runs.score_run import score_file
 
     if dry:
         for line in dry_run(ScoreJob(files, output or (), **fields)).lines():

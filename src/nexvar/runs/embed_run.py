@@ -30,8 +30,8 @@ from nexvar.inference import embed
 from nexvar.inference.core.batching import default_batch_tokens
 from nexvar.inference.core.sequences import clean
 from nexvar.inference.embed import EmbedSettings
+from nexvar.runs import arrow, sequence_run
 from nexvar.runs import parts as on_disk
-from nexvar.runs import sequence_run
 from nexvar.runs.embedding_table import ROW_GROUP, arrays_of, write_anndata, write_npz, write_parquet
 from nexvar.runs.job import EmbedJob, Watch
 from nexvar.runs.lock import locked
@@ -191,15 +191,15 @@ def compute_part(
         repeats = [len(spans) for spans in tokens]
         for column, side in (("token_start", 0), ("token_end", 1)):
             values = [r.start + span[side] for r, spans in zip(regions, tokens, strict=True) for span in spans]
-            columns[column] = pa.array(values, pa.int64())
+            columns[column] = arrow.array(values, pa.int64())
     for name in ("end", "start", "contig", "name"):
         values = [getattr(r, name) for r, n in zip(regions, repeats, strict=True) for _ in range(n)]
         kind = pa.int64() if name in ("start", "end") else pa.string()
-        columns = {name.replace("contig", "chrom"): pa.array(values, kind), **columns}
+        columns = {name.replace("contig", "chrom"): arrow.array(values, kind), **columns}
     for layer in settings.layers:
         stack = torch.stack if settings.pool != "none" else torch.cat
         values_ND = stack([each[layer] for each in vectors]).numpy()
-        columns[layer] = pa.FixedSizeListArray.from_arrays(values_ND.reshape(-1), values_ND.shape[1])
+        columns[layer] = pa.FixedSizeListArray.from_arrays(arrow.numbers(values_ND.reshape(-1)), values_ND.shape[1])
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer, compression="zstd", row_group_size=ROW_GROUP)
     return buffer.getvalue()

@@ -32,8 +32,8 @@ from nexvar.inference import per_base
 from nexvar.inference.core.batching import Tally, default_batch_tokens, reported
 from nexvar.inference.core.sequences import clean
 from nexvar.inference.score import make_circular
+from nexvar.runs import arrow, sequence_run
 from nexvar.runs import parts as on_disk
-from nexvar.runs import sequence_run
 from nexvar.runs.embedding_table import write_parquet
 from nexvar.runs.job import LikelihoodJob, LikelihoodOptions, Watch
 from nexvar.runs.lock import locked
@@ -186,7 +186,11 @@ def compute_part(
     names = [contig for (contig, _, _), at in zip(windows, picked, strict=True) for _ in at]
     places = np.concatenate([at + window.start for (_, window, _), at in zip(windows, picked, strict=True)])
     bases = "".join(text[a:b] for text, ranges in zip(letters, keep, strict=True) for a, b in ranges)
-    columns = {"chrom": pa.array(names), "pos": pa.array(places, pa.int64()), "base": pa.array(list(bases))}
+    columns = {
+        "chrom": arrow.array(names, pa.string()),
+        "pos": arrow.numbers(places),
+        "base": arrow.array(bases, pa.string()),
+    }
     for column, mean, by_strand in (
         ("log_prob", "log_probs_L", "log_probs_SL"),
         ("entropy", "entropies_L", "entropies_SL"),
@@ -202,7 +206,8 @@ def compute_part(
 
 def _column(rows: Sequence[np.ndarray]) -> pa.Array:
     """float32; null where there is no value."""
-    return pa.array(np.concatenate(rows), pa.float32(), from_pandas=True)
+    values = np.concatenate(rows).astype(np.float32)
+    return arrow.numbers(values, ~np.isnan(values))
 
 
 # -- output -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from nexvar.files import open_regular, spreadsheet_safe
 from nexvar.genome.variants import VariantSource
 from nexvar.genome.vcf import Record
 from nexvar.genome.windows import Status
+from nexvar.runs import arrow
 from nexvar.runs.rows import ScoredAllele
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ class ParquetWriter:
         import pyarrow as pa
 
         if self.columns[0]:
-            arrays = [pa.array(c, type=f.type) for c, f in zip(self.columns, self.schema, strict=True)]
+            arrays = [arrow.array(c, f.type) for c, f in zip(self.columns, self.schema, strict=True)]
             self.file.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
             self.columns = [[] for _ in self.columns]
 
