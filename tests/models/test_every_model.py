@@ -80,7 +80,7 @@ def test_shared_work_gives_the_numbers_of_one_window_at_a_time(loaded, fasta):
 @pytest.mark.parametrize("readouts", [("llr_sum", "site"), ("site",)])
 def test_variants_of_a_tile_branch_from_one_pass(causal, fasta, readouts, monkeypatch):
     """Four places of one window, far enough apart for four branch points."""
-    monkeypatch.setattr(likelihood, "SHORTEST_SHARED_PREFIX", 8)
+    monkeypatch.setattr(likelihood, "FORWARD_TOKENS", 8)
     at = [f"chr1:{p}{BASES[p - 1]}>{'A' if BASES[p - 1] != 'A' else 'C'}" for p in (130, 145, 165, 190)]
     options = dict(window=128, windowing="tiled", readouts=readouts, strand="forward")
     shared = list(score_variants(causal, at, fasta, Options(**options)))

@@ -68,6 +68,7 @@ class Card:
     fp8: str | None = None  # None | any | hopper
     readout: str = "llr"
     span: int = 0  # of the readout, see score.Options
+    windowing: str = "centred"  # with the readout, see score.Options
     special_tokens: bool = False  # official scoring adds the tokenizer's [CLS], [SEP], …
     window: int = 8192  # bases around a variant, unless the user says otherwise
     bos_id: int | None = None  # the token that the official scoring puts before a sequence, if any

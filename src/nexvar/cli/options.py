@@ -104,8 +104,15 @@ class ScoringOptions:
     window: Annotated[int | None, typer.Option(help="bases around a variant; default: the model's")] = None
     left: Annotated[int | None, typer.Option(help="of these, how many stand before the variant; default: half")] = None
     windowing: Annotated[
-        str, typer.Option(help="centred, or tiled: variants of a stretch share a window (another score, *_TILED)")
-    ] = "centred"
+        str | None,
+        typer.Option(
+            help="centred; anchored: windows begin at multiples of --stride, variants share what is before them;"
+            " tiled: variants share a window (another score, *_TILED); default: the model's"
+        ),
+    ] = None
+    stride: Annotated[
+        int | None, typer.Option(help="of anchored windows: bases between beginnings; default: half of what is behind")
+    ] = None
     readout: Annotated[str | None, typer.Option(help="one or more, by comma; default: the model's")] = None
     strand: Annotated[str | None, typer.Option(help="both (averaged, each kept; the default) or forward")] = None
     layer: Annotated[str | None, typer.Option(help="of embedding readouts; default: the last hidden state")] = None

@@ -11,12 +11,19 @@ Indels: both windows have the same length. The edges that are read first agree, 
 along the genome (a deletion takes in more of it, an insertion less): its right edge on the forward strand, its left
 edge on the reverse strand, so that both alleles are read behind the same bases on either strand. Where the contig ends
 there, the edges at the contig's end agree and the one that is read first moves.
+
+Anchored windows, window 8, left 4, stride 2: each strand's begin at its own multiples of the stride (the reverse
+strand's are counted from the contig's end) and at least ``left`` bases before the allele:
+
+    forward     A . . . p . . .        begins at A, the last multiple that leaves 4 bases before p: here at p - 4
+                A . . . p q . .        q, one base further, shares it, with 5 bases before it
+    reverse     . . q p . . . A        read from the right, from its own A; q and p may lie in two windows there
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from nexvar.errors import NexVarError
@@ -52,15 +59,6 @@ class Status(str, Enum):
 
 
 @dataclass(frozen=True)
-class Alternative:
-    """An alternative window: its sequence, the coordinate of its first base, [start, end) of the allele within it."""
-
-    start: int
-    seq: str
-    site: tuple[int, int]
-
-
-@dataclass(frozen=True)
 class Windows:
     """The two windows of one allele, upper-case, of equal length; empty unless ``status.scored``.
 
@@ -69,7 +67,7 @@ class Windows:
     alt_start: coordinate of ``alt_seq[0]``; differs from ``start`` only where the left edge moved.
     ref_site, alt_site: [start, end) of the allele within ``ref_seq`` / ``alt_seq``.
     detail: for people, e.g. what the genome has where REF does not fit.
-    opposite: the alternative window of the other strand, on this one; None: ``alt_seq``, as for all but indels.
+    opposite: what the other strand reads, where it is not the same bases, as windows of this strand (indels; anchors).
     """
 
     status: Status
@@ -82,7 +80,7 @@ class Windows:
     ref_site: tuple[int, int] = (0, 0)
     alt_site: tuple[int, int] = (0, 0)
     detail: str = ""
-    opposite: Alternative | None = None
+    opposite: Windows | None = None
 
     @property
     def end(self) -> int:
@@ -97,22 +95,23 @@ class Windows:
 
     def reverse(self) -> Windows:
         """The windows as they are read on the other strand; coordinates stay those of the forward strand."""
-        here = Alternative(self.alt_start, self.alt_seq, self.alt_site)
-        alt = self.opposite or here
+        there = self.opposite or self
+        return replace(there._turned(), opposite=self._turned() if self.opposite else None)
+
+    def _turned(self) -> Windows:
         size = len(self.ref_seq)
-        (r0, r1), (a0, a1), (h0, h1) = self.ref_site, alt.site, here.site
-        back = Alternative(here.start, reverse_complement(here.seq), (size - h1, size - h0))
-        return Windows(self.status, self.contig, self.rule, self.start, alt.start,
-                       reverse_complement(self.ref_seq), reverse_complement(alt.seq),
-                       (size - r1, size - r0), (size - a1, size - a0), self.detail,
-                       back if self.opposite else None)  # fmt: skip
+        (r0, r1), (a0, a1) = self.ref_site, self.alt_site
+        return replace(self, ref_seq=reverse_complement(self.ref_seq), alt_seq=reverse_complement(self.alt_seq),
+                       ref_site=(size - r1, size - r0), alt_site=(size - a1, size - a0), opposite=None)  # fmt: skip
 
 
-def make_windows(fasta: Fasta, variant: Variant, window: int = WINDOW, *, left: int | None = None) -> list[Windows]:
-    """One ``Windows`` per ALT, in order. ``left``: bases before the variant (default ``window // 2``)."""
+def make_windows(
+    fasta: Fasta, variant: Variant, window: int = WINDOW, *, left: int | None = None, stride: int | None = None
+) -> list[Windows]:
+    """One ``Windows`` per ALT, in order. ``left``, ``stride``: see ``allele_windows``."""
     ends = variant.ends or (None,) * len(variant.alts)
     return [
-        allele_windows(fasta, variant.chrom, variant.pos0, variant.ref, alt, window, left=left, end=end)
+        allele_windows(fasta, variant.chrom, variant.pos0, variant.ref, alt, window, left=left, stride=stride, end=end)
         for alt, end in zip(variant.alts, ends, strict=True)
     ]
 
@@ -136,11 +135,13 @@ def allele_windows(
     window: int = WINDOW,
     *,
     left: int | None = None,
+    stride: int | None = None,
     end: int | None = None,
 ) -> Windows:
     """The windows of one allele, or the status that says why there are none. Never raises for a variant.
 
-    end: 0-based exclusive end of a <DEL>, <DUP> or <INV>.
+    left: bases before the variant (default ``window // 2``). stride: the windows begin at multiples of it, and ``left``
+    is the least that stands before the variant. end: 0-based exclusive end of a <DEL>, <DUP> or <INV>.
     """
     left = window // 2 if left is None else left
     if window < 2 or not 0 <= left < window:
@@ -174,7 +175,33 @@ def allele_windows(
         return Windows(Status.N_AT_SITE, contig, rule)
     if ref == alt:
         return Windows(Status.SAME_AS_REF, contig, rule)
-    return _build(fasta, contig, rule, pos0, ref, alt, window, left)
+    if stride is None:
+        return _build(fasta, contig, rule, pos0, ref, alt, window, left)
+    turn = high if circular else None
+    before = bases_from_anchor(pos0, left, stride, turn)
+    behind = bases_from_anchor(high - pos0 - len(ref), left, stride, turn)
+    forward = _build(fasta, contig, rule, pos0, ref, alt, window, before)
+    reverse = _build(fasta, contig, rule, pos0, ref, alt, window, max(0, window - behind - len(ref)))
+    return _both_strands(forward, reverse)
+
+
+def bases_from_anchor(pos0: int, left: int, stride: int, turn: int | None = None) -> int:
+    """Bases from the beginning of its anchored window to the allele at ``pos0`` of a strand.
+
+    turn: length of a circular contig. From ``left`` to ``left + stride - 1``; on a linear contig at most ``pos0``.
+    """
+    if turn is None:
+        return pos0 - max(pos0 - left, 0) // stride * stride
+    return left + (pos0 - left) % turn % stride
+
+
+def _both_strands(forward: Windows, reverse: Windows) -> Windows:
+    """One allele's windows, each strand's in its own place; without a score, or at an edge, where one of them is."""
+    for w in (forward, reverse):
+        if not w.status.scored:
+            return w
+    status = Status.EDGE if Status.EDGE in (forward.status, reverse.status) else Status.OK
+    return replace(forward, status=status, opposite=replace(reverse.opposite or reverse, status=status))
 
 
 def _event(alt: str) -> str | None:
@@ -221,25 +248,24 @@ def _build(fasta: Fasta, contig: str, rule: str, pos0: int, ref: str, alt: str, 
     def bases(begin: int, end: int) -> str:
         return fasta.fetch(contig, begin, end) if once is None else once[begin - first : end - first]
 
-    def alternative(alt_start: int) -> Alternative:
-        seq = bases(alt_start, pos0) + alt + bases(pos0 + len(ref), alt_start + size - delta)
-        site = (pos0 - alt_start, pos0 - alt_start + len(alt))
-        return Alternative(alt_start % turn if turn else alt_start, seq, site)
-
     turn = high if circular else 0
-    forward_alt = alternative(starts[1])
-    return Windows(
-        Status.EDGE if edge else Status.OK,
-        contig,
-        rule,
-        start % turn if turn else start,
-        forward_alt.start,
-        bases(start, start + size),
-        forward_alt.seq,
-        (pos0 - start, pos0 - start + len(ref)),
-        forward_alt.site,
-        opposite=None if starts[1] == starts[2] else alternative(starts[2]),
-    )
+    status, ref_seq = Status.EDGE if edge else Status.OK, bases(start, start + size)
+
+    def windows(alt_start: int) -> Windows:
+        return Windows(
+            status,
+            contig,
+            rule,
+            start % turn if turn else start,
+            alt_start % turn if turn else alt_start,
+            ref_seq,
+            bases(alt_start, pos0) + alt + bases(pos0 + len(ref), alt_start + size - delta),
+            (pos0 - start, pos0 - start + len(ref)),
+            (pos0 - alt_start, pos0 - alt_start + len(alt)),
+        )
+
+    _, forward, reverse = starts
+    return windows(forward) if forward == reverse else replace(windows(forward), opposite=windows(reverse))
 
 
 def join_edits(fasta: Fasta, chrom: str, edits: Iterable[tuple[int, str, str]]) -> Variant:

@@ -31,7 +31,7 @@ from nexvar.models import check_taps
 from nexvar.weights.load import Loaded
 
 STRANDS = ("both", "forward")
-WINDOWINGS = ("centred", "tiled")
+WINDOWINGS = ("centred", "anchored", "tiled")
 REDUCE_METHODS = ("mean", "sum", "none", "pll")
 MITO_CONTIGS = (*MITO_NAMES, *MITO_ACCESSIONS)
 
@@ -50,7 +50,7 @@ def _share(value: object, where: str) -> float:
 
 # what each option must be before its value is looked at
 OPTION_KINDS: dict[str, Callable[[object, str], Any]] = {
-    **dict.fromkeys(("window", "left", "span", "batch_tokens"), arguments.whole),
+    **dict.fromkeys(("window", "left", "stride", "span", "batch_tokens"), arguments.whole),
     **dict.fromkeys(("strand", "windowing", "layer", "pool", "protocol"), arguments.text),
     **dict.fromkeys(("share", "begin"), arguments.flag),
     "readouts": _names,
@@ -64,7 +64,9 @@ class Options:
 
     protocol: a published preset (protocols.py); what is given here overrides it.
     window: bases around a variant. left: how many of them stand before it (default: half).
-    windowing: "tiled" scores the variants of a stretch in one common window, which is another score (docs/scoring.md).
+    windowing: "anchored" windows begin at multiples of ``stride``, so that the variants of a stretch share what stands
+    before them, ``left`` bases at least; "tiled" scores them in one common window, which is another score
+    (docs/scoring.md). None is "centred", or the card's with the card's readout.
     readouts: see scorers/; the first is the score, the others become columns.
     strand: "both" (default) averages the forward and the reverse-complement strand and keeps each; "forward" is one.
     layer, pool: of the embedding readouts. span: bases that count beside the allele's own,
@@ -86,7 +88,8 @@ class Options:
     left: int | None = None
     begin: bool | None = None
     span: int | None = None
-    windowing: str = "centred"
+    windowing: str | None = None
+    stride: int | None = None
 
     def __post_init__(self) -> None:
         for name, kind in OPTION_KINDS.items():
@@ -95,7 +98,7 @@ class Options:
                 object.__setattr__(self, name, kind(value, f"--{name.replace('_', '-')}"))
         if self.strand is not None and self.strand not in STRANDS:
             raise NexVarError(f"no strand {self.strand!r}", where="--strand", fix=f"one of {', '.join(STRANDS)}")
-        if self.windowing not in WINDOWINGS:
+        if self.windowing not in (None, *WINDOWINGS):
             fix = f"one of {', '.join(WINDOWINGS)}"
             raise NexVarError(f"no windowing {self.windowing!r}", where="--windowing", fix=fix)
         if self.window is not None and self.window < 2:
@@ -104,6 +107,8 @@ class Options:
             raise NexVarError(f"{self.left} bases before the variant", where="--left", fix="0 or more")
         if self.left is not None and self.windowing == "tiled":
             raise NexVarError("a tile has its variants anywhere", where="--left", fix="leave it out, or --windowing")
+        if self.stride is not None and self.stride < 1:
+            raise NexVarError(f"stride of {self.stride} bases", where="--stride", fix="1 or more")
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise NexVarError(f"batch of {self.batch_tokens} tokens", where="--batch-tokens", fix="1 or more")
         if self.span is not None and not 0 <= self.span <= 1_000_000:
@@ -120,6 +125,8 @@ class Options:
             window     --window    window      window, within its context
             left       --left      left                                  half the window (always so for tiles)
             readouts   --readout   readouts    readout
+            windowing  --windowing centred     windowing, of its readout centred
+            stride     --stride                                          half of what is behind ``left``
             strand     --strand    strand                                both
             pool       --pool      pool                                  mean
             begin      --begin     begin       bos_id                    none
@@ -135,8 +142,9 @@ class Options:
                 where="--window",
                 fix="give --left too where you give --window",
             )
-        window, left = self._resolve_window(card, protocol)
         named = _first(self.readouts, protocol.readouts)
+        windowing = self.windowing or ("centred" if named or self.protocol else card.windowing)
+        window, left = self._resolve_window(card, protocol, windowing)
         readouts = tuple(named or (card.readout,))
         scorers.check_readouts(readouts, loaded)
         pool = _first(self.pool, protocol.pool) or "mean"
@@ -144,7 +152,10 @@ class Options:
         if self.layer is not None:
             check_taps([self.layer], loaded.module.tap_names)
         self._check_used(readouts)
-        span = _first(_first(self.span, protocol.span), 0 if named else card.span) or 0
+        span = _first(self.span, protocol.span)
+        if span is None:
+            span = 0 if named else min(card.span, window - left - 1)
+        stride = self._resolve_stride(windowing, window, left, span)
         readout = scorers.ReadoutSettings(
             names=readouts,
             batch_tokens=self.batch_tokens or default_batch_tokens(loaded),
@@ -156,9 +167,9 @@ class Options:
             special=protocol.special,
         )
         strand = _first(self.strand, protocol.strand) or "both"
-        return ScoreSettings(window, strand, readout, left, self.windowing, self.protocol)
+        return ScoreSettings(window, strand, readout, left, windowing, self.protocol, stride)
 
-    def _resolve_window(self, card: Card, protocol: protocols.Chosen) -> tuple[int, int]:
+    def _resolve_window(self, card: Card, protocol: protocols.Chosen, windowing: str) -> tuple[int, int]:
         """(bases of a window, how many of them stand before the variant)."""
         window = _first(self.window, protocol.window) or min(card.window, card.context)
         if window > card.context:
@@ -168,12 +179,28 @@ class Options:
                 fix=f"at most {card.context:,}",
             )
         left = _first(self.left, protocol.left)
-        if left is None or self.windowing == "tiled":
+        if left is None or windowing == "tiled":
             left = window // 2
         if left >= window:
             what = f"{left} bases before the variant in a window of {window:,}"
             raise NexVarError(what, where="--left", fix="fewer than the window has")
         return window, left
+
+    def _resolve_stride(self, windowing: str, window: int, left: int, span: int) -> int | None:
+        """Bases between anchors; NexVarError where the last allele of a stretch has no room for its span."""
+        if windowing != "anchored":
+            if self.stride is not None:
+                raise NexVarError(f"{windowing} windows have no stride", where="--stride", fix="--windowing anchored")
+            return None
+        room = window - left - span
+        if room < (self.stride or 1):
+            what = f"{left:,} bases before an allele" + (f" and {span:,} behind it" if span else "")
+            raise NexVarError(
+                f"{what} leave {max(room, 0):,} for the stride in a window of {window:,}",
+                where="--stride" if room > 0 else "--span" if span else "--left",
+                fix=f"at most --stride {room}, or a longer --window" if room > 0 else "fewer, or a longer --window",
+            )
+        return self.stride or min(max((window - left) // 2, 1), room)
 
     def _check_used(self, readouts: Sequence[str]) -> None:
         """NexVarError for an option that none of the readouts looks at."""
@@ -208,19 +235,23 @@ class ScoreSettings:
     left: int
     windowing: str = "centred"
     protocol: str | None = None
+    stride: int | None = None
 
     @property
     def together(self) -> int:
-        """Bases whose variants belong in one part: a tile that one pass serves is not computed twice."""
-        one_pass = self.readout.span == 0 and all(name in scorers.ONE_PASS for name in self.readout.names)
-        return tile_step(self.window) if self.windowing == "tiled" and one_pass else 1
+        """Bases whose variants belong in one part: what one pass serves is not computed twice."""
+        if not all(name in scorers.ONE_PASS for name in self.readout.names):
+            return 1
+        return tile_step(self.window) if self.windowing == "tiled" else self.stride or 1
 
     def settings(self) -> dict[str, str]:
         """What else a reader of the scores must know, name -> value, for headers."""
         notes = {} if self.protocol is None else {"protocol": self.protocol}
         if self.windowing == "tiled":
             notes["windowing"] = "tiled (not the score of a window around the variant)"
-        elif self.left != self.window // 2:
+        if self.stride is not None:
+            notes |= {"windowing": "anchored", "stride": str(self.stride)}
+        if self.windowing != "tiled" and self.left != self.window // 2:
             notes["left"] = str(self.left)
         if any(name in scorers.EMBEDDING for name in self.readout.names):
             notes |= {"layer": self.readout.layer or "last hidden", "pool": self.readout.pool}
@@ -366,7 +397,7 @@ def windows_of(variant: Variant, fasta: Fasta, settings: ScoreSettings, regions:
     if regions is not None and resolved is not None and (resolved.contig, variant.pos0) not in regions:
         return [Windows(Status.OUTSIDE_REGIONS, *resolved)] * len(variant.alts)
     left = tile_left(variant.pos0, settings.window) if settings.windowing == "tiled" else settings.left
-    return make_windows(fasta, variant, settings.window, left=left)
+    return make_windows(fasta, variant, settings.window, left=left, stride=settings.stride)
 
 
 def _score_part(

@@ -68,9 +68,14 @@ def default_batch_tokens(loaded: Loaded) -> int:
     It is an estimate: memory that runs out all the same halves the batch.
     """
     kind = loaded.device.type if loaded.device.type in BATCH_TOKENS else "cpu"
-    widest = max((max(p.shape) for p in loaded.module.parameters() if p.ndim == 2 and p.is_floating_point()), default=1)
-    fits = int(machine.free_memory(loaded.device) * MEMORY_SHARE[kind] / (4 * VALUES_PER_TOKEN * widest))
+    fits = int(machine.free_memory(loaded.device) * MEMORY_SHARE[kind] / token_bytes(loaded))
     return min(BATCH_TOKENS[kind], 1 << max(fits.bit_length() - 1, 0))
+
+
+def token_bytes(loaded: Loaded) -> int:
+    """What a token takes in a forward, as an estimate."""
+    widest = max((max(p.shape) for p in loaded.module.parameters() if p.ndim == 2 and p.is_floating_point()), default=1)
+    return 4 * VALUES_PER_TOKEN * widest
 
 
 def run_fitting(loaded: Loaded, jobs: list[T], compute: Callable[[list[T]], list[R]], split: Callable[[T], list[T]],

@@ -13,7 +13,8 @@ branch off along it. Four windows of 1,000 tokens, the first and alternatives a,
     c, first                            +------       2 x 200   at 800; the first window goes on from the last point
                                                         2,500   instead of 4 x 1,000
 
-The result is that of every sequence alone (float32: within 1e-5), whatever is in the batch.
+The trunks of many families go forward together, as rows of one cache, and whatever leaves them near one place leaves
+together. The result is that of every sequence alone (float32: within 1e-5), whatever is in the batch.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ import torch
 from torch import Tensor
 
 from nexvar.inference.core import pieces
-from nexvar.inference.core.batching import Tally, in_batches, padded, run_fitting, run_whole
+from nexvar.inference.core.batching import Tally, in_batches, padded, run_whole, token_bytes
 from nexvar.inference.core.pieces import cache_for_pieces, piece_tokens
 from nexvar.inference.core.readout import next_token_log_probs, nucleotide_log_probs
+from nexvar.weights.footprint import held_bytes
 from nexvar.weights.load import Loaded
 
-SHORTEST_SHARED_PREFIX = 64  # below this a branch costs more than it saves; branch points nearer than this are one
+FORWARD_TOKENS = 64  # what one more forward costs beside its tokens, in tokens: fewer are not worth one
 
 
 # -- causal likelihoods -------------------------------------------------------------------------------------------
@@ -65,16 +67,12 @@ class Likelihood:
 
 
 @dataclass(frozen=True)
-class _Branch:
-    """Members of one family that run together: they begin with the first member's ``shared`` tokens.
+class _Leaf:
+    """A member of a family, and the token at which it leaves the family's trunk (0: it runs alone)."""
 
-    shared: 0 for a member that runs alone, from its beginning. longest: tokens of the longest of the members.
-    """
-
+    at: int
     family: int
-    members: tuple[int, ...]
-    shared: int
-    longest: int
+    member: int
 
 
 def log_likelihoods(
@@ -92,258 +90,226 @@ def log_likelihoods(
     share: False runs every sequence alone from its beginning.
     """
     tally = tally if tally is not None else Tally()
-    computer = _Computer(loaded, families, nucleotides, tally)
+    computer = _Computer(loaded, families, nucleotides, batch_tokens, tally)
     results: dict[tuple[int, int], Likelihood] = {}
     count = sum(len(family) for family in families)
-
-    def keep(branches: Sequence[_Branch], likelihoods: Sequence[list[Likelihood]]) -> None:
-        for branch, of_members in zip(branches, likelihoods, strict=True):
-            results.update(zip(((branch.family, m) for m in branch.members), of_members, strict=True))
+    alone, trunks = _plan(families, share, batch_tokens)
+    for leaves, likelihoods in computer.everything(alone, trunks):
+        results.update(zip(((leaf.family, leaf.member) for leaf in leaves), likelihoods, strict=True))
         tally.done(len(results) / count)
-
-    # 1. Which branches mix: those without a trunk, and the only branch of a trunk. Several along one trunk do not.
-    mixing: list[_Branch] = []
-    along_trunks: list[list[_Branch]] = []
-    for i, family in enumerate(families):
-        branches = _branches(i, family, share)
-        on_trunk = [branch for branch in branches if branch.shared]
-        if len(on_trunk) > 1:
-            mixing += [branch for branch in branches if not branch.shared]
-            along_trunks.append(on_trunk)
-        else:
-            mixing += branches
-    # 2. Those that mix, in batches across families: one forward for their trunks, one for what follows.
-    mixing.sort(key=lambda branch: (branch.shared, branch.longest))
-    for batch in _batches_of_one_trunk_length(mixing, batch_tokens):
-        keep(batch, run_fitting(loaded, batch, computer.mixed, _halves, _joined, _longest))
-    # 3. The others, a family at a time, from left to right along its trunk.
-    for on_trunk in along_trunks:
-        for branch, likelihoods in computer.along_trunk(on_trunk, batch_tokens):
-            keep([branch], [likelihoods])
     tally.naive += sum(len(member.ids) for family in families for member in family)
     return [[results[i, m] for m in range(len(family))] for i, family in enumerate(families)]
 
 
-def count_tokens(families: Sequence[Family], *, share: bool = True) -> Tally:
+def count_tokens(families: Sequence[Family], *, batch_tokens: int, share: bool = True) -> Tally:
     """What ``log_likelihoods`` would compute, padding aside, without computing it."""
-    tally = Tally()
-    for i, family in enumerate(families):
-        lengths = [len(member.ids) for member in family]
-        trunk = 0  # tokens of it that are counted
-        for branch in sorted(_branches(i, family, share), key=lambda branch: branch.shared):
-            tally.computed += max(branch.shared - trunk, 0) + sum(lengths[m] - branch.shared for m in branch.members)
-            trunk = max(trunk, branch.shared)
-        tally.naive += sum(lengths)
+    alone, trunks = _plan(families, share, batch_tokens)
+    tally = Tally(naive=sum(len(member.ids) for family in families for member in family))
+    tally.computed += sum(len(families[leaf.family][leaf.member].ids) for leaf in alone)
+    for steps in trunks:
+        ends: dict[int, int] = {}  # family -> tokens of its trunk
+        for step in steps:
+            for leaf in step.leaves:
+                ends[leaf.family] = step.at
+                tally.computed += len(families[leaf.family][leaf.member].ids) - step.at
+        tally.computed += sum(ends.values())
     return tally
 
 
-# -- branches -----------------------------------------------------------------------------------------------------
+# -- the plan -----------------------------------------------------------------------------------------------------
 
 
-def _branches(index: int, family: Family, share: bool) -> list[_Branch]:
-    """A family's members by where they leave the first one, those alone before the branches of the trunk.
+@dataclass(frozen=True)
+class _Step:
+    """Trunks are read up to token ``at``; then ``leaves`` branch off, none of which differs from its trunk before."""
 
-    Members that leave early are not worth a branch and run alone; so does a family's only sharer. Points nearer than
-    ``SHORTEST_SHARED_PREFIX`` are one: the earliest of them, which all of its members share.
+    at: int
+    leaves: list[_Leaf]
+
+
+def _plan(families: Sequence[Family], share: bool, batch_tokens: int) -> tuple[list[_Leaf], list[list[_Step]]]:
+    """Members that run alone, and the steps of every batch of families whose trunks are read together.
+
+    What leaves a trunk early is not worth a branch and runs alone.
     """
-    lengths = [len(member.ids) for member in family]
-    if not share or len(family) == 1:
-        return [_Branch(index, (m,), 0, lengths[m]) for m in range(len(family))]
-    points = _branch_points(family)
-    points[0] = max(points[1:])  # the first member goes on from the last branch point
-    alone: list[int] = []
-    groups: list[list[int]] = []
-    for m in sorted(range(len(family)), key=lambda m: points[m]):
-        if points[m] < SHORTEST_SHARED_PREFIX:
-            alone.append(m)
-        elif groups and points[m] < points[groups[-1][0]] + SHORTEST_SHARED_PREFIX:
-            groups[-1].append(m)
-        else:
-            groups.append([m])
-    if len(groups) == 1 and len(groups[0]) == 1:
-        alone += groups.pop()
-    on_trunk = [_Branch(index, tuple(sorted(g)), points[g[0]], max(lengths[m] for m in g)) for g in groups]
-    return [_Branch(index, (m,), 0, lengths[m]) for m in alone] + on_trunk
+    alone: list[_Leaf] = []
+    sharing: list[list[_Leaf]] = []
+    for i, family in enumerate(families):
+        points = _branch_points(family) if share else [0] * len(family)
+        leaves = [_Leaf(point, i, m) for m, point in enumerate(points)]
+        alone += [leaf for leaf in leaves if leaf.at < FORWARD_TOKENS]
+        sharing.append(sorted((leaf for leaf in leaves if leaf.at >= FORWARD_TOKENS), key=lambda leaf: leaf.at))
+    sharing = sorted(filter(None, sharing), key=lambda leaves: leaves[0].at)
+    batches: list[list[list[_Leaf]]] = []
+    for leaves in sharing:
+        if not batches or (len(batches[-1]) + 1) * leaves[0].at > batch_tokens:
+            batches.append([])
+        batches[-1].append(leaves)
+    return alone, [_steps([leaf for leaves in batch for leaf in leaves]) for batch in batches]
 
 
 def _branch_points(family: Family) -> list[int]:
-    """Of each member, how many tokens it begins with as the first does, at least one short of both."""
+    """Of each member, how many tokens it begins with as the first does, at least one short of both.
+
+    The first one itself goes on from the last of these points.
+    """
     first = np.asarray(family[0].ids)
-    points = []
-    for member in family:
+    points = [0]
+    for member in family[1:]:
         other = np.asarray(member.ids)
         shortest = min(len(first), len(other))
         differs = np.flatnonzero(first[:shortest] != other[:shortest])
         points.append(min(int(differs[0]) if len(differs) else shortest, shortest - 1))
+    points[0] = max(points)
     return points
 
 
-def _longest(branch: _Branch) -> int:
-    return branch.longest
+def _steps(leaves: list[_Leaf]) -> list[_Step]:
+    """Leaves by where they leave. Those of the next places leave here too, as long as the tokens that they then read
+    once more are fewer than what a forward costs."""
+    steps: list[_Step] = []
+    read_again = 0
+    for leaf in sorted(leaves, key=lambda leaf: leaf.at):
+        if steps:
+            read_again += leaf.at - steps[-1].at
+        if not steps or read_again >= FORWARD_TOKENS:
+            steps.append(_Step(leaf.at, []))
+            read_again = 0
+        steps[-1].leaves.append(leaf)
+    return steps
 
 
-def _halves(branch: _Branch) -> list[_Branch]:
-    half = len(branch.members) // 2
-    parts = [members for members in (branch.members[:half], branch.members[half:]) if members]
-    return [_Branch(branch.family, members, branch.shared, branch.longest) for members in parts]
-
-
-def _joined(parts: list[list[Likelihood]]) -> list[Likelihood]:
-    return [likelihood for part in parts for likelihood in part]
-
-
-def _batches_of_one_trunk_length(branches: list[_Branch], batch_tokens: int) -> Iterator[list[_Branch]]:
-    """Consecutive branches of equal ``shared`` whose padded size stays within ``batch_tokens`` (one at least)."""
-    batch: list[_Branch] = []
-    rows = 0
-    for branch in branches:
-        width = max(branch.shared, branch.longest - branch.shared)
-        if batch and (branch.shared != batch[0].shared or (rows + len(branch.members)) * width > batch_tokens):
-            yield batch
-            batch, rows = [], 0
-        batch.append(branch)
-        rows += len(branch.members)
-    if batch:
-        yield batch
-
-
-# -- sums over tokens ---------------------------------------------------------------------------------------------
+# -- the computation ----------------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Ends:
-    """Which partial sums are asked for, E of them: the tokens of row ``rows_E[e]`` before ``ends_E[e]``."""
+class _Trunks:
+    """Trunks that are read together: row r of the cache is that of ``families[r]``.
 
-    rows_E: Tensor
-    ends_E: Tensor
-
-    def from_token(self, start: int) -> _Ends:
-        """The same ends, counted from token ``start``."""
-        return _Ends(self.rows_E, self.ends_E - start)
-
-    def on_rows(self, rows_B: Tensor) -> _Ends:
-        """The same ends, asked of the row that each row came from."""
-        return _Ends(rows_B[self.rows_E], self.ends_E)
-
-
-@dataclass
-class _Sums:
-    """Sums of log p over the tokens of one stretch: of a trunk, or of what follows it.
-
-    totals_B2: (B, 2) float64, all tokens and nucleotides. until_E: (E,) float64, see ``_Ends``. after_BV: (B, V), the
-    logits behind the last token, which predict what follows.
+    sums_2RL: (2, rows, tokens + 1) float64, sums of log p over the first tokens: all, and nucleotides. after_RV: the
+    logits behind the last token, which predict what follows; None before the first.
     """
 
-    totals_B2: Tensor
-    until_E: Tensor
-    after_BV: Tensor
+    families: list[int]
+    cache: Any
+    sums_2RL: np.ndarray
+    after_RV: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        return self.sums_2RL.shape[2] - 1
+
+    def keep(self, families: Sequence[int]) -> None:
+        """Leave out the rows of all other families."""
+        rows = [r for r, family in enumerate(self.families) if family in families]
+        if len(rows) < len(self.families) and self.after_RV is not None:
+            rows_R = torch.tensor(rows, device=self.after_RV.device)
+            self.cache, self.after_RV = self.cache.select(rows_R), self.after_RV[rows_R]
+            self.families, self.sums_2RL = [self.families[r] for r in rows], self.sums_2RL[:, rows]
 
 
 @dataclass
 class _Computer:
-    """Computes branches: their trunks once, then what follows in each member."""
+    """Computes members: trunks once, then what follows in each member."""
 
     loaded: Loaded
     families: Sequence[Family]
     nucleotides: bool
+    batch_tokens: int
     tally: Tally
 
-    @torch.inference_mode()
-    def mixed(self, batch: list[_Branch]) -> list[list[Likelihood]]:
-        """Branches of one length of trunk: all trunks in one forward, then all that follows in another."""
-        shared, module, device = batch[0].shared, self.loaded.module, self.loaded.device
-        members = [self.families[branch.family][m] for branch in batch for m in branch.members]
-        ends = self._ends(members)
-        longest = max(len(member.ids) for member in members)
-        if not shared:
-            cache = cache_for_pieces(module, len(members), longest)
-            return self._likelihoods(batch, members, self._sums_from(0, members, cache, None, ends), ends)
-        trunks = np.stack([self.families[branch.family][branch.members[0]].ids[:shared] for branch in batch])
-        trunks_BL = torch.tensor(trunks, device=device)
-        rows_B = torch.tensor([i for i, branch in enumerate(batch) for _ in branch.members], device=device)
-        cache = module.new_cache(len(batch), longest)
-        not_padding_BL = torch.ones_like(trunks_BL, dtype=torch.bool)
-        trunk = self._sums(trunks_BL, not_padding_BL, ends.on_rows(rows_B), cache, None)
-        own = self._sums_from(shared, members, cache.select(rows_B), trunk.after_BV[rows_B], ends)
-        own.totals_B2 += trunk.totals_B2[rows_B]
-        own.until_E += trunk.until_E
-        return self._likelihoods(batch, members, own, ends)
+    def everything(
+        self, alone: list[_Leaf], trunks: list[list[_Step]]
+    ) -> Iterator[tuple[Sequence[_Leaf], list[Likelihood]]]:
+        for batch in self._batches(alone, 0):
+            yield batch, run_whole(self.loaded, batch, self._alone, self._tokens)
+        for steps in trunks:
+            yield from self._along(steps)
 
-    @torch.inference_mode()
-    def along_trunk(self, branches: Sequence[_Branch], batch_tokens: int) -> Iterator[tuple[_Branch, list[Likelihood]]]:
-        """The branches of one family, in the order of their points; yields (branch of one member, its likelihood).
+    def _tokens(self, leaf: _Leaf) -> int:
+        return len(self.families[leaf.family][leaf.member].ids)
 
-        From point to point: the trunk's next tokens, which count for every member that has not left it yet; then the
-        members that leave here, in batches, each from a copy of the trunk's cache.
+    def _batches(self, leaves: Sequence[_Leaf], at: int, beside: int = 0) -> Iterator[list[_Leaf]]:
+        """Leaves whose tokens from ``at`` on run together: by length, so that padding costs less than a forward.
+
+        beside: tokens whose memory a row takes beside its own.
         """
-        loaded, family = self.loaded, self.families[branches[0].family]
-        trunk_1L = torch.as_tensor(family[0].ids, device=loaded.device)[None]
-        cache = loaded.module.new_cache(1, max(branch.longest for branch in branches))
-        totals_12 = torch.zeros(1, 2, dtype=torch.float64, device=loaded.device)
-        until: dict[int, Tensor] = {
-            m: torch.zeros(len(family[m].ends), dtype=torch.float64, device=loaded.device)
-            for branch in branches
-            for m in branch.members
-        }
-        after_1V, here = None, 0
-        for index, branch in enumerate(branches):
-            still_on = [m for later in branches[index:] for m in later.members]
-            ends = self._ends([family[m] for m in still_on]).from_token(here)
-            ends = ends.on_rows(torch.zeros(len(still_on), dtype=torch.long, device=loaded.device))
-            piece = self._extend_trunk(trunk_1L[:, here : branch.shared], ends, cache, after_1V)
-            totals_12, after_1V, here = totals_12 + piece.totals_B2, piece.after_BV, branch.shared
-            for m, more in zip(still_on, piece.until_E.split([len(family[m].ends) for m in still_on]), strict=True):
-                until[m] = until[m] + more
-            compute = partial(self._leave_trunk, cache=cache, after_1V=after_1V, totals_12=totals_12, until=until)
-            singles = [_Branch(branch.family, (m,), branch.shared, len(family[m].ids)) for m in branch.members]
-            for batch in _batches_of_one_trunk_length(singles, batch_tokens):
-                for single, likelihood in zip(batch, run_whole(loaded, batch, compute, _longest), strict=True):
-                    yield single, [likelihood]
+        batch: list[_Leaf] = []
+        padding = 0
+        for leaf in sorted(leaves, key=self._tokens):
+            longer = self._tokens(leaf) - self._tokens(batch[-1]) if batch else 0
+            padding += longer * len(batch)
+            too_many = (len(batch) + 1) * (self._tokens(leaf) - at + beside) > self.batch_tokens
+            if batch and (too_many or padding > FORWARD_TOKENS):
+                yield batch
+                batch, padding = [], 0
+            batch.append(leaf)
+        if batch:
+            yield batch
 
-    def _extend_trunk(self, ids_1L: Tensor, ends: _Ends, cache: Any, before_1V: Tensor | None) -> _Sums:
-        not_padding_1L = torch.ones_like(ids_1L, dtype=torch.bool)
+    @torch.inference_mode()
+    def _alone(self, leaves: Sequence[_Leaf]) -> list[Likelihood]:
+        """Members from their beginning."""
+        cache = cache_for_pieces(self.loaded.module, len(leaves), max(map(self._tokens, leaves)))
+        return self._likelihoods(leaves, cache, None, np.zeros((2, len(leaves), 1)))
 
-        def compute(pieces: list[Tensor]) -> list[_Sums]:
-            return [self._sums(pieces[0], not_padding_1L, ends, cache, before_1V)]
+    @torch.inference_mode()
+    def _along(self, steps: list[_Step]) -> Iterator[tuple[Sequence[_Leaf], list[Likelihood]]]:
+        """The members of some families, from step to step along their trunks."""
+        loaded = self.loaded
+        last = {leaf.family: step.at for step in steps for leaf in step.leaves}
+        longest = max(self._tokens(leaf) for step in steps for leaf in step.leaves)
+        trunks = _Trunks(list(last), loaded.module.new_cache(len(last), longest), np.zeros((2, len(last), 1)))
+        beside = None
+        for step in steps:
+            trunks.keep([family for family in trunks.families if last[family] >= step.at])
+            run_whole(loaded, [step], partial(self._extend, trunks), lambda step: step.at)
+            if beside is None:
+                beside = _row_bytes(trunks.cache, loaded.device) // token_bytes(loaded)
+            for batch in self._batches(step.leaves, step.at, beside):
+                yield batch, run_whole(loaded, batch, partial(self._leave, trunks), self._tokens)
 
-        return run_whole(self.loaded, [ids_1L], compute, lambda ids: ids.shape[1])[0]
+    def _extend(self, trunks: _Trunks, steps: Sequence[_Step]) -> list[None]:
+        """Read trunks up to the place of the one step."""
+        ids = np.stack([self.families[f][0].ids[trunks.length : steps[0].at] for f in trunks.families])
+        ids_BL = torch.tensor(ids, device=self.loaded.device)
+        log_probs_2BL, trunks.after_RV = self._log_probs(ids_BL, None, trunks.cache, trunks.after_RV)
+        trunks.sums_2RL = _added_up(trunks.sums_2RL, log_probs_2BL)
+        return [None]
 
-    def _leave_trunk(
-        self, singles: list[_Branch], cache: Any, after_1V: Tensor, totals_12: Tensor, until: dict[int, Tensor]
+    def _leave(self, trunks: _Trunks, leaves: Sequence[_Leaf]) -> list[Likelihood]:
+        """Members of these trunks, from copies of the caches at their present end."""
+        rows = [trunks.families.index(leaf.family) for leaf in leaves]
+        rows_B = torch.tensor(rows, device=self.loaded.device)
+        assert trunks.after_RV is not None
+        cache, before_BV = trunks.cache.select(rows_B), trunks.after_RV[rows_B]
+        return self._likelihoods(leaves, cache, before_BV, trunks.sums_2RL[:, rows])
+
+    def _likelihoods(
+        self, leaves: Sequence[_Leaf], cache: Any | None, before_BV: Tensor | None, sums_2BL: np.ndarray
     ) -> list[Likelihood]:
-        """Branches of one member each, from the trunk's cache; the trunk's sums so far are added."""
-        members = [self.families[single.family][single.members[0]] for single in singles]
-        rows_B = torch.zeros(len(singles), dtype=torch.long, device=self.loaded.device)
-        ends = self._ends(members)
-        own = self._sums_from(singles[0].shared, members, cache.select(rows_B), after_1V[rows_B], ends)
-        own.totals_B2 += totals_12
-        own.until_E += torch.cat([until[single.members[0]] for single in singles])
-        return [likelihoods[0] for likelihoods in self._likelihoods(singles, members, own, ends)]
+        """Members of which all but the rest is read. sums_2BL: see ``_Trunks``."""
+        members = [self.families[leaf.family][leaf.member] for leaf in leaves]
+        ids_BL, not_padding_BL = padded(self.loaded, [member.ids[sums_2BL.shape[2] - 1 :] for member in members])
+        log_probs_2BL, _ = self._log_probs(ids_BL, not_padding_BL, cache, before_BV)
+        of_all, of_nucleotides = _added_up(sums_2BL, log_probs_2BL)
+        return [
+            Likelihood(float(of_all[b, -1]), float(of_nucleotides[b, -1]), tuple(of_all[b, list(m.ends)].tolist()),
+                       len(m.ids) - 1)
+            for b, m in enumerate(members)
+        ]  # fmt: skip
 
-    def _ends(self, members: Sequence[Member]) -> _Ends:
-        """The ends of all these members, one row each."""
-        pairs = [(row, end) for row, member in enumerate(members) for end in member.ends]
-        pairs_E2 = torch.tensor(pairs, dtype=torch.long, device=self.loaded.device).reshape(-1, 2)
-        return _Ends(pairs_E2[:, 0], pairs_E2[:, 1])
+    def _log_probs(
+        self, ids_BL: Tensor, not_padding_BL: Tensor | None, cache: Any | None, before_BV: Tensor | None
+    ) -> tuple[np.ndarray, Tensor]:
+        """(2, B, L) float64, log p of each token, and of the nucleotides alone; with a cache in pieces, which it is
+        advanced by. And the logits behind the last token, (B, V).
 
-    def _sums_from(
-        self, start: int, members: Sequence[Member], cache: Any | None, before_BV: Tensor | None, ends: _Ends
-    ) -> _Sums:
-        """``_sums`` of the members' tokens from ``start`` on, padded to one length."""
-        ids_BL, not_padding_BL = padded(self.loaded, [member.ids[start:] for member in members])
-        return self._sums(ids_BL, not_padding_BL, ends.from_token(start), cache, before_BV)
-
-    def _sums(
-        self, ids_BL: Tensor, not_padding_BL: Tensor, ends: _Ends, cache: Any | None, before_BV: Tensor | None
-    ) -> _Sums:
-        """Log-probabilities of these tokens, summed; with a cache in pieces, which it is advanced by.
-
-        before_BV: the logits that predict the first token; without them the first token is not counted.
+        before_BV: the logits that predict the first token; without them it is 0.0, as padding is.
         """
-        module, L, device = self.loaded.module, ids_BL.shape[1], ids_BL.device
+        module, (B, L) = self.loaded.module, ids_BL.shape
         bases = list((self.loaded.tokenizer.base_ids() or {}).values()) if self.nucleotides else None
-        totals_B2 = torch.zeros(len(ids_BL), 2, dtype=torch.float64, device=device)
-        until_E = torch.zeros(len(ends.ends_E), dtype=torch.float64, device=device)
+        found_2BL = torch.zeros(2, B, L, dtype=torch.float64, device=ids_BL.device)
         step = pieces.PIECE_TOKENS if cache is not None else L
         for start in range(0, L, step):
             end = min(start + step, L)
@@ -351,32 +317,27 @@ class _Computer:
             # The logits at a token predict the next one: those of the piece, behind the last ones of the piece before.
             predictors = logits[:, :-1] if before_BV is None else torch.cat([before_BV[:, None], logits[:, :-1]], 1)
             first = start + (before_BV is None)
-            targets, counted = ids_BL[:, first:end], not_padding_BL[:, first:end]
-            log_probs = next_token_log_probs(predictors, targets).double().masked_fill(~counted, 0.0)
-            totals_B2[:, 0] += log_probs.sum(-1)
-            if len(until_E):
-                summed = torch.nn.functional.pad(log_probs.cumsum(-1), (1, 0))
-                until_E += summed[ends.rows_E, (ends.ends_E - first).clamp(0, end - first)]
+            targets = ids_BL[:, first:end]
+            found_2BL[0, :, first:end] = next_token_log_probs(predictors, targets)
             if bases is not None:
-                of_bases = nucleotide_log_probs(predictors, targets, bases).double()
-                totals_B2[:, 1] += of_bases.masked_fill(~counted, 0.0).sum(-1)
+                found_2BL[1, :, first:end] = nucleotide_log_probs(predictors, targets, bases)
             before_BV = logits[:, -1]
         assert before_BV is not None
         self.tally.computed += ids_BL.numel()
-        return _Sums(totals_B2, until_E, before_BV)
+        if not_padding_BL is not None:
+            found_2BL.masked_fill_(~not_padding_BL, 0.0)
+        return found_2BL.cpu().numpy(), before_BV
 
-    def _likelihoods(
-        self, batch: Sequence[_Branch], members: Sequence[Member], sums: _Sums, ends: _Ends
-    ) -> list[list[Likelihood]]:
-        """The rows' sums as likelihoods, a list for each branch."""
-        until: list[list[float]] = [[] for _ in members]
-        for row, value in zip(ends.rows_E.tolist(), sums.until_E.tolist(), strict=True):
-            until[row].append(value)
-        likelihoods = iter(
-            Likelihood(total, nucleotides, tuple(parts), len(member.ids) - 1)
-            for member, (total, nucleotides), parts in zip(members, sums.totals_B2.tolist(), until, strict=True)
-        )
-        return [[next(likelihoods) for _ in branch.members] for branch in batch]
+
+def _added_up(sums_2BL: np.ndarray, more_2BL: np.ndarray) -> np.ndarray:
+    """Sums over the first tokens, continued by the log p of the next ones."""
+    return np.concatenate([sums_2BL, sums_2BL[:, :, -1:] + more_2BL.cumsum(-1)], -1)
+
+
+def _row_bytes(cache: Any, device: torch.device) -> int:
+    """What one row more of a cache takes."""
+    one, two = (held_bytes(cache.select(torch.zeros(n, dtype=torch.long, device=device))) for n in (1, 2))
+    return two - one
 
 
 # -- single tokens ------------------------------------------------------------------------------------------------

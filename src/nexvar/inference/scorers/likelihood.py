@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from nexvar.genome.windows import Windows
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.core.likelihood import Likelihood, Member, count_tokens, log_likelihoods, next_tokens
+from nexvar.inference.core.likelihood import Member, count_tokens, log_likelihoods, next_tokens
 from nexvar.inference.scorers.settings import ReadoutSettings, Values, begin_tokens, tokens
 from nexvar.inference.scorers.stretch import Interval, stretch
 from nexvar.weights.load import Loaded
@@ -26,8 +25,9 @@ def likelihoods(
         return _of_whole_windows(loaded, windows, sites, wanted, settings, tally)
     direct, longer = _direct_and_longer(windows, sites)
     of_direct = _of_single_bases(loaded, [windows[i] for i in direct], [sites[i] for i in direct], settings, tally)
-    cut = _up_to_sites([windows[i] for i in longer], [sites[i] for i in longer])
-    of_longer = _of_whole_windows(loaded, cut, [sites[i] for i in longer], wanted, settings, tally)
+    of_longer = _of_whole_windows(
+        loaded, [windows[i] for i in longer], [sites[i] for i in longer], wanted, settings, tally
+    )
     of_window = dict(zip([*direct, *longer], [*of_direct, *of_longer], strict=True))
     return [of_window[i] for i in range(len(windows))]
 
@@ -35,15 +35,19 @@ def likelihoods(
 def count(loaded: Loaded, windows: Sequence[Windows], wanted: list[str], settings: ReadoutSettings) -> Tally:
     """The tokens that ``likelihoods`` would compute, padding aside; nothing is computed, the module is not used."""
     sites = [stretch(w, behind=settings.span) for w in windows] if "site" in wanted else []
+
+    def counted(windows: Sequence[Windows], sites: Sequence[Site]) -> Tally:
+        families = _families(loaded, windows, sites, settings, to_sites=wanted == ["site"])[0]
+        return count_tokens(families, batch_tokens=settings.batch_tokens, share=settings.share)
+
     if wanted != ["site"]:
-        return count_tokens(_families(loaded, windows, sites, settings)[0], share=settings.share)
+        return counted(windows, sites)
     direct, longer = _direct_and_longer(windows, sites)
     begin = len(begin_tokens(loaded, settings))
     last: dict[str, int] = {}  # reference window -> the last site that is asked of it
     for i in direct:
         last[windows[i].ref_seq] = max(last.get(windows[i].ref_seq, 1), sites[i][0][0] + begin)
-    cut = _up_to_sites([windows[i] for i in longer], [sites[i] for i in longer])
-    tally = count_tokens(_families(loaded, cut, [sites[i] for i in longer], settings)[0], share=settings.share)
+    tally = counted([windows[i] for i in longer], [sites[i] for i in longer])
     return Tally(tally.computed + sum(last.values()), tally.naive)
 
 
@@ -58,18 +62,6 @@ def _is_one_token(w: Windows, site: Site) -> bool:
     """Whether the two windows are compared at one base and are the same before it: one pass serves both."""
     (ref_at, ref_end), (alt_at, _) = site
     return ref_end == ref_at + 1 and ref_at == alt_at and w.ref_seq[:ref_at] == w.alt_seq[:alt_at]
-
-
-def _up_to_sites(windows: Sequence[Windows], sites: Sequence[Site]) -> list[Windows]:
-    """Without what does not matter to ``site``; alleles of one site keep one reference."""
-    ends: dict[tuple[str, int], int] = {}
-    for w, ((_, ref_end), _) in zip(windows, sites, strict=True):
-        key = w.ref_seq, w.ref_site[0]
-        ends[key] = max(ends.get(key, 0), ref_end)
-    return [
-        replace(w, ref_seq=w.ref_seq[: ends[w.ref_seq, w.ref_site[0]]], alt_seq=w.alt_seq[:alt_end])
-        for w, (_, (_, alt_end)) in zip(windows, sites, strict=True)
-    ]
 
 
 def _of_single_bases(
@@ -98,11 +90,12 @@ def _of_single_bases(
 
 
 def _families(
-    loaded: Loaded, windows: Sequence[Windows], sites: Sequence[Site], settings: ReadoutSettings
+    loaded: Loaded, windows: Sequence[Windows], sites: Sequence[Site], settings: ReadoutSettings, *, to_sites: bool
 ) -> tuple[list[list[Member]], list[dict[str, int]], dict[str, int], list[tuple[Ends, Ends]]]:
     """The families of these windows; of each, sequence -> member; reference window -> family; what each pair asks.
 
-    sites: of each pair of windows what ``site`` compares; empty where it is not wanted.
+    sites: of each pair of windows what ``site`` compares; empty where it is not wanted. to_sites: nothing behind them
+    is needed.
     """
     begin = begin_tokens(loaded, settings)
     asked: list[tuple[Ends, Ends]] = [_in_tokens(site, len(begin)) for site in sites] or [((), ())] * len(windows)
@@ -114,9 +107,12 @@ def _families(
             families.append({})
         for sequence, of_sequence in zip((w.ref_seq, w.alt_seq), ends, strict=True):
             families[index].setdefault(sequence, set()).update(of_sequence)
-    members = [
-        [Member(np.array(tokens(loaded, s, begin)), tuple(sorted(ends))) for s, ends in f.items()] for f in families
-    ]
+
+    def member(sequence: str, ends: set[int]) -> Member:
+        needed = sequence[: max(max(ends) - len(begin), 1)] if to_sites else sequence
+        return Member(np.array(tokens(loaded, needed, begin)), tuple(sorted(ends)))
+
+    members = [[member(sequence, ends) for sequence, ends in family.items()] for family in families]
     place = [{sequence: m for m, sequence in enumerate(family)} for family in families]
     return members, place, reference, asked
 
@@ -130,7 +126,7 @@ def _of_whole_windows(
     tally: Tally,
 ) -> list[Values]:
     """sites: of each pair of windows what ``site`` compares; empty where it is not wanted."""
-    members, place, reference, asked = _families(loaded, windows, sites, settings)
+    members, place, reference, asked = _families(loaded, windows, sites, settings, to_sites=wanted == ["site"])
     likelihoods = log_likelihoods(
         loaded,
         members,
@@ -139,6 +135,10 @@ def _of_whole_windows(
         nucleotides=any("acgt" in name for name in wanted),
         tally=tally,
     )
+    until = [
+        [dict(zip(member.ends, found.until, strict=True)) for member, found in zip(family, of_family, strict=True)]
+        for family, of_family in zip(members, likelihoods, strict=True)
+    ]
     values = []
     for w, (ref_ends, alt_ends) in zip(windows, asked, strict=True):
         index = reference[w.ref_seq]
@@ -151,9 +151,9 @@ def _of_whole_windows(
             "llr_acgt_sum": alt.nucleotides - ref.nucleotides,
         }
         if sites:
-            of_ref, of_alt = _until(members[index][0], ref, ref_ends), _until(members[index][m], alt, alt_ends)
-            before, until = (two - one for one, two in zip(of_ref, of_alt, strict=True))
-            every["site"] = until - before
+            of_ref, of_alt = until[index][0], until[index][m]
+            (ref_at, ref_end), (alt_at, alt_end) = ref_ends, alt_ends
+            every["site"] = (of_alt[alt_end] - of_alt[alt_at]) - (of_ref[ref_end] - of_ref[ref_at])
         values.append({name: every[name] for name in wanted})
     return values
 
@@ -167,8 +167,3 @@ def _in_tokens(site: Site, begin: int) -> tuple[Ends, Ends]:
     (ref_at, ref_end), (alt_at, alt_end) = site
     unpredicted = min(ref_at, alt_at) + begin == 0 and ref_end > ref_at
     return (ref_at + begin + unpredicted, ref_end + begin), (alt_at + begin + unpredicted, alt_end + begin)
-
-
-def _until(member: Member, found: Likelihood, ends: Ends) -> list[float]:
-    """The sums up to each of the ends."""
-    return [found.until[member.ends.index(end)] for end in ends]
