@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,6 +16,7 @@ from nexvar.serve.genomes import Genomes
 from nexvar.serve.models import Models
 from nexvar.serve.settings import Settings
 from nexvar.serve.state import Server
+from nexvar.serve.store import Store
 from nexvar.serve.worker import ModelThread
 from nexvar.weights.load import Loaded
 from tiny import tiny_loaded
@@ -23,9 +26,18 @@ HOST = "http://127.0.0.1:8000"
 
 def make_server(loaded: Sequence[Loaded] = (), **settings: Any) -> Server:
     """An open server around models that are loaded already (default: the tiny causal one)."""
-    chosen = Settings(**settings)
+    own = tempfile.TemporaryDirectory(prefix="nexvar-serve-", ignore_cleanup_errors=True)
+    chosen = Settings(**{"data_dir": Path(own.name), **settings})
     models = Models(loaded or [tiny_loaded()], allow_load=chosen.allow_load)
-    return Server(chosen, models, Genomes.open(chosen), ModelThread(chosen.queue))
+    server = Server(
+        chosen,
+        models,
+        Genomes.open(chosen),
+        ModelThread(chosen.queue),
+        Store(chosen.data_dir, max_bytes=chosen.data_gb * 1e9),
+    )
+    server.own_folder = own  # it goes with the server
+    return server
 
 
 @contextmanager

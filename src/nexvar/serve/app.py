@@ -17,10 +17,12 @@ from nexvar import __version__
 from nexvar.errors import RESEARCH_ONLY, NexVarError, printable
 from nexvar.serve.errors import FAULT, Malformed, body_of, headers_of, in_shape, status_of
 from nexvar.serve.guard import Guard
-from nexvar.serve.routes import features, genos, health, nim, webapps
+from nexvar.serve.routes import features, files, genos, health, jobs, nim, webapps
 from nexvar.serve.state import Server
 
-ROUTERS = (health.router, features.router, nim.router, genos.router, webapps.router)
+ROUTERS = (
+    health.router, features.router, files.router, jobs.router, nim.router, genos.router, webapps.router,
+)  # fmt: skip
 MOST_PROBLEMS = 20  # of one body that are told
 STATUSES = (400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 500, 501, 503, 507)
 
@@ -47,6 +49,7 @@ def build(server: Server, routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        server.jobs.start()
         yield
         await run_in_threadpool(server.close)
 

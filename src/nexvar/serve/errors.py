@@ -117,6 +117,12 @@ class OutOfMemory(ServeError):
     status = 507
 
 
+class Full(ServeError):
+    """No room on the disk, or for this server on it."""
+
+    status = 507
+
+
 def status_of(error: BaseException) -> int:
     """The HTTP status of an error."""
     if isinstance(error, ServeError):
@@ -145,7 +151,12 @@ def headers_of(error: BaseException) -> dict[str, str]:
     return error.headers if isinstance(error, ServeError) else {}
 
 
+def without_folders(text: str) -> str:
+    """The text without this machine's folders: nobody outside needs to know them."""
+    return _FOLDERS.sub("", text)
+
+
 def _outside(text: object, error: NexVarError) -> str:
     """The text without this machine's folders, fit to print."""
     line = printable(" ".join(str(text).split()), 499)
-    return line if isinstance(error, ServeError) else _FOLDERS.sub("", line)
+    return line if isinstance(error, ServeError) else without_folders(line)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nexvar.serve.genomes import Genomes
+from nexvar.serve.jobs import Jobs
 from nexvar.serve.metrics import Metrics
 from nexvar.serve.models import Models
 from nexvar.serve.settings import Settings
+from nexvar.serve.store import Store
 from nexvar.serve.worker import ModelThread
 
 
@@ -22,15 +24,22 @@ class Server:
     models: Models
     genomes: Genomes
     thread: ModelThread
+    store: Store
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
+
+    def __post_init__(self) -> None:
+        self.jobs = Jobs(self.store, self.thread, self.models, self.genomes, self.settings, self.metrics)
 
     @classmethod
     def open(cls, settings: Settings) -> Server:
         """Open what the settings name; NexVarError for the first thing that is wrong."""
+        store = Store(settings.data_dir, max_bytes=settings.data_gb * 1e9)
         genomes = Genomes.open(settings)
         models = Models.open(settings.models, allow_load=settings.allow_load)
-        return cls(settings, models, genomes, ModelThread(settings.queue))
+        return cls(settings, models, genomes, ModelThread(settings.queue), store)
 
     def close(self) -> None:
+        self.jobs.close()
         self.thread.close()
+        self.store.close()

@@ -81,6 +81,7 @@ class ModelThread:
         self._queues: dict[bool, deque[Task[Any]]] = {True: deque(), False: deque()}  # interactive, or not
         self._changed = threading.Condition()
         self._closed = False
+        self._inside = False  # of interactive work that a job's part gave way to
         self._thread = threading.Thread(target=self._loop, name="nexvar-model", daemon=True)
         self._thread.start()
 
@@ -109,6 +110,22 @@ class ModelThread:
             self._changed.notify()
         return task
 
+    def give_way(self) -> bool:
+        """Do the interactive work that waits, here and now: a part of a job asks between two layers.
+
+        False inside of what it gave way to, which passes the same layers.
+        """
+        if self._inside:
+            return False
+        self._inside = True
+        try:
+            while (task := self._next(jobs=False)) is not None:
+                with torch.inference_mode(False):  # as it is at the beginning of a thread
+                    self._do(task)
+        finally:
+            self._inside = False
+        return True
+
     def close(self) -> None:
         """Take nothing more, drop what waits, and return when what runs has ended."""
         with self._changed:
@@ -131,19 +148,22 @@ class ModelThread:
 
     def _loop(self) -> None:
         while (task := self._next()) is not None:
-            began = time.monotonic()
-            task.run()
-            with self._changed:
-                self.busy = False
-                if task.interactive:
-                    self.seconds += 0.2 * (time.monotonic() - began - self.seconds)
+            self._do(task)
+            self.busy = False
             del task  # or its result would live until the next one comes
 
-    def _next(self) -> Task[Any] | None:
+    def _do(self, task: Task[Any]) -> None:
+        began = time.monotonic()
+        task.run()
+        if task.interactive:
+            self.seconds += 0.2 * (time.monotonic() - began - self.seconds)
+
+    def _next(self, jobs: bool = True) -> Task[Any] | None:
+        """The next task, as soon as there is one, None when the thread is to end. Without jobs: None if none waits."""
         with self._changed:
-            while not (any(self._queues.values()) or self._closed):
+            while jobs and not (any(self._queues.values()) or self._closed):
                 self._changed.wait()
-            queue = self._queues[True] or self._queues[False]
+            queue = self._queues[True] or (self._queues[False] if jobs else None)
             if not queue:
                 return None
             self.busy = True

@@ -40,7 +40,8 @@ async def ready(request: Request) -> Ready:
 async def metrics(request: Request) -> Response:
     """Counts for Prometheus; no sequence, variant or file name is in them."""
     server = server_of(request)
-    gauges = {"queue_length": server.thread.waiting, "busy": float(server.thread.busy)}
+    jobs = {f"jobs_{state}": float(count) for state, count in server.store.counts().items()}
+    gauges = {"queue_length": server.thread.waiting, "busy": float(server.thread.busy), **jobs}
     info = [{"name": name, "device": str(each.device)} for name, each in list(server.models.loaded.items())]
     text = server.metrics.text(gauges, info)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
