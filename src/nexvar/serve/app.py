@@ -17,10 +17,11 @@ from nexvar import __version__
 from nexvar.errors import RESEARCH_ONLY, NexVarError, printable
 from nexvar.serve.errors import FAULT, Malformed, body_of, headers_of, in_shape, status_of
 from nexvar.serve.guard import Guard
-from nexvar.serve.routes import features, files, genos, health, jobs, nim, webapps
+from nexvar.serve.routes import features, files, genos, health, jobs, nim, page, webapps
 from nexvar.serve.state import Server
 
 ROUTERS = (
+    page.router,
     health.router, features.router, files.router, jobs.router, nim.router, genos.router, webapps.router,
 )  # fmt: skip
 MOST_PROBLEMS = 20  # of one body that are told

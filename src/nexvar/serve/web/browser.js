@@ -1,0 +1,136 @@
+/** The genome browser: igv.js with nothing but what this server and this page have. It is loaded when it is first wanted. */
+
+import { address, authorization, keyed, ofGenome } from './api.js';
+import { classOf, diverging } from './colours.js';
+import { formatRegion } from './coords.js';
+import { complain } from './dom.js';
+import { LETTERS } from './heatmap.js';
+import { logoHeights } from './stats.js';
+
+const SEQUENCE_AT_ONCE = 100_000;
+const FEATURES_AT_ONCE = 2_000_000;
+const HEIGHT = 54;
+const COLOURS = { pathogenic: diverging(-4, 5, false), benign: diverging(4, 5, false), open: '#6b7280' };
+
+/** The heat map as a track: max |score| of each base. @param {Heat} heat */
+export function strengths(heat) {
+  return heat.scores.flatMap((row, i) => {
+    const values = row.filter((value) => value !== null).map((value) => Math.abs(Number(value)));
+    return values.length ? [{ chr: heat.contig, start: heat.start + i, end: heat.start + i + 1, value: Math.max(...values) }] : [];
+  });
+}
+
+/** The heat map as a logo: the reference base, as high as in the logo of `nexvar saturate`. @param {Heat} heat */
+export function logo(heat) {
+  return heat.scores.flatMap((row, i) => {
+    const reference = LETTERS.indexOf(heat.ref[i]);
+    if (reference < 0) return [];
+    const heights = logoHeights(row.map((value) => value ?? 0));
+    return [{ chr: heat.contig, start: heat.start + i, end: heat.start + i + 1, value: heights[reference] }];
+  });
+}
+
+/** Contigs with their lengths, as igv reads them: sequences come from the API. @param {{name: string, length: number}[]} contigs */
+export function stubFasta(contigs) {
+  return contigs.map(({ name, length }) => `>${name}:1-1 @len=${length}\nN\n`).join('');
+}
+
+/** @param {HTMLElement} message @param {(region: Region, pos0: number) => void} pick a click */
+export function genomeBrowser(root, message, pick) {
+  /** @type {any} igv's browser */
+  let igv = null;
+  let genome = '';
+  let library = null;
+  let work = Promise.resolve();
+  let current = null;
+
+  /** One thing after another: igv loads tracks by itself, and in any order. */
+  function next(step) {
+    work = work.then(step).catch((error) => complain(message, error));
+    return work;
+  }
+
+  async function open(locus) {
+    library ??= (await import('./vendor/igv.esm.min.js')).default;
+    if (igv) library.removeBrowser(igv);
+    root.replaceChildren();
+    genome = locus.genome.id;
+    igv = await library.createBrowser(root, {
+      loadDefaultGenomes: false, showNavigation: false, showIdeogram: false, showSVGButton: false, showTrackLabelButton: false,
+      queryParametersSupported: false,
+      reference: { id: genome, name: genome, fastaURL: `data:text/plain;base64,${btoa(stubFasta(locus.genome.contigs))}`, indexed: false, wholeGenomeView: false },
+      tracks: [],
+      locus: formatRegion(locus.region),
+    });
+    igv.genome.sequence.getSequence = bases;
+    await igv.loadTrackList(fixedTracks(locus));
+    igv.on('trackclick', (track, popover, place) => {
+      if (typeof place === 'number' && current) pick(current.region, Math.floor(place));
+      return false;
+    });
+  }
+
+  async function bases(contig, start, end) {
+    if (end - start > SEQUENCE_AT_ONCE) return null;
+    const region = { contig, start: Math.max(0, Math.floor(start)), end: Math.ceil(end) };
+    const length = current.genome.contigs.find((each) => each.name === contig)?.length ?? region.end;
+    region.end = Math.min(length, region.end);
+    const { sequence } = await ofGenome(genome, 'sequence', { region: formatRegion(region) });
+    return 'N'.repeat(region.start - Math.floor(start)) + sequence;
+  }
+
+  function reader(set, shape) {
+    return { readFeatures: async (contig, start, end) => {
+      if (end - start > FEATURES_AT_ONCE) return [];
+      const length = current.genome.contigs.find((each) => each.name === contig)?.length ?? end;
+      const region = { contig, start: Math.max(0, Math.floor(start)), end: Math.min(length, Math.ceil(end)) };
+      if (region.end <= region.start) return [];
+      const { features } = await ofGenome(genome, 'features', { set, region: formatRegion(region) });
+      return shape(features);
+    } };
+  }
+
+  function fixedTracks(locus) {
+    const tracks = [{ type: 'sequence', name: 'Sequence', order: -10, frameTranslate: false }];
+    if (locus.genome.genes) {
+      tracks.push({ type: 'annotation', name: 'Genes', order: 1, height: 64, displayMode: 'EXPANDED', color: '#3c6ea5', visibilityWindow: FEATURES_AT_ONCE,
+        reader: reader('genes', (features) => features.filter((each) => !each.parent).map((each) => ({ chr: each.contig, start: each.start, end: each.end, name: each.name, strand: each.strand }))) });
+    }
+    if (locus.genome.known) {
+      tracks.push({ type: 'annotation', name: 'Known variants', order: 2, height: 34, displayMode: 'SQUISHED', visibilityWindow: FEATURES_AT_ONCE,
+        reader: reader('known', (features) => features.map((each) => ({ chr: each.contig, start: each.pos - 1, end: each.pos - 1 + each.ref.length, name: `${each.ref}>${each.alt}`, color: COLOURS[classOf(each.group)] }))) });
+    }
+    return tracks.map((track) => ({ ...track, removable: false }));
+  }
+
+  async function drop(name) {
+    for (const track of igv.findTracks((each) => each.name === name)) igv.removeTrack(track);
+  }
+
+  return {
+    show: (locus) => next(async () => {
+      current = locus;
+      if (!igv || genome !== locus.genome.id) await open(locus);
+      else await igv.search(formatRegion(locus.region));
+      root.dataset.ready = '1';
+    }),
+    heat: (heat) => next(async () => {
+      if (!igv) return;
+      await drop('max |score|');
+      await drop('Logo');
+      if (!heat) return;
+      await igv.loadTrack({ type: 'wig', name: 'max |score|', order: 3, height: HEIGHT, color: '#4a6b8a', features: strengths(heat), min: 0, autoscale: true, removable: false });
+      await igv.loadTrack({ type: 'wig', graphType: 'dynseq', name: 'Logo', order: 4, height: HEIGHT, features: logo(heat), min: 0, max: 2, autoscale: false, removable: false });
+    }),
+    add: (track) => next(async () => {
+      if (!igv) return;
+      const url = typeof track.url === 'string' && keyed() ? { headers: authorization() } : {};
+      await igv.loadTrack({ ...url, ...track });
+    }),
+  };
+}
+
+/** A track that the operator gave by `--track`. @param {string} genome @param {string} name */
+export function trackAddress(genome, name) {
+  return address(`genomes/${encodeURIComponent(genome)}/tracks/${encodeURIComponent(name)}`);
+}

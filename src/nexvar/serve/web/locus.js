@@ -1,0 +1,172 @@
+/** The view of one place: everything that is known of a region, loaded once and handed to the parts of the page. */
+
+import { ofGenome, post, stopped } from './api.js';
+import { around, clip, formatRegion, grouped, showRegion, zoomed } from './coords.js';
+import { genomeBrowser } from './browser.js';
+import { busy, button, byId, complain, fill, h, note } from './dom.js';
+import { genesOf } from './genes.js';
+import { heatmap } from './heatmap.js';
+import { knownPanel } from './known.js';
+import { licenceMark, provenanceLine } from './marks.js';
+import { overview, stretchOf } from './overview.js';
+import { sequence } from './sequence.js';
+import { current, go } from './state.js';
+import { trackControls } from './tracks.js';
+import { variantPanel } from './variant.js';
+
+const DETAIL = 2000;  // bases that are drawn as text and scored at once
+const QUICK = 20e6;  // parameters: a model of this size scores a region at once, unasked
+const AROUND = 76;  // bases beside a variant that was asked for alone
+
+/** The part of a region that is drawn in detail: around a place in it, or from its beginning.
+ * @param {Region} region @param {number | null} pos0 @returns {Region} */
+export function detailOf(region, pos0) {
+  if (region.end - region.start <= DETAIL) return region;
+  const inside = pos0 !== null && pos0 >= region.start && pos0 < region.end;
+  const steps = inside ? Math.floor((pos0 - region.start) / DETAIL) : 0;
+  const start = region.start + steps * DETAIL;
+  return { contig: region.contig, start, end: Math.min(region.end, start + DETAIL) };
+}
+
+/** @param {() => {genome: any, model: any, limits: any}} chosen */
+export function locusView(chosen) {
+  const choose = (variant) => {
+    const { region } = current();
+    const inside = region && variant.contig === region.contig && variant.pos > region.start && variant.pos <= region.end;
+    const length = lengthOf(variant.contig);
+    go({ view: 'locus', variant, ...(inside || !length ? {} : { region: around(variant.contig, variant.pos - 1, 2 * AROUND, length) }) });
+  };
+  const variants = variantPanel(choose);
+  const bases = sequence(byId('sequence'), (pos0, base) => variants.open(pos0, base), (start, end) => go({ region: { contig: locus.region.contig, start, end } }));
+  const heat = heatmap(byId('heat'), choose);
+  const known = knownPanel(byId('known'), choose);
+  const browser = genomeBrowser(byId('igv'), byId('igv-message'), (region, pos0) => variants.open(pos0, locus.bases[pos0 - locus.detail.start] ?? ''));
+  const tracks = trackControls(byId('tracks'), browser);
+  const [head, map, heatNote] = ['locus-head', 'overview', 'heat-note'].map(byId);
+  let locus = null;
+  let running = new AbortController();
+
+  function lengthOf(contig) {
+    return chosen().genome?.contigs.find((each) => each.name === contig)?.length ?? 0;
+  }
+
+  async function load(region, pos0) {
+    running.abort();
+    running = new AbortController();
+    const { signal } = running;
+    const { genome, model, limits } = chosen();
+    const length = lengthOf(region.contig);
+    const clipped = clip(region, length);
+    if (!clipped) {
+      const words = length ? `${region.contig} ends at ${grouped(length)}; ${showRegion(region)} lies beyond it.` : `${genome.id} has no contig ${region.contig}. It has ${genome.contigs.slice(0, 5).map((each) => each.name).join(', ')}${genome.contigs.length > 5 ? ' …' : '.'}`;
+      return complain(head, words);
+    }
+    const detail = detailOf(clipped, pos0);
+    const stretch = stretchOf(clipped, length);
+    const ask = (set, of) => ofGenome(genome.id, 'features', { set, region: formatRegion(of) }, signal).then((answer) => answer.features);
+    busy(head, `Reading ${showRegion(clipped)} …`);
+    try {
+      const [{ sequence: text }, features, variantsHere] = await Promise.all([
+        ofGenome(genome.id, 'sequence', { region: formatRegion(detail) }, signal),
+        genome.genes ? ask('genes', stretch) : [], genome.known ? ask('known', clipped) : [],
+      ]);
+      locus = { genome, model, limits, region: clipped, detail, bases: text.toUpperCase(), features, known: variantsHere, length };
+    } catch (error) {
+      return complain(head, error);
+    }
+    drawHead();
+    overview(map, clipped, stretch, locus.features, toGene);
+    bases.show(detail, locus.bases, locus.features, locus.known);
+    bases.mark(current().variant ? current().variant.pos - 1 : null);
+    variants.know(locus);
+    variants.heat(null);
+    known.show(locus);
+    tracks.show(locus);
+    byId('view-locus').dataset.ready = '1';
+    browser.show(locus);
+    browser.heat(null);
+    return offerHeat(signal);
+  }
+
+  /** The first contig, if it is a short one: a gene is a click away. */
+  async function welcome() {
+    const { genome } = chosen();
+    const [{ name, length }] = genome.contigs;
+    const stretch = stretchOf({ contig: name, start: 0, end: Math.min(length, DETAIL) }, length);
+    if (!genome.genes || stretch.end < length) return fill(byId('welcome-map'));
+    const { features } = await ofGenome(genome.id, 'features', { set: 'genes', region: formatRegion(stretch) });
+    return overview(byId('welcome-map'), null, stretch, features, toGene);
+  }
+
+  function toGene(gene) {
+    go({ region: { contig: gene.contig, start: gene.start, end: gene.end }, variant: null });
+  }
+
+  function drawHead() {
+    const { region, length } = locus;
+    const genes = genesOf(locus.features).filter((gene) => gene.start < region.end && gene.end > region.start);
+    const whole = genes.find((gene) => gene.start === region.start && gene.end === region.end);
+    const step = Math.round((region.end - region.start) / 2);
+    const moved = (by) => clip({ contig: region.contig, start: Math.max(0, region.start + by), end: Math.max(0, region.start + by) + region.end - region.start }, length) ?? region;
+    const to = (words, sign, next) => button(sign, () => go({ region: next }), { class: 'quiet', 'aria-label': words });
+    fill(head, h('div', { class: 'place-name' }, h('h1', whole ? whole.name : showRegion(region)),
+      note([whole && showRegion(region), `${grouped(region.end - region.start)} bases`, whole ? `${whole.strand === '-' ? 'minus' : 'plus'} strand` : genes.slice(0, 6).map((gene) => gene.name).join(', ')].filter(Boolean).join(' · '))),
+      h('div', { class: 'move', role: 'group', 'aria-label': 'Move and zoom' }, to('To the left', '←', moved(-step)), to('To the right', '→', moved(step)),
+        to('Zoom in', '+', zoomed(region, 0.5, length)), to('Zoom out', '−', zoomed(region, 2, length))));
+    const more = region.end - region.start > DETAIL;
+    fill(byId('sequence-pages'), more && h('span', { class: 'note' }, `${showRegion(locus.detail)} of ${grouped(region.end - region.start)} bases; the browser shows the whole. `),
+      more && to('Earlier bases', '‹', around(region.contig, Math.max(0, locus.detail.start - DETAIL / 2), DETAIL, length)), more && to('Later bases', '›', around(region.contig, Math.min(length - 1, locus.detail.end + DETAIL / 2), DETAIL, length)));
+  }
+
+  function offerHeat(signal) {
+    const { model } = locus;
+    heat.clear();
+    fill(heatNote);
+    if (!model) return fill(byId('heat'), note('No model is loaded.'));
+    if (model.parameters <= QUICK) return compute(signal);
+    return fill(byId('heat'), note(`${model.name} is large: all changes of ${grouped(locus.detail.end - locus.detail.start)} bases take a while. `, button('Compute', () => compute(signal))));
+  }
+
+  async function compute(signal) {
+    const { genome, model, detail } = locus;
+    busy(byId('heat'), `Scoring every change of ${grouped(detail.end - detail.start)} bases …`);
+    try {
+      const readout = model.objective === 'causal' ? 'site' : 'unmasked_llr';
+      const answer = await post('saturate', { genome: genome.id, region: formatRegion(detail), readout, windowing: 'tiled', model: model.name }, signal);
+      heat.show(answer, locus.known);
+      heat.mark(current().variant);
+      fill(heatNote, licenceMark(model), provenanceLine(answer.provenance));
+      variants.heat(answer);
+      known.heat(answer);
+      byId('heat').dataset.ready = '1';
+      await browser.heat(answer);
+    } catch (error) {
+      if (!stopped(error)) complain(byId('heat'), error);
+    }
+  }
+
+  return {
+    choose,
+    /** @param {State} state @param {boolean} again load even what is there */
+    async show({ region, variant }, again) {
+      byId('welcome').hidden = Boolean(region);
+      byId('workspace').hidden = !region;
+      if (!region) return welcome();
+      const pos0 = variant ? variant.pos - 1 : null;
+      const { genome, model } = chosen();
+      const same = locus && !again && locus.genome === genome && locus.model === model && formatRegion(locus.region) === formatRegion(region);
+      if (!same) {
+        delete byId('view-locus').dataset.ready;
+        delete byId('heat').dataset.ready;
+        locus = null;
+        await load(region, pos0);
+        if (!locus || current().region !== region) return;
+      }
+      bases.mark(pos0);
+      heat.mark(variant);
+      variants.show(variant);
+    },
+    /** A scored file among the tracks. @param {string} name @param {any} files */
+    add: (name, files) => browser.add({ type: 'variant', format: 'vcf', name, ...files, height: 60, order: 12 }),
+  };
+}

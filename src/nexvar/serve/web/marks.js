@@ -1,0 +1,18 @@
+/** Small things that stand beside numbers everywhere: where they come from, and what their licence forbids. */
+
+import { h } from './dom.js';
+
+/** A visible mark beside every number of non-commercial weights; null for others. @param {{commercial?: boolean, licence?: string} | null | undefined} card */
+export function licenceMark(card) {
+  return card && card.commercial === false ? h('span', { class: 'mark nc' }, 'non-commercial') : null;
+}
+
+/** One line: what made these numbers. @param {Record<string, any>} provenance */
+export function provenanceLine(provenance) {
+  const { model, revision, readout, window, strand, dtype, device, nexvar } = provenance;
+  const parts = [
+    model, revision && `revision ${String(revision).slice(0, 12)}`, readout && `readout ${readout}`, window && `window ${window}`,
+    strand && `strand ${strand}`, dtype, device, nexvar && `nexvar ${nexvar}`,
+  ];
+  return h('p', { class: 'provenance' }, parts.filter(Boolean).join(' · '));
+}

@@ -1,0 +1,59 @@
+/** Tracks beside the genome: the operator's, a file of the user's own, and what a model with track heads predicts. */
+
+import { post } from './api.js';
+import { trackAddress } from './browser.js';
+import { formatRegion, grouped } from './coords.js';
+import { busy, button, complain, fill, h, note } from './dom.js';
+import { counted } from './format.js';
+import { licenceMark, provenanceLine } from './marks.js';
+
+/** How igv reads a file, by its ending; null: not at all. @param {string} name @returns {{type: string, format: string} | null} */
+export function formatOf(name) {
+  const ending = /\.([a-z0-9]+)(\.gz)?$/i.exec(name)?.[1]?.toLowerCase() ?? '';
+  const types = { bw: ['wig', 'bigwig'], bigwig: ['wig', 'bigwig'], bedgraph: ['wig', 'bedgraph'], wig: ['wig', 'wig'], bed: ['annotation', 'bed'],
+    gff3: ['annotation', 'gff3'], gff: ['annotation', 'gff3'], gtf: ['annotation', 'gtf'], bb: ['annotation', 'bigbed'], bigbed: ['annotation', 'bigbed'], vcf: ['variant', 'vcf'] };
+  const found = types[ending];
+  return found ? { type: found[0], format: found[1] } : null;
+}
+
+/** Values of a track head as igv's features. @param {{start: number, step: number, values: number[]}} track @param {string} contig */
+export function stretches({ start, step, values }, contig) {
+  return values.map((value, i) => ({ chr: contig, start: start + i * step, end: start + (i + 1) * step, value }));
+}
+
+export function trackControls(root, browser) {
+  const message = h('div');
+  let locus = null;
+  const file = h('input', { type: 'file', id: 'track-file', class: 'visually-hidden', onchange: async () => {
+    const chosen = file.files?.[0];
+    const format = chosen && formatOf(chosen.name);
+    fill(message);
+    if (chosen && format) await browser.add({ ...format, url: chosen, name: chosen.name, indexed: false, height: 60, order: 20 });
+    else if (chosen) complain(message, `${chosen.name} is no track that can be drawn. Give a bigWig, bedGraph, BED, GFF3, GTF or VCF.`);
+    file.value = '';
+  } });
+
+  async function predict() {
+    busy(message, `Predicting ${counted(locus.region.end - locus.region.start, 'base')} with ${locus.model.name} …`);
+    try {
+      const answer = await post('tracks', { genome: locus.genome.id, region: formatRegion(locus.region), model: locus.model.name });
+      for (const track of answer.tracks) {
+        await browser.add({ type: 'wig', name: `${track.name}, predicted`, height: 60, order: 10, features: stretches(track, locus.region.contig), autoscale: true });
+      }
+      fill(message, note(`${counted(answer.tracks.length, 'predicted track')}. `, licenceMark(locus.model)), provenanceLine(answer.provenance));
+    } catch (error) {
+      complain(message, error);
+    }
+  }
+
+  return {
+    show(next) {
+      locus = next;
+      const heads = next.model?.heads ?? [];
+      const own = (next.genome.tracks ?? []).map((name) => button(name, () => browser.add({ name, url: trackAddress(next.genome.id, name), type: 'wig', format: 'bigwig', height: 60, order: 15 })));
+      fill(root, h('div', { class: 'controls' }, ...own, h('label', { for: 'track-file', class: 'button' }, 'Add a file of mine'), file,
+        button('Predict coverage', predict, { disabled: !heads.length }),
+        h('span', { class: 'note' }, heads.length ? `${next.model.name}: ${grouped(heads.length)} track heads.` : 'The loaded model has no track heads, so it predicts no coverage. The file stays on this machine.')), message);
+    },
+  };
+}
