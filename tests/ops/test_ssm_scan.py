@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -205,7 +208,11 @@ def test_cuda(choice: str) -> None:
     close(last.cpu(), expected_last, 1e-5)
 
 
-@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="needs Triton and TRITON_INTERPRET=1")
+@pytest.mark.skipif(find_spec("triton") is None and not os.environ.get("CI"), reason="Triton is not installed")
 def test_triton_kernel_in_its_interpreter() -> None:
-    """python -m pytest tests/test_ssm_scan.py -k interpreter, with Triton installed: the kernel's numbers, no GPU."""
-    assert ssm_scan_triton.self_check("cpu") < 1e-5
+    """The kernel's numbers without a GPU. Triton reads the variable when it is imported: a process of its own."""
+    code = "from nexvar.ops import ssm_scan_triton; print(ssm_scan_triton.self_check('cpu'))"
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1e-5

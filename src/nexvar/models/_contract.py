@@ -123,6 +123,11 @@ class GenomicModel(nn.Module):
         """An empty ``Cache`` for up to ``max_length`` tokens (causal models only)."""
         raise NexVarError("a masked language model has no cache", where="cache", fix="pass whole sequences")
 
+    def decoder(self, cache: Any, capture: Any) -> Callable[[Tensor], Tensor] | None:
+        """One decoding step, with a cache that has taken one before: ids (B, 1) -> logits (B, 1, V), ``forward``'s
+        bit for bit, by steps of fixed shape that ``capture`` records (``ops/static.py``). None: this model has none."""
+        return None
+
     def reset_buffers(self) -> None:
         """Recompute every non-persistent buffer in float32, on the parameters' device."""
         raise NotImplementedError

@@ -23,6 +23,8 @@ A skip is the parameter ``D`` of its filter, and ``D`` a letter of ``pattern``: 
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +44,7 @@ from nexvar.ops.linear import Linear, linear
 from nexvar.ops.norms import rms_norm
 from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
 from nexvar.ops.state import AttentionState, Cache, HyenaState, Padding, Taps, hide, in_pieces
+from nexvar.ops.static import Capture, StaticStep
 from nexvar.ops.tracing import surely_all
 
 KEEP_FLOAT32 = ("*.log_poles", "*.residues", "*.inv_freq", "*.fp8_scale")
@@ -484,10 +487,30 @@ class Model(GenomicModel):
         x_BLD = keep("norm", self.norm(x_BLD))
         scores = None
         if logits is not False:
-            x_BLD = x_BLD if logits is True else x_BLD[:, logits]
-            tied = self.config.tie_embeddings
-            scores = linear(x_BLD, self.embedding_layer.weight) if tied else self.unembed(x_BLD)
+            scores = self._head(x_BLD if logits is True else x_BLD[:, logits])
         return Output(scores, keep.result(taps), {})
+
+    def _head(self, x_BLD: Tensor) -> Tensor:
+        tied = self.config.tie_embeddings
+        return linear(x_BLD, self.embedding_layer.weight) if tied else self.unembed(x_BLD)
+
+    def decoder(self, cache: Cache, capture: Capture | None) -> Callable[[Tensor], Tensor]:
+        """Neighbouring Hyena blocks are one static step; attention, whose keys and values grow, runs as ever."""
+        steps: list[Callable[[Tensor], Tensor]] = []
+        pairs = zip(self.each_block(), cache.layers, strict=True)
+        for static, group in itertools.groupby(pairs, key=lambda pair: isinstance(pair[1], HyenaState)):
+            run = functools.partial(_in_turn, list(group))
+            steps.append(StaticStep(run, [state for _, state in run.args[0]], capture) if static else run)
+
+        def step(ids_B1: Tensor) -> Tensor:
+            cache.check_room(*ids_B1.shape)
+            x_B1D = self.embedding_layer(ids_B1)
+            for each in steps:
+                x_B1D = each(x_B1D)
+            cache.length += 1
+            return self._head(self.norm(x_B1D))
+
+        return step
 
     def _chunk(self, given: Tensor, mask_BL: Tensor | None, logits: bool | slice) -> int:
         """Tokens of a chunk, for inputs so long that the activations of a whole one would be a burden."""
@@ -555,6 +578,13 @@ class Model(GenomicModel):
                 module.init_long(generator)
         for rotary in self.rotaries():
             rotary.inv_freq.copy_(rotary.exact())
+
+
+def _in_turn(pairs: list[tuple[Block, Any]], x_BLD: Tensor) -> Tensor:
+    """Blocks with their states, one after the other."""
+    for block, state in pairs:
+        x_BLD = block(x_BLD, state, Padding(), Taps(frozenset()))
+    return x_BLD
 
 
 def _named(given: Tensor) -> dict[str, Tensor]:

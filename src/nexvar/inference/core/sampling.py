@@ -6,7 +6,8 @@ Order of operations as in the official Evo 2 code: top-k, then temperature, then
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.inference.core.pieces import piece_tokens
 from nexvar.inference.core.readout import next_token_log_probs
+from nexvar.ops import static
 from nexvar.threads import largest_matrix, threads_for
 from nexvar.weights.load import Loaded
 
@@ -94,9 +96,11 @@ class Walk:
     """A batch of sequences of equal length: the logits after them, and how they go on. Uncached: all anew, to check."""
 
     def __init__(self, loaded: Loaded, prompt_BL: Tensor, more: int, cached: bool) -> None:
-        self.module = loaded.module
+        self.module, self.name = loaded.module, loaded.card.name
         self.largest, self.dtype = largest_matrix(loaded.module), loaded.dtype
         self.ids_BL = prompt_BL  # with a cache: those that are not in it yet
+        self.records = cached and static.asked_for(loaded.module)
+        self.step: Callable[[Tensor], Tensor] | None = None  # a recorded step of these rows
         with torch.inference_mode():
             self.cache = self.module.new_cache(len(prompt_BL), prompt_BL.shape[1] + more) if cached else None
 
@@ -106,12 +110,23 @@ class Walk:
         last = slice(-1, None)
         if self.cache is None:
             return self.module(self.ids_BL, logits=last).logits[:, -1].float().to(self.ids_BL.device)
-        step = piece_tokens(self.module, self.ids_BL.shape[1])
+        one = self.ids_BL.shape[1] == 1
         with threads_for(self.largest * self.ids_BL.numel(), self.dtype):
-            for piece in self.ids_BL.split(step, dim=1):
-                logits = self.module(piece, cache=self.cache, logits=last).logits
+            if one and self.step is not None:
+                logits = self.step(self.ids_BL)
+            else:
+                for piece in self.ids_BL.split(piece_tokens(self.module, self.ids_BL.shape[1]), dim=1):
+                    logits = self.module(piece, cache=self.cache, logits=last).logits
+                if one and self.records:
+                    self._record()
         self.ids_BL = self.ids_BL[:, :0]
         return logits[:, -1].float().to(self.ids_BL.device)
+
+    def _record(self) -> None:
+        self.step = self.module.decoder(self.cache, static.cuda_graph)
+        if self.step is None:
+            self.records = False
+            warnings.warn(f"{static.VARIABLE}=1 does nothing: {self.name} has no steps of fixed shape", stacklevel=2)
 
     def append(self, tokens_B: Tensor) -> None:
         self.ids_BL = torch.cat([self.ids_BL, tokens_B[:, None]], dim=1)
@@ -122,7 +137,7 @@ class Walk:
         if list(rows) != list(range(len(self.ids_BL))):
             index = torch.tensor(rows, device=self.ids_BL.device)
             self.ids_BL = self.ids_BL[index]
-            self.cache = None if self.cache is None else self.cache.select(index)
+            self.cache, self.step = None if self.cache is None else self.cache.select(index), None
 
 
 def prefill(loaded: Loaded, ids: Sequence[Sequence[int]], sampling: Sampling) -> tuple[Walk, Tensor]:
