@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
 
@@ -55,3 +58,17 @@ def serving(*loaded: Loaded, **settings: Any) -> Iterator[TestClient]:
     """A client of a server with these models and settings; the server is ``client.app.state.server``."""
     with client_of(make_server(loaded, **settings)) as client:
         yield client
+
+
+@contextmanager
+def listening(server: Server) -> Iterator[str]:
+    """``127.0.0.1:PORT``, where a server listens in a thread, for clients that want a socket."""
+    running = uvicorn.Server(uvicorn.Config(build(server), port=0, log_config=None, lifespan="on"))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        assert thread.is_alive()
+        time.sleep(0.05)
+    yield f"127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    running.should_exit = True
+    thread.join()

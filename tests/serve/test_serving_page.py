@@ -6,16 +6,12 @@ import gzip
 import re
 import shutil
 import subprocess
-import threading
-import time
 
 import pytest
-import uvicorn
 
-from nexvar.serve.app import build
 from nexvar.weights.load import load
 from places import ROOT
-from served import make_server
+from served import listening, make_server
 
 PAGE = (ROOT / "docs" / "serving.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -29,16 +25,8 @@ VCF = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchrM
 
 @pytest.fixture(scope="module")
 def address():
-    config = uvicorn.Config(build(make_server([load("nexvar_mito", device="cpu")])), port=0, log_config=None)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.05)
-    yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with listening(make_server([load("nexvar_mito", device="cpu")])) as address:
+        yield address
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")

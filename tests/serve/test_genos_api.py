@@ -14,7 +14,7 @@ from nexvar.serve.routes import genos
 from nexvar.serve.service import tracks
 from nexvar.weights.load import load
 from places import GOLDEN
-from served import serving
+from served import listening, make_server, serving
 from toy_genome import random_bases, write_fasta
 
 PATH = "/api/aigateway/genos"
@@ -250,3 +250,22 @@ def test_a_circular_contig_wraps(chromosome):
     with torch.no_grad():
         out = NTV3.module(ids, species_ids_B=NTV3.module.species_ids("human"))
     assert np.array_equal(made["human_track_0"], out.extras["bigwig_tracks_logits"][0, :32, 0].numpy())
+
+
+# ------------------------------------------------------------------------------------------------------ the real client
+
+
+def test_the_published_client_understands_every_answer(chromosome, monkeypatch):
+    client_of_genos = pytest.importorskip("genos.client", reason="needs genos-client (72 MB)")
+    from genos.exceptions import APIRequestError
+
+    monkeypatch.setattr(genos, "TRACK_BASES", 320)
+    with listening(make_server([GENOS, NTV3], genomes={"hg38": chromosome})) as address:
+        paths = {"variant": "variant_predict", "embedding": "embedding/", "rna": "rna_seq_coverage_track"}
+        urls = {kind: f"http://{address}{PATH}/{path}" for kind, path in paths.items()}
+        client = client_of_genos.GenosClient(token="any", api_map=urls)
+        result = client.get_embedding(SEQUENCE)["result"]
+        assert torch.equal(torch.as_tensor(result["embedding"]), embed(GENOS, [SEQUENCE]))
+        assert client.rna_coverage_track_pred("chr19", 1000)["result"]["position"] == ["chr19", 1000, 1320]
+        with pytest.raises(APIRequestError, match="no calibration is configured"):
+            client.variant_predict("hg19", "chr6", 51484075, "T", "G")
