@@ -15,7 +15,7 @@ from nexvar.runs.job import EmbedJob, SequenceFiles
 from nexvar.runs.score_run import merge
 from nexvar.runs.sequence_files import fill_file
 from nexvar.train import pretrain
-from nexvar.train.task import predict_file
+from nexvar.train.predict import predict_file
 from nexvar.weights.choice import ModelChoice
 from score_job import run_job
 from tiny import tiny_loaded

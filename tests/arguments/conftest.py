@@ -36,6 +36,13 @@ def predictor(tmp_path_factory) -> Predictor:
     shutil.copytree(GOLDEN / "hyenadna_tiny", folder, ignore=shutil.ignore_patterns("io*"))
     width = NexVar(folder, device="cpu").embed(["ACGT"]).shape[1]
     save_file({"weight": torch.zeros(1, width), "bias": torch.zeros(1)}, folder / "head.safetensors")
-    facts = {"kind": "regression", "pool": "mean", "classes": [], "centre": 0.0, "scale": 1.0}
+    facts = {
+        "kind": "regression",
+        "per": "sequence",
+        "pool": "mean",
+        "names": ["label"],
+        "centre": [0.0],
+        "scale": [1.0],
+    }
     (folder / "task.json").write_text(json.dumps(facts))
     return Predictor(folder, device="cpu")

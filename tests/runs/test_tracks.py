@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from nexvar.errors import NexVarError
+from nexvar.genome.bigwig import empty_bigwig
 from nexvar.inference import scorers
 from nexvar.inference.score import Options
 from nexvar.runs import tracks
-from nexvar.runs.empty_bigwig import empty_bigwig
 from nexvar.runs.writers import read_rows
 from score_job import run_job
 from tiny import tiny_loaded

@@ -27,7 +27,7 @@ from safetensors.torch import save
 
 from nexvar import tokenizers
 from nexvar.errors import MAX_MESSAGE, NexVarError
-from nexvar.train.task import Predictor
+from nexvar.train.predict import Predictor
 from nexvar.weights import checkpoint
 from nexvar.weights.load import load
 from nexvar.weights.load import save as save_folder
@@ -247,7 +247,14 @@ def heads(folder: Path, dice: random.Random) -> None:
     shutil.copyfile(golden / "config.json", folder / "config.json")
     shutil.copyfile(golden / "weights.safetensors", folder / "model.safetensors")
     width = json.loads((golden / "config.json").read_text())["d_model"]
-    task = {"kind": "classification", "pool": "mean", "classes": ["no", "yes"], "centre": 0.0, "scale": 1.0}
+    task = {
+        "kind": "classification",
+        "per": "sequence",
+        "pool": "mean",
+        "names": ["no", "yes"],
+        "centre": [],
+        "scale": [],
+    }
     write_twisted(folder / "task.json", task, dice) if dice.random() < 0.6 else (
         folder / "task.json").write_text(json.dumps(task))  # fmt: skip
     head = HEADS.setdefault(width, head_of(width))
@@ -260,7 +267,7 @@ HEADS: dict[int, dict[str, torch.Tensor]] = {}
 
 
 def head_of(width: int) -> dict[str, torch.Tensor]:
-    from nexvar.train.task import TaskModel
+    from nexvar.train.heads import TaskModel
 
     head = TaskModel(load(GOLDEN / "caduceus_ph_tiny", device="cpu"), 2, "mean", freeze=True).head
     return {name: torch.zeros_like(tensor) for name, tensor in head.state_dict().items()}

@@ -34,11 +34,15 @@ def finetune(recipe: Recipe, track: Track = "") -> None:
 def predict(
     model: Annotated[Path, typer.Argument(help="the model folder of a fine-tuning run with a [task]"), Reads()],
     fasta: Annotated[Path, typer.Argument(help="FASTA of the sequences"), Reads()],
-    output: Annotated[Path, typer.Option("-o", "--output", help=".tsv"), Writes()],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help=".tsv, .parquet; .bw of every base"),
+        Writes(),
+    ],
     device: Device = "auto",
     spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """What a fine-tuned head says of every sequence: its label and probabilities, or its value."""
-    from nexvar.train.task import predict_file
+    from nexvar.train.predict import predict_file
 
     echo(predict_file(model, fasta, output, device=device, spreadsheet_safe=spreadsheet_safe), err=True)

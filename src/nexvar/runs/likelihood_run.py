@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from nexvar.errors import NexVarError
 from nexvar.genome.bed import Regions
+from nexvar.genome.bigwig import write_bigwig
 from nexvar.genome.reference import Fasta, Interval
 from nexvar.inference import per_base
 from nexvar.inference.core.batching import Tally, default_batch_tokens, reported
@@ -40,7 +41,7 @@ from nexvar.runs.lock import locked
 from nexvar.runs.output import check_output
 from nexvar.runs.sequence_run import Summary
 from nexvar.runs.sliding import Rule, Segment, Sliding
-from nexvar.runs.tracks import chromosome, write_bigwig
+from nexvar.runs.tracks import chromosome
 from nexvar.weights.choice import loaded_model
 from nexvar.weights.fingerprint import fingerprint
 from nexvar.weights.load import Loaded

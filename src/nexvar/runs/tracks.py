@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from nexvar.errors import NexVarError
+from nexvar.genome.bigwig import write_bigwig
 from nexvar.inference.scorers import EMBEDDING
-from nexvar.runs.empty_bigwig import empty_bigwig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,39 +101,6 @@ class _Columns:
         of_alts_N4[row_of[rows], columns] = given_M4[rows, columns]
         is_ref_N4 = np.array(self.references)[first, None] == np.arange(4)
         return _Scores(positions_N, of_alts_N4, is_ref_N4, np.array(self.windows)[first])
-
-
-def write_bigwig(
-    target: Path, name: Path, lengths: dict[str, int], values: Iterable[tuple[str, int, int, float]]
-) -> int:
-    """Sorted (contig, start, end, value), 0-based half-open, as a bigWig that was read back; how many bases it covers.
-
-    They are read as they come and not kept. Without any, the track is there and empty. name: the file the user asked
-    for. NexVarError where not all of them are in the file.
-    """
-    import pybigtools
-
-    first = next(values := iter(values), None)
-    if first is None:
-        target.write_bytes(empty_bigwig(lengths))
-        return 0
-    given = 0
-
-    def counted() -> Iterator[tuple[str, int, int, float]]:
-        nonlocal given
-        for value in chain([first], values):
-            given += value[2] - value[1]
-            yield value
-
-    pybigtools.open(str(target), "w").write(lengths, counted())
-    try:  # NOTE: the library prints its errors instead of raising them
-        covered = pybigtools.open(str(target)).info()["summary"]["basesCovered"]
-    except pybigtools.BBIReadError:
-        covered = 0
-    if covered != given:
-        fix = "is the disk full? are the records sorted?"
-        raise NexVarError(f"{covered:,} of {given:,} positions are in the bigWig", where=name, fix=fix)
-    return given
 
 
 class TrackWriter:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nexvar.train.loop import pretrain
-    from nexvar.train.task import Predictor
+    from nexvar.train.predict import Predictor
 
 __all__ = ["Predictor", "pretrain"]
 
-_HOMES = {"pretrain": "nexvar.train.loop", "Predictor": "nexvar.train.task"}
+_HOMES = {"pretrain": "nexvar.train.loop", "Predictor": "nexvar.train.predict"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import struct
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from nexvar.errors import NexVarError
+from nexvar.errors import MAX_MESSAGE, NexVarError, printable
 
 _TOP, _BOTTOM = 0xFFFFFFFF, 0x82F63B78  # CRC-32C, reflected
 
@@ -103,6 +104,11 @@ class Log:
             shown = {k: f"{values[k]:.4g}" for k in ("loss", "bits", "tokens_s", "mfu") if k in values}
             self.bar.set_postfix(shown, refresh=False)
             self.bar.update(step - self.bar.n)
+
+    def say(self, line: str) -> None:
+        """For people, with a terminal and without."""
+        if self.active:
+            tqdm.write(f"nexvar: {printable(line, MAX_MESSAGE)}", file=sys.stderr)
 
     def close(self, total: int) -> None:
         if self.active:

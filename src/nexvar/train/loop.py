@@ -28,16 +28,18 @@ from nexvar.errors import NexVarError
 from nexvar.models import GenomicModel
 from nexvar.ops.arithmetic import in_float32
 from nexvar.paths import Read, Write, check_apart
-from nexvar.train import identity, lora, state
+from nexvar.train import folds, identity, lora, state
 from nexvar.train.corpus import Corpus
 from nexvar.train.grid import REPLICAS, WINDOWS, Grid
+from nexvar.train.heads import HeadMaker, TaskModel, linear
 from nexvar.train.logs import Log, loss_curve, matmul_rate
 from nexvar.train.objective import LN2, Objective
 from nexvar.train.optim import Optimizer, Schedule
+from nexvar.train.outcome import outcome
 from nexvar.train.recipe import Recipe, read
 from nexvar.train.split import ContextForward
 from nexvar.train.start import Start
-from nexvar.train.task import Task, TaskModel
+from nexvar.train.task import Task
 from nexvar.train.weights import Weights, checkpoint_blocks
 from nexvar.weights.load import pick_device
 
@@ -50,7 +52,7 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
 class Run:
     """One run: the model, its optimizer, its data, where it writes and how far it is."""
 
-    def __init__(self, recipe: Recipe, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, recipe: Recipe, rank: int = 0, world: int = 1, head: HeadMaker = linear) -> None:
         # 1. Where it runs, and whether the recipe can run there.
         self.recipe, self.rank, self.world = recipe, rank, world
         self.out, self.device = Path(recipe.run.out), pick_device(recipe.run.device)
@@ -66,7 +68,7 @@ class Run:
         # 3. What it learns from; a task puts its head on the model.
         self.source: Corpus | Task
         if recipe.task is not None and start.loaded is not None:
-            self.source = Task(recipe.task, start.loaded, grid, recipe.run)
+            self.source = Task(recipe.task, start.loaded, grid, recipe.run, head)
             self.model = self.source.model
         else:
             objective = Objective(recipe.objective, start.tokenizer, start.config.vocabulary, recipe.run.seed)
@@ -84,6 +86,7 @@ class Run:
         s = recipe.schedule
         self.schedule = Schedule(s.kind, s.steps, s.warmup, s.decay, s.floor, s.cosine_steps)
         self.step = 0
+        self.best: tuple[float, int] | None = None  # of a task: what the kept state measured, at which step
         self.identity = identity.identity(recipe, start.contents | self.source.contents)
 
     @property
@@ -151,23 +154,43 @@ class Run:
         self.model.train()
         return measured
 
+    def choose(self, measured: dict[str, float]) -> bool:
+        """Whether a task's state is the best so far on its rows of split valid; then it becomes the model folder."""
+        value = self.source.better(measured, self.best and self.best[0]) if isinstance(self.source, Task) else None
+        if value is None:
+            return False
+        self.best = (value, self.step)
+        self.write_model()
+        return True
+
     # -- checkpoints
 
     def save(self) -> None:
-        """The state for a resume, and the model folder (the average's weights, if there is one). All processes call."""
+        """The state for a resume; and the model folder, unless the best state of a task is it. All processes call."""
+        whole = self._whole("")
+        if self.rank == 0:
+            facts = {
+                "step": self.step, "steps": self.schedule.steps, "decay": self.schedule.decay,
+                "asked": self.recipe.schedule.steps, "best": self.best, "recipe": self.identity,
+            }  # fmt: skip
+            state.write(whole, facts, self.out / "state.safetensors")
+        if not (self.recipe.task and self.source.counts["held_out"]):
+            self.write_model()
+
+    def _whole(self, kind: str) -> dict[str, Tensor]:
+        """The state's tensors whose keys begin so, whole. All processes call it."""
         whole: dict[str, Tensor] = {}
         for key, (name, t) in self._tensors().items():
-            whole |= {_renamed(key, name, n): full for n, full in self.weights.whole(name, t).items()}
-        weights = self.weights.frozen()  # all processes call it
+            if key.startswith(kind):
+                whole |= {_renamed(key, name, n): full for n, full in self.weights.whole(name, t).items()}
+        return whole
+
+    def write_model(self) -> None:
+        """The folder that ``NexVar`` loads: the weights, or their average if there is one. All processes call."""
+        kind = "e." if self.ema else "p."
+        weights = {key.removeprefix(kind): t for key, t in self._whole(kind).items()} | self.weights.frozen()
         if self.rank:
             return
-        facts = {
-            "step": self.step, "steps": self.schedule.steps, "decay": self.schedule.decay,
-            "asked": self.recipe.schedule.steps, "recipe": self.identity,
-        }  # fmt: skip
-        state.write(whole, facts, self.out / "state.safetensors")
-        kind = "e." if self.ema else "p."
-        weights |= {key.removeprefix(kind): t for key, t in whole.items() if key.startswith(kind)}
         if self.recipe.model.lora:
             lora.write(
                 self.out / "model/adapter", weights, self.start.architecture, self.start.config, self.recipe.model
@@ -191,7 +214,8 @@ class Run:
         with torch.no_grad():
             for key, (name, tensor) in mine.items():
                 tensor.copy_(self.weights.part(name, {n: whole[full] for n, full in names[key].items()}))
-        self.step = facts["step"]
+        self.step, best = facts["step"], facts["best"]
+        self.best = None if best is None else (best[0], best[1])
         asked = self.recipe.schedule.steps
         if facts["asked"] == asked:  # else the recipe has another number of steps now, and that holds
             self.schedule = self.schedule.resumed(facts["steps"], facts["decay"])
@@ -232,6 +256,8 @@ def _check_splits(recipe: Recipe, grid: Grid) -> None:
         raise NexVarError("muon needs whole matrices", where=where, fix='optimizer.kind = "adamw"')
     if (recipe.model.lora or recipe.task) and not whole:
         raise NexVarError("fine-tuning splits windows alone", where="[parallel]", fix="data and run.shard")
+    if recipe.task and recipe.run.ema:
+        raise NexVarError("a task keeps its best state, not an average", where="run.ema", fix="remove it")
 
 
 def _work(model: GenomicModel | TaskModel, config: Any) -> float:
@@ -268,10 +294,12 @@ def _renamed(key: str, name: str, other: str) -> str:
     return key.removesuffix(name) + other
 
 
-def pretrain(path: str | Path, track: str = "") -> Path:
+def pretrain(path: str | Path, track: str = "", *, head: HeadMaker = linear) -> Path:
     """Train what the recipe says, resuming from its output folder if it has begun; returns the model folder.
 
-    track: "wandb" or "trackio", whatever the recipe's ``run.track`` says.
+    track: "wandb" or "trackio", whatever the recipe's ``run.track`` says. head: of a task, in place of the linear one:
+    (width of the hidden state, outputs) -> a module from (N, width) to (N, outputs), float32, without buffers;
+    ``Predictor(folder, head=…)`` then needs it, too. With ``task.folds``: the folder of the folds (folds.py).
     """
     recipe = read(arguments.path(path, "recipe"))
     if track:
@@ -279,7 +307,9 @@ def pretrain(path: str | Path, track: str = "") -> Path:
         recipe = replace(recipe, run=replace(recipe.run, track=track))
     check_apart(_reads(recipe), [Write(recipe.run.out, tree=True)])
     try:
-        return _pretrain(recipe)
+        if recipe.task is not None and recipe.task.folds and not recipe.task.fold:
+            return folds.run(recipe, lambda one: _pretrain(one, head))
+        return _pretrain(recipe, head)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
@@ -293,8 +323,8 @@ def _reads(recipe: Recipe) -> list[Read]:
     return [Read(path) for path in named if path]
 
 
-def _pretrain(recipe: Recipe) -> Path:
-    """Begin or resume, then step by step: update, log, save, evaluate; the curve at the end."""
+def _pretrain(recipe: Recipe, head: HeadMaker) -> Path:
+    """Begin or resume, then step by step: update, log, measure, save; what the test says and the curve at the end."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     begun = dist.is_initialized()
     if world > 1 and not begun:
@@ -303,17 +333,30 @@ def _pretrain(recipe: Recipe) -> Path:
         dist.init_process_group()
     if recipe.run.threads:
         torch.set_num_threads(max(1, recipe.run.threads // world))
-    run = Run(recipe, dist.get_rank() if world > 1 else 0, world)
+    run = Run(recipe, dist.get_rank() if world > 1 else 0, world, head)
     resumed = run.resume()
     log = Log(run.out, active=run.rank == 0, total=run.schedule.steps, step=run.step, track=recipe.run.track)
-    rate = _rate(run, world)
-    log.event(
-        event="resume" if resumed else "start",
-        step=run.step,
-        parameters=sum(shape.numel() for shape in run.weights.shapes.values()),
-        **run.source.counts,
-        matmul_flops=round(rate),
-    )
+    _steps(run, log, resumed)
+    folder = run.out / "model"
+    if run.rank == 0:
+        loss_curve(log.path, run.out / "loss.png")
+        for line in outcome(run.source, folder, head) if isinstance(run.source, Task) else []:
+            log.say(line)
+        log.say(f"the model: {folder}")
+    if world > 1:
+        dist.barrier()
+    if world > 1 and not begun:
+        dist.destroy_process_group()
+    return folder
+
+
+def _steps(run: Run, log: Log, resumed: bool) -> None:
+    """From where the run is to its last step."""
+    recipe, rate = run.recipe, _rate(run, run.world)
+    parameters, counts = sum(shape.numel() for shape in run.weights.shapes.values()), run.source.counts
+    event = "resume" if resumed else "start"
+    log.event(event=event, step=run.step, parameters=parameters, **counts, matmul_flops=round(rate))
+    log.say(_beginning(run, parameters, resumed))
     begun_at, told = time.time(), False
     then, before, losses = time.time(), recipe.tokens(run.step), list[float]()
     while run.step < run.schedule.steps:
@@ -340,16 +383,25 @@ def _pretrain(recipe: Recipe) -> Path:
                 mfu=mfu,
             )
             then, before, losses = now, tokens, []
-        if run.step % recipe.run.save_every == 0 or last:
-            run.save()
-        if run.source.counts["held_out"] and (run.step % recipe.run.eval_every == 0 or last):
-            log.scalars(run.step, **run.evaluate(None if last else recipe.run.eval_windows))
+        if counts["held_out"] and (run.step % recipe.run.eval_every == 0 or last):
+            measured = run.evaluate(None if last else recipe.run.eval_windows)
+            best = run.choose(measured)
+            log.scalars(run.step, **measured)
+            log.say(_measured(run, measured, best))
             then, before = time.time(), recipe.tokens(run.step)
+        if run.step % recipe.run.save_every == 0 or last:  # after the choice, which it keeps
+            run.save()
     log.close(run.schedule.steps)
-    if run.rank == 0:
-        loss_curve(log.path, run.out / "loss.png")
-    if world > 1:
-        dist.barrier()
-    if world > 1 and not begun:
-        dist.destroy_process_group()
-    return run.out / "model"
+
+
+def _beginning(run: Run, parameters: int, resumed: bool) -> str:
+    counts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in run.source.counts.items() if n)
+    if run.step >= run.schedule.steps:
+        return f"{run.out} is finished: {run.step:,} steps are done; a larger schedule.steps goes on"
+    went = f"goes on from step {run.step:,} of" if resumed else "starts:"
+    return f"{run.out} {went} {run.schedule.steps:,} steps; {parameters:,} parameters are trained on {counts}"
+
+
+def _measured(run: Run, measured: dict[str, float], best: bool) -> str:
+    values = ", ".join(f"{name} {value:.4g}" for name, value in list(measured.items())[:6])
+    return f"step {run.step:,} of {run.schedule.steps:,}: {values}{' (the best so far: kept)' if best else ''}"

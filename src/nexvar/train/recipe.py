@@ -66,18 +66,30 @@ class DataPart:
 
 @dataclass(frozen=True)
 class TaskPart:
-    """Labelled sequences to learn instead of the next token: a head on the pooled last hidden state.
+    """Labelled sequences to learn instead of the next token: a head on the last hidden state (heads.py).
 
-    file: TSV, CSV or Parquet with the columns ``sequence`` and ``label``; with a column ``split``, rows of "train" are
-    trained on and all others held out, else a share ``holdout`` of the sequences is (equal ones stay together).
-    kind: "classification" or "regression". pool: "mean", "max" or "last". freeze: train the head alone.
+    file: TSV, CSV or Parquet with a column ``sequence`` and those of ``labels``, perhaps ``split`` and ``group``
+    (labels.py), and ``site`` (of pool "site": a 0-based base; else the middle). holdout: the share that is drawn for
+    choosing where no row is of split valid.
+    kind: "classification", "multi-label" or "regression" (kinds.py). per: "sequence", or "base": as many labels as
+    bases (or as the model's tokens). pool: "mean", "max", "last", "cls" or "site". freeze: train the head alone.
+    class_weights: by class or label; balance: computed, so that rare ones count as much.
+    folds: cross-validation, each fold once the test; fold: this one alone (from 1).
+    metric: what the best state is chosen by; default: mcc, mean_auroc or pearson, by kind.
     """
 
     file: str
+    labels: list[str] = field(default_factory=lambda: ["label"])
     kind: str = "classification"
+    per: str = "sequence"
     holdout: float = 0.2
     pool: str = "mean"
     freeze: bool = False
+    balance: bool = False
+    class_weights: dict[str, float] = field(default_factory=dict)
+    folds: int = 0
+    fold: int = 0
+    metric: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,173 @@
+"""Labelled sequences: a TSV, CSV or Parquet file -> rows, each of them for training, for choosing, or for the test.
+
+    sequence   label                split    group
+    ACGT…      promoter             train    gene1      columns as the recipe names them; split and group may be missing
+    ACGT…      0.3                  valid    gene2
+
+The words of ``split`` are train; valid, validation, val or dev; test. Without them, shares are drawn by a hash of the
+group (of the sequence, if there is no group), so that a group is never on two sides and a new row moves no old one.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nexvar.errors import NexVarError
+from nexvar.files import check_regular
+from nexvar.inference.core.sequences import clean
+from nexvar.train.recipe import TaskPart
+from nexvar.weights.load import Loaded
+
+TRAIN, VALID, TEST = "train", "valid", "test"
+WORDS = {"train": TRAIN, "valid": VALID, "validation": VALID, "val": VALID, "dev": VALID, "test": TEST}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """texts: sequences. labels: what each row's label columns say. groups: what stays together.
+
+    sites: 0-based base of each sequence that pool "site" reads. split: (N,) of TRAIN, VALID and TEST.
+    """
+
+    texts: list[str]
+    labels: list[tuple[str, ...]]
+    groups: list[str]
+    sites: list[int]
+    split: np.ndarray
+
+    def of(self, name: str) -> np.ndarray:
+        """Indices of the rows of one split."""
+        return np.flatnonzero(self.split == name)
+
+
+def read_rows(part: TaskPart, loaded: Loaded, seed: int) -> Rows:
+    """The labelled file, every row checked; NexVarError names the file and the row."""
+    path = Path(part.file)
+    texts, labels, groups, sites, words = [], [], [], [], []
+    for number, row in _table(path):
+        where = f"{path}:{number}"
+        for column in ("sequence", *part.labels):
+            if row.get(column) is None or row[column] == "" and column == "sequence":
+                has = ", ".join(str(key) for key in row if key)
+                fix = f"columns sequence, {', '.join(part.labels)}; it has {has}"
+                raise NexVarError(f"no {column}", where=where, fix=fix)
+        text = clean(loaded, str(row["sequence"]), where)
+        texts.append(text)
+        labels.append(tuple(_text(row[column]) for column in part.labels))
+        group = row.get("group")
+        groups.append(text if group is None or group == "" else f"group {group}")
+        sites.append(_site(row.get("site"), len(text), where))
+        words.append(_word(row.get("split"), where))
+    if not texts:
+        raise NexVarError("no row to train on", where=path, fix="a line for each sequence")
+    rows = Rows(texts, labels, groups, sites, _split(part, words, groups, seed))
+    if not len(rows.of(TRAIN)):
+        raise NexVarError("no row to train on", where=path, fix="rows of split train, or a smaller task.holdout")
+    return rows
+
+
+def _text(value: Any) -> str:
+    """As a CSV would say it: a whole number that a Parquet file holds as 1.0 is "1"."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _site(value: Any, length: int, where: str) -> int:
+    if value is None or value == "":
+        return length // 2
+    text = _text(value)
+    if not text.isdecimal() or int(text) >= length:
+        raise NexVarError(f"site is {text[:20]!r}", where=where, fix=f"a base, from 0 to {length - 1}")
+    return int(text)
+
+
+def _word(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    word = WORDS.get(str(value).strip().lower())
+    if word is None:
+        raise NexVarError(f"split is {str(value)[:40]!r}", where=where, fix=f"one of {', '.join(WORDS)}")
+    return word
+
+
+def _split(part: TaskPart, words: Sequence[str | None], groups: Sequence[str], seed: int) -> np.ndarray:
+    """Which rows are for what: as the file says, else drawn."""
+    given = [word for word in words if word is not None]
+    if given and len(given) != len(words):
+        raise NexVarError("split is given for some rows only", where=part.file, fix="for all of them, or none")
+    split = np.array(words if given else [TRAIN] * len(words), dtype=object)
+    _check_straddling(split, groups, part.file)
+    if part.folds:
+        if VALID in given:
+            raise NexVarError("folds beside rows of split valid", where="task.folds", fix="call them train")
+        fold = _folds(groups, split == TRAIN, part.folds, seed, part.file)
+        if TEST in given:
+            raise NexVarError("folds beside rows of split test", where="task.folds", fix="leave them out of the file")
+        split[fold == part.fold - 1] = TEST
+    if VALID not in given:
+        drawn = np.array([_hash(f"{seed}:{group}") < part.holdout for group in groups])
+        split[drawn & (split == TRAIN)] = VALID
+    return split
+
+
+def _check_straddling(split: np.ndarray, groups: Sequence[str], file: str) -> None:
+    """Groups may not stand on two sides; equal sequences without a group are told of."""
+    sides = defaultdict(set)
+    for group, side in zip(groups, split, strict=True):
+        sides[group].add(side)
+    straddling = [group for group, where in sides.items() if len(where) > 1]
+    named = [group for group in straddling if group.startswith("group ")]
+    if named:
+        both = " and in ".join(sorted(sides[named[0]]))
+        raise NexVarError(f"{named[0][:80]} is in {both}", where=file, fix="keep a group on one side")
+    if straddling:
+        what = f"{len(straddling):,} sequences are on two sides of the split"
+        warnings.warn(f"{file}: {what}: what is measured is too good", stacklevel=2)
+
+
+def _folds(groups: Sequence[str], among: np.ndarray, count: int, seed: int, file: str) -> np.ndarray:
+    """(N,) the fold of each row, from 0; -1 outside ``among``. Whole groups, largest first, to the smallest fold."""
+    sizes = Counter(group for group, inside in zip(groups, among, strict=True) if inside)
+    if len(sizes) < count:
+        raise NexVarError(f"{len(sizes)} groups do not fill {count} folds", where=file, fix="a smaller task.folds")
+    filled, of = [0] * count, {}
+    for group in sorted(sizes, key=lambda g: (-sizes[g], _hash(f"{seed}:fold:{g}"))):
+        smallest = filled.index(min(filled))
+        of[group] = smallest
+        filled[smallest] += sizes[group]
+    return np.array([of[group] if inside else -1 for group, inside in zip(groups, among, strict=True)])
+
+
+def _hash(text: str) -> float:
+    """In [0, 1)."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def _table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line or row number, column -> value) of a TSV, CSV (also .gz) or Parquet file."""
+    kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
+    if kind not in ("tsv", "csv", "parquet"):
+        raise NexVarError(f"unknown format {kind!r}", where=path, fix="tsv, csv or parquet")
+    check_regular(path)
+    try:
+        if kind == "parquet":
+            import pyarrow.parquet as pq
+
+            yield from enumerate(pq.read_table(path).to_pylist(), 1)
+            return
+        opener: Any = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8", newline="") as file:
+            yield from enumerate(csv.DictReader(file, delimiter="\t" if kind == "tsv" else ","), 2)
+    except (OSError, EOFError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise NexVarError(f"cannot be read: {error}", where=path, fix="task.file of the recipe") from error
