@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ class TinyCausal(GenomicModel):
     def __init__(self, width: int = 16, seed: int = 0) -> None:
         super().__init__()
         torch.manual_seed(seed)
+        self.config = SimpleNamespace(width=width, vocabulary=512)
         self.embed = nn.Embedding(512, width)
         self.gru = nn.GRU(width, width, batch_first=True)
         self.head = nn.Linear(width, 512)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ class TinyMasked(GenomicModel):
     def __init__(self, vocab: int, width: int = 8, seed: int = 0) -> None:
         super().__init__()
         torch.manual_seed(seed)
+        self.config = SimpleNamespace(width=width, vocabulary=vocab)
         self.embed = nn.Embedding(vocab, width)
         self.conv1 = nn.Conv1d(width, width, 9, padding=4)
         self.conv2 = nn.Conv1d(width, width, 9, padding=4)

@@ -301,7 +301,7 @@ def test_guided_prompts_do_not_depend_on_each_other():
         ({"stop": [512]}, "512 is no token"),
         ({"stop": -1}, "-1 is no token"),
         ({"alphabet": ""}, "alphabet"),
-        ({"alphabet": "ACGÜ"}, "holds"),
+        ({"alphabet": "ACGÜ"}, "alphabet: 'Ü' is no token"),
         ({"seed": -1}, "seed"),
         ({"guide": lambda p, c: [1.0]}, "one number for each"),
         ({"guide": lambda p, c: [float("nan")] * len(c)}, "no number"),

@@ -84,6 +84,11 @@ class Card:
         return (self.name, *self.aliases, *((self.repo,) if self.repo else ()))
 
     @property
+    def origin(self) -> str:
+        """Which of its versions it is: the revision it is pinned to, or where it comes from."""
+        return self.revision or ("built in" if self.weights else "main" if self.repo else "local folder")
+
+    @property
     def label(self) -> str:
         """For messages: "card x", or "card x of package y"."""
         return f"card {self.name}" + (f" of package {self.package}" if self.package else "")

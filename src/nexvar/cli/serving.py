@@ -57,6 +57,9 @@ def serve(
         list[str] | None, typer.Option(help="ID:NAME=FILE: a bigWig or bedGraph (repeatable)"), Reads(named=True)
     ] = None,
     circular: Circular = None,
+    taxonomy: Annotated[
+        Path | None, typer.Option(help="NCBI's taxdump folder or a table, for prompts by species"), Reads()
+    ] = None,
     host: Annotated[str, typer.Option(help="other addresses than this machine's need a key")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one")] = 8000,
     api_key: Annotated[str | None, typer.Option(envvar="NEXVAR_API_KEY", help="what every request must bring")] = None,
@@ -101,6 +104,7 @@ def serve(
             known=by_id(known, "--known"),
             tracks=tracks_by_id(track),
             circular=tuple(circular or ()),
+            taxonomy=taxonomy,
             host=host,
             port=port,
             api_key=api_key or None,

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 from nexvar.errors import NexVarError
@@ -76,6 +77,7 @@ class BgzfSource:
         self.starts: list[int] = []  # decompressed offset of each block
         self.blocks: list[tuple[int, int]] = []  # (file offset, compressed size)
         self.cache: OrderedDict[int, bytes] = OrderedDict()
+        self.lock = Lock()  # of the cache: a server reads from several threads
         self.size = 0
         offset = 0
         while offset < self.raw.size:
@@ -98,20 +100,22 @@ class BgzfSource:
             offset += length
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "cache": OrderedDict()}
+        return {name: value for name, value in self.__dict__.items() if name not in ("cache", "lock")}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, cache=OrderedDict(), lock=Lock())
 
     def _damaged(self, offset: int) -> NexVarError:
         return _damaged(self.path, f"the bgzip block at byte {offset} is damaged")
 
     def _block(self, index: int) -> bytes:
-        if index in self.cache:
+        with self.lock:
+            if index not in self.cache:
+                self.cache[index] = self._inflate(*self.blocks[index])
+                if len(self.cache) > 64:
+                    self.cache.popitem(last=False)
             self.cache.move_to_end(index)
             return self.cache[index]
-        data = self._inflate(*self.blocks[index])
-        self.cache[index] = data
-        if len(self.cache) > 64:
-            self.cache.popitem(last=False)
-        return data
 
     def _inflate(self, offset: int, length: int) -> bytes:
         """The data of one block, which is as long as the block says, has its CRC, and is all that the block holds."""

@@ -70,7 +70,7 @@ def fill(
     seqs = arguments.a_list(seqs, "seqs")
     if loaded.card.objective != "masked":
         what = f"{loaded.card.name} is a causal model and cannot fill in"
-        raise NexVarError(what, fix="use a masked model, or `generate`")
+        raise NexVarError(what, where="model", fix="use a masked model, or `generate`")
     loaded.need_head("fill")
     steps = None if steps is None else arguments.whole(steps, "steps", 1)
     temperature = arguments.number(temperature, "temperature", "0 or more", 0)
@@ -78,7 +78,8 @@ def fill(
     texts = [clean(loaded, seq, f"seqs[{i}]") for i, seq in enumerate(seqs)]
     for i, text in enumerate(texts):
         if set(text) - set("ACGTN") or "N" not in text:
-            raise NexVarError("there is no N to fill in" if "N" not in text else "special tokens", where=f"seqs[{i}]")
+            what = "there is no N to fill in" if "N" not in text else "special tokens"
+            raise NexVarError(what, where=f"seqs[{i}]", fix="bases, and N where one is to be filled in")
 
     def compute(batch: list[str]) -> list[Filled]:
         return [_fill_one(loaded, text, steps, temperature, torch.Generator().manual_seed(seed)) for text in batch]

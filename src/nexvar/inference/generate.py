@@ -166,6 +166,7 @@ def _prepare(
     if loaded.card.objective != "causal":
         raise NexVarError(
             f"{loaded.card.name} is a masked model and cannot generate left to right",
+            where="model",
             fix="use a causal model, or `fill` a sequence with N",
         )
     loaded.need_head("generate")

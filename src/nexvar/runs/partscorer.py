@@ -70,10 +70,17 @@ class PartScorer:
 
 
 def _identity(loaded: Loaded, options: Options) -> Identity:
-    resolved, card = options.resolve(loaded), loaded.card
-    provenance = Provenance(
-        model=card.name,
-        revision=card.revision or ("built in" if card.weights else "main" if card.repo else "local folder"),
+    resolved = options.resolve(loaded)
+    return Identity(
+        provenance_of(loaded, resolved), resolved, fingerprint(loaded), loaded.device.type, loaded.card.species
+    )
+
+
+def provenance_of(loaded: Loaded, resolved: ScoreSettings) -> Provenance:
+    """What a reader of scores must know of how they were made."""
+    return Provenance(
+        model=loaded.card.name,
+        revision=loaded.card.origin,
         window=resolved.window,
         strand=resolved.strand,
         dtype=loaded.precision,
@@ -81,7 +88,6 @@ def _identity(loaded: Loaded, options: Options) -> Identity:
         extra=_extra_columns(resolved),
         settings=resolved.settings(),
     )
-    return Identity(provenance, resolved, fingerprint(loaded), loaded.device.type, card.species)
 
 
 def _extra_columns(resolved: ScoreSettings) -> dict[str, str]:

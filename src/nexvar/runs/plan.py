@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -118,8 +118,7 @@ def cut(found: Survey, reader: VariantSource, window: int, together: int = 1) ->
     """
     if not found.records[-1]:
         return ()
-    largest = min(max(PART_TOKENS // window, STEP_ALLELES), MAX_PART_ALLELES)
-    wanted = STEP_ALLELES
+    largest, wanted = _largest(window), STEP_ALLELES
     parts: list[Part] = []
     first = before = 0
     ends = _tile_ends(reader, together) if together > 1 else zip(found.records, found.alleles, strict=True)
@@ -128,6 +127,30 @@ def cut(found: Survey, reader: VariantSource, window: int, together: int = 1) ->
             parts.append(Part(len(parts), first, records - first, alleles - before))
             first, before, wanted = records, alleles, min(2 * wanted, largest)
     return tuple(parts)
+
+
+def _largest(window: int) -> int:
+    """Alleles of a part at most, about."""
+    return min(max(PART_TOKENS // window, STEP_ALLELES), MAX_PART_ALLELES)
+
+
+def pieces(records: Iterable[Record], window: int, together: int = 1) -> Iterator[list[Record]]:
+    """The records of each part that ``cut`` would make, as they stream by: the same batches, so the same bits."""
+    largest, wanted = _largest(window), STEP_ALLELES
+    piece: list[Record] = []
+    alleles = step = 0  # in the piece; at the last place where it might have ended
+    last = None
+    for record in records:
+        here = record.chrom, record.pos0 // together
+        if here != last and (together > 1 or alleles - step >= STEP_ALLELES):
+            step = alleles
+            if alleles >= wanted:
+                yield piece
+                piece, alleles, step, wanted = [], 0, 0, min(2 * wanted, largest)
+        piece.append(record)
+        alleles, last = alleles + len(record.alts), here
+    if piece:
+        yield piece
 
 
 def _tile_ends(reader: VariantSource, together: int) -> Iterator[tuple[int, int]]:

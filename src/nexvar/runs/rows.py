@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nexvar.genome.agreement import agreeing
 from nexvar.genome.reference import Fasta, Variant
-from nexvar.genome.variants import open_variants
+from nexvar.genome.variants import VariantSource, open_variants
 from nexvar.genome.vcf import Record
 from nexvar.genome.windows import Status
 from nexvar.inference import scorers
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.score import AlleleScore, Options, ScoreSettings, make_circular, score_alleles
+from nexvar.inference.score import (
+    MITO_CONTIGS,
+    AlleleScore,
+    Options,
+    ScoreSettings,
+    make_circular,
+    score_alleles,
+)
+from nexvar.runs.plan import pieces
 from nexvar.weights.load import Loaded
 
 
@@ -103,11 +111,30 @@ def score_variants(
     fasta = genome if isinstance(genome, Fasta) else Fasta(genome)
     reader = open_variants(variants, fasta, require_sorted=False)
     make_circular(fasta, (), reader.circular)
+    yield from score_records(loaded, reader, fasta, options)
+
+
+def score_records(loaded: Loaded, reader: VariantSource, fasta: Fasta, options: Options) -> Iterator[ScoredAllele]:
+    """``score_variants`` of a reader that is open, on a genome whose circular contigs are known.
+
+    The values are those of a run (score_run.py), bit for bit: it is cut alike.
+    """
     resolved = options.resolve(loaded)
     records = agreeing(reader, fasta) if options.max_ref_mismatch < 1 else reader
-    items = ((record, record.variant) for record in records)
-    for index, (record, scores) in enumerate(score_alleles(loaded, items, fasta, resolved, Tally())):
-        yield from rows(index, record, scores, resolved)
+    index = 0
+    for piece in pieces(records, resolved.window, resolved.together):
+        items = ((record, record.variant) for record in piece)
+        for record, scores in score_alleles(loaded, items, fasta, resolved, Tally()):
+            yield from rows(index, record, scores, resolved)
+            index += 1
+
+
+def doubts(model: str, species: str | None, contigs: Iterable[str]) -> list[str]:
+    """A note where the model knows other DNA than that of the variants. species: of its card."""
+    other = [name for name in dict.fromkeys(contigs) if name not in MITO_CONTIGS]
+    if species is None or not other:
+        return []
+    return [f"{model} knows {species} only: scores on {', '.join(other[:3])} mean little"]
 
 
 def rows(index: int, record: Record, scores: Sequence[AlleleScore], options: ScoreSettings) -> list[ScoredAllele]:

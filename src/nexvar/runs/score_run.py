@@ -36,7 +36,7 @@ from nexvar.runs.lock import locked
 from nexvar.runs.output import COMPRESSED_VCF, check_output, open_writer
 from nexvar.runs.partscorer import PartScorer
 from nexvar.runs.plan import Part, cut, records_of, survey
-from nexvar.runs.rows import ScoredAllele, ScoreSummary
+from nexvar.runs.rows import ScoredAllele, ScoreSummary, doubts
 from nexvar.runs.writers import Provenance, read_rows
 from nexvar.weights.choice import BUILT_IN, ModelChoice
 
@@ -80,7 +80,7 @@ def score_file(job: ScoreJob) -> ScoreSummary:
     if not inputs.survey.sorted and shard is None:
         unindexed = (path for path in job.targets if str(path).endswith(COMPRESSED_VCF))
         summary.notes += [f"{path} has no index: its variants are in the order of the list" for path in unindexed]
-    summary.notes += _doubts(identity, inputs.survey.contigs)
+    summary.notes += doubts(identity.provenance.model, identity.species, inputs.survey.contigs)
     return summary
 
 
@@ -271,12 +271,3 @@ def _rows(path: Path, command: str) -> Iterator[ScoredAllele]:
 
 def _misfit(folder: Path, line_no: int) -> NexVarError:
     return NexVarError(f"the parts are not those of line {line_no:,}", where=folder, fix="delete it and start again")
-
-
-def _doubts(identity: Identity, contigs: Sequence[str]) -> list[str]:
-    """A note where the model knows other DNA than that of the variants."""
-    other = [name for name in contigs if name not in MITO_CONTIGS]
-    if identity.species is None or not other:
-        return []
-    known = f"{identity.provenance.model} knows {identity.species} only"
-    return [f"{known}: scores on {', '.join(other[:3])} mean little"]

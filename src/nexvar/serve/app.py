@@ -17,13 +17,40 @@ from nexvar import __version__
 from nexvar.errors import RESEARCH_ONLY, NexVarError, printable
 from nexvar.serve.errors import FAULT, Malformed, body_of, headers_of, in_shape, status_of
 from nexvar.serve.guard import Guard
-from nexvar.serve.routes import features, files, genos, health, jobs, nim, page, webapps
+from nexvar.serve.routes import (
+    catalogue,
+    features,
+    files,
+    generation,
+    genomes,
+    genos,
+    health,
+    jobs,
+    nim,
+    page,
+    scoring,
+    sequences,
+    tracks,
+    webapps,
+)
 from nexvar.serve.state import Server
 
 ROUTERS = (
     page.router,
-    health.router, features.router, files.router, jobs.router, nim.router, genos.router, webapps.router,
-)  # fmt: skip
+    health.router,
+    catalogue.router,
+    genomes.router,
+    features.router,
+    scoring.router,
+    sequences.router,
+    tracks.router,
+    generation.router,
+    files.router,
+    jobs.router,
+    nim.router,
+    genos.router,
+    webapps.router,
+)
 MOST_PROBLEMS = 20  # of one body that are told
 STATUSES = (400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 500, 501, 503, 507)
 

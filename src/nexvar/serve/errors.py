@@ -11,7 +11,9 @@ from nexvar.errors import NexVarError, printable
 
 BAD_INPUT, FAULT = 400, 500
 GENOS = "/api/aigateway/genos/"  # the paths of its hosted API, whose client looks for other keys
-_FOLDERS = re.compile(r"(?<![\w.:])/(?:[^\s/:]+/)+")  # of an absolute path: nobody outside needs to know them
+_FIELDS = {"seqs": "sequences", "prompt_seqs": "prompts", "reduce_method": "reduce"}
+_VARIANT = re.compile(r"variant:(\d+)\b.*")  # the number is from 1
+_FOLDERS = re.compile(r"(?<![\w.:])/(?!api/)(?:[^\s/:]+/)+")  # of an absolute path: nobody outside needs to know them
 
 
 class ServeError(NexVarError):
@@ -136,6 +138,7 @@ def body_of(error: BaseException) -> dict[str, Any]:
         said = NexVarError("an error inside the server", where=None, fix="see the server's log")
     else:
         said = explain(error)
+    said = _in_words_of_the_api(said)
     line, where, fix = (None if part is None else _outside(part, said) for part in (said, said.where, said.fix))
     return {"detail": line, "error": line, "where": where, "fix": fix}
 
@@ -154,6 +157,21 @@ def headers_of(error: BaseException) -> dict[str, str]:
 def without_folders(text: str) -> str:
     """The text without this machine's folders: nobody outside needs to know them."""
     return _FOLDERS.sub("", text)
+
+
+def _in_words_of_the_api(error: NexVarError) -> NexVarError:
+    """``--left`` is the field ``left``, ``seqs[0]`` is ``sequences[0]``, ``variant:1`` is ``variants[0]``."""
+    where = str(error.where or "")
+    name = where.partition("[")[0]
+    if isinstance(error, ServeError):
+        return error
+    if variant := _VARIANT.fullmatch(where):
+        field = f"variants[{int(variant[1]) - 1}]"
+    elif name in _FIELDS or name.startswith("--"):
+        field = (_FIELDS.get(name) or name[2:].replace("-", "_")) + where[len(name) :]
+    else:
+        return error
+    return NexVarError(error.what, where=field, fix=error.fix)
 
 
 def _outside(text: object, error: NexVarError) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from nexvar import cards
 from nexvar.cards import Card
 from nexvar.errors import NexVarError
 from nexvar.serve.errors import Conflict, NotFound
+from nexvar.serve.worker import Ticket
 from nexvar.weights import machine
 from nexvar.weights.choice import BUILT_IN, ModelChoice
 from nexvar.weights.footprint import SHARE, footprint
@@ -76,6 +78,16 @@ class Models:
             self.loaded[found] = self._load(found)
             self._guest = found
         return self.loaded[found]
+
+    @contextmanager
+    def using(self, name: str | None, ticket: Ticket, objective: str | None = None) -> Iterator[Loaded]:
+        """``get``, whose every forward first asks the ticket: work stops within a token or batch, whatever the verb."""
+        loaded = self.get(name, objective)
+        hook = loaded.module.register_forward_pre_hook(ticket.check)
+        try:
+            yield loaded
+        finally:
+            hook.remove()
 
     def _make_room(self) -> None:
         if self._guest is not None:

@@ -11,6 +11,7 @@ from fastapi import Request
 from nexvar.serve.errors import Cancelled
 from nexvar.serve.state import Server
 from nexvar.serve.worker import Task, Ticket
+from nexvar.weights.load import Loaded
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -32,6 +33,23 @@ async def run(request: Request, work: Callable[[Ticket], T], *, seconds: float |
     server = server_of(request)
     task = server.thread.submit(work, seconds=seconds or server.settings.seconds)
     return await finished(request, task)
+
+
+async def with_model(
+    request: Request, name: str | None, verb: Callable[[Loaded], T], objective: str | None = None
+) -> T:
+    """``verb(model)`` in the model thread, stopped between two forwards when nobody waits for it any more.
+
+    name: of a model; None: the first with this objective, or the first. Raises NotFound, Conflict before it waits.
+    """
+    models = server_of(request).models
+    found = models.find(name, objective)
+
+    def work(ticket: Ticket) -> T:
+        with models.using(found, ticket) as loaded:
+            return verb(loaded)
+
+    return await run(request, work)
 
 
 async def finished(request: Request, task: Task[T]) -> T:
@@ -62,7 +80,15 @@ async def stream(
 
     async def emitted() -> AsyncIterator[E]:
         try:
-            while (event := await events.get()) is not None:
+            while True:
+                try:
+                    event = await asyncio.wait_for(events.get(), POLL)
+                except asyncio.TimeoutError:
+                    if await request.is_disconnected():
+                        raise Cancelled("the client left") from None
+                    continue
+                if event is None:
+                    break
                 yield event
             task.future.result()
         finally:

@@ -55,6 +55,7 @@ class Settings:
 
     genomes: id -> FASTA; genes, known: id -> annotation, labelled variants; tracks: (id, name) -> file. The human
     mitochondrial genome, ``chrM``, is always there unless another genome has that id.
+    taxonomy: NCBI's taxdump folder or a table, for prompts by species.
     host, port: where to listen. api_key: what every request must bring; needed off the loopback unless ``no_auth``.
     allowed_hosts: names that a Host header may give beside this machine's own. cors_origins: pages of other sites
     that may ask. docs: serve /openapi.json even where a key is needed.
@@ -72,6 +73,7 @@ class Settings:
     known: Mapping[str, Path] = field(default_factory=dict)
     tracks: Mapping[tuple[str, str], Path] = field(default_factory=dict)
     circular: tuple[str, ...] = ()
+    taxonomy: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     api_key: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from nexvar.inference.core.tags import Taxonomy
 from nexvar.serve.genomes import Genomes
 from nexvar.serve.jobs import Jobs
 from nexvar.serve.metrics import Metrics
@@ -25,6 +26,7 @@ class Server:
     genomes: Genomes
     thread: ModelThread
     store: Store
+    taxonomy: Taxonomy | None = None
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
 
@@ -37,7 +39,8 @@ class Server:
         store = Store(settings.data_dir, max_bytes=settings.data_gb * 1e9)
         genomes = Genomes.open(settings)
         models = Models.open(settings.models, allow_load=settings.allow_load)
-        return cls(settings, models, genomes, ModelThread(settings.queue), store)
+        taxonomy = None if settings.taxonomy is None else Taxonomy(settings.taxonomy)
+        return cls(settings, models, genomes, ModelThread(settings.queue), store, taxonomy)
 
     def close(self) -> None:
         self.jobs.close()

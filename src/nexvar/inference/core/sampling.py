@@ -75,7 +75,10 @@ class Sampling:
             return None
         drawn: list[int] = []
         for letter in dict.fromkeys(letters):
-            ids = loaded.tokenizer.encode(letter, special=False).ids
+            try:
+                ids = loaded.tokenizer.encode(letter, special=False).ids
+            except NexVarError:  # of a letter that is in no sequence
+                ids = []
             if len(ids) != 1 or loaded.tokenizer.detokenize(ids) != letter:
                 raise NexVarError(f"{letter!r} is no token of {loaded.card.name}", where="alphabet", fix="'ACGT'")
             drawn += ids

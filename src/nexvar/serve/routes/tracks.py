@@ -1,0 +1,87 @@
+"""POST /api/v1/tracks: functional tracks along a region, by models with heads for them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from nexvar.errors import RESEARCH_ONLY, NexVarError
+from nexvar.genome.bed import parse_region
+from nexvar.serve import limits
+from nexvar.serve.errors import NotAvailable
+from nexvar.serve.models import Models
+from nexvar.serve.routes.bodies import answer
+from nexvar.serve.routes.shapes import Name, OfModel, Provenance, Region
+from nexvar.serve.running import server_of, with_model
+from nexvar.serve.service import tracks as service
+from nexvar.serve.service.provenance import provenance
+from nexvar.weights.load import Loaded
+
+router = APIRouter(prefix="/api/v1", tags=["tracks"])
+
+
+class ToTrack(OfModel):
+    """region: such as ``chr1:1,000-2,000`` (1-based, inclusive). names: which tracks of the species; default: all."""
+
+    genome: Name | None = None
+    region: Annotated[str, Field(min_length=1, max_length=300)]
+    species: Name = "human"
+    names: Annotated[list[Name], Field(min_length=1, max_length=10_000)] | None = None
+
+
+class Track(BaseModel):
+    """values: a number for each base from ``start`` (0-based) on."""
+
+    name: str
+    start: int
+    step: int
+    values: list[float]
+
+
+class Tracks(Region):
+    tracks: list[Track]
+    notes: list[str]
+    provenance: Provenance
+
+
+@router.post("/tracks", response_model=Tracks)
+async def tracks(request: Request, body: ToTrack) -> Response:
+    """The tracks of a species along a region; 501 where no loaded model has any."""
+    server = server_of(request)
+    fasta = server.genomes.get(body.genome).fasta
+    place = parse_region(body.region, fasta)
+    model = body.model or _with_tracks(server.models)
+
+    def verb(loaded: Loaded) -> dict[str, Any]:
+        names = body.names or service.track_names(loaded, body.species)
+        if not names:
+            what = f"{loaded.card.name} has no tracks of {body.species[:60]!r}"
+            raise NexVarError(what, where="species", fix="GET /api/v1/models/NAME lists its tracks")
+        if len(names) * len(place) > limits.TRACK_VALUES:
+            fix = f"fewer names, or fewer bases: at most {limits.TRACK_VALUES:,} values at once"
+            raise NexVarError(f"{len(names):,} tracks of {len(place):,} bases", where="region", fix=fix)
+        made = service.predict(loaded, fasta, place.chrom, place.start, place.end, names, body.species)
+        return {
+            "contig": place.chrom,
+            "start": place.start,
+            "end": place.end,
+            "tracks": [
+                {"name": name, "start": place.start, "step": 1, "values": values_L.tolist()}
+                for name, values_L in made.items()
+            ],
+            "notes": [RESEARCH_ONLY],
+            "provenance": provenance(loaded, "tracks", strand="forward", species=body.species),
+        }
+
+    made = await with_model(request, model, verb)
+    return await answer(lambda: made)
+
+
+def _with_tracks(models: Models) -> str:
+    for name, loaded in models.loaded.items():
+        if service.track_names(loaded):
+            return name
+    fix = "start the server with --model ntv3_100m_post, for one"
+    raise NotAvailable("no loaded model has track heads", where="model", fix=fix)
