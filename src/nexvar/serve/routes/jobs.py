@@ -14,6 +14,7 @@ from fastapi.sse import format_sse_event
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from nexvar.serve.errors import NotFound
 from nexvar.serve.jobs import Jobs, Progress
 from nexvar.serve.running import server_of
 from nexvar.serve.state import Server
@@ -157,7 +158,10 @@ async def _stream(server: Server, id_: str, last: int) -> AsyncIterator[bytes]:
     """Ids are milliseconds, and increase. It ends with the job, or with the server: a client comes back then."""
     told, quiet = None, time.monotonic()
     while not server.draining:
-        job, progress = await run_in_threadpool(server.jobs.get, id_)
+        try:
+            job, progress = await run_in_threadpool(server.jobs.get, id_)
+        except NotFound:  # somebody deleted it
+            return
         now = job.state, job.done, job.total
         if now != told:
             told, quiet, last = now, time.monotonic(), max(last + 1, _moment(job))
