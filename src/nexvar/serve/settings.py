@@ -157,6 +157,8 @@ def tracks_by_id(given: list[str] | None) -> dict[tuple[str, str], Path]:
         id_, colon, name = names.partition(":")
         if not (equals and colon and path):
             raise NexVarError(f"{text[:80]!r}", where="--track", fix="ID:NAME=FILE, such as hg38:phyloP=/data/p.bw")
+        _check_id(id_, "--track")
+        _check_id(name, "--track")
         if (id_, name) in found:
             raise NexVarError(f"{names!r} twice", where="--track", fix="each name once")
         found[id_, name] = Path(path)
