@@ -17,7 +17,7 @@ import hashlib
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,7 @@ _TERMS = {
     "conflicting_interpretations_of_pathogenicity": "conflicting",
     "conflicting_data_from_submitters": "conflicting",
 }
-_MEANING = re.compile(r'##INFO=<ID=LABEL,.*Description="1:? (?:is |= ?)?([a-z]+)\b.*\b0:? (?:is |= ?)?([a-z]+)', re.I)
+_MEANING = re.compile(r"\b1:? (?:is |= ?)?([a-z]+)\b.*\b0:? (?:is |= ?)?([a-z]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,13 @@ def trimmed(pos0: int, ref: str, alt: str) -> tuple[int, str, str]:
     return pos0, ref, alt
 
 
+def label_meaning(header: Sequence[str], key: str) -> dict[str, str]:
+    """{"1": "pathogenic", "0": "benign"} where the INFO line of ``key`` describes it so ("1 pathogenic, 0 benign")."""
+    start = f"##INFO=<ID={key},"
+    found = (_MEANING.search(line.partition("Description=")[2]) for line in header if line.startswith(start))
+    return next(({"1": m[1].lower(), "0": m[2].lower()} for m in found if m), {})
+
+
 class KnownVariants:
     """The labelled variants of one VCF or BCF, read where they are asked for.
 
@@ -137,9 +144,8 @@ class KnownVariants:
             raise NexVarError("no INFO key CLNSIG or LABEL in its header", where=f"{self.path}:1",
                               fix="give ClinVar's VCF, or one with LABEL")  # fmt: skip
         self._key = "CLNSIG" if "CLNSIG" in keys else "LABEL"
-        meanings = (match for line in reader.header if (match := _MEANING.match(line)))
         self._by_allele = any(line.startswith(f"##INFO=<ID={self._key},Number=A,") for line in reader.header)
-        self._meaning = next(({"1": m[1].lower(), "0": m[2].lower()} for m in meanings), {})
+        self._meaning = label_meaning(reader.header, self._key)
 
     def within(self, contig: str, start: int, end: int) -> Iterator[KnownVariant]:
         """The alleles whose REF overlaps [start, end), by position; nothing for a contig that is not there.
