@@ -19,6 +19,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import pysam
@@ -164,15 +165,22 @@ class KnownVariants:
         found = self.within(contig, wanted[0], wanted[0] + len(wanted[1]))
         return next((known for known in found if trimmed(known.pos0, known.ref, known.alt) == wanted), None)
 
-    def _lines(self, name: str, start: int, end: int) -> list[str]:
+    def _lines(self, name: str, start: int, end: int) -> Iterator[str]:
+        """The records there, some thousand at a time: a chromosome of ClinVar does not lie in memory."""
         if start >= end:
-            return []
+            return
         try:
             with self._lock:
-                return list(self._tabix.fetch(name, start, end))
+                found = self._tabix.fetch(name, start, end, multiple_iterators=True)
+            while lines := self._some(found):
+                yield from lines
         except (OSError, ValueError) as error:
             raise NexVarError(f"{name}:{start + 1}-{end} cannot be read ({error})", where=self.path,
                               fix="is the index of this very file? `tabix -f -p vcf` it") from None  # fmt: skip
+
+    def _some(self, found: Iterator[str]) -> list[str]:
+        with self._lock:
+            return list(islice(found, 1000))
 
     def _alleles(self, contig: str, line: str) -> Iterator[KnownVariant]:
         fields = line.split("\t", 8)
@@ -218,7 +226,9 @@ def _indexed_copy(reader: VcfReader, path: Path, folder: Path) -> Path:
         return copy
     with replacing(copy, companions=(".tbi",)) as temporary:
         with pysam.BGZFile(str(temporary), "wb", None) as out:
-            for line in (*reader.header, reader.column_line, *(record.raw.removesuffix("\r") for record in reader)):
+            for line in chain(
+                reader.header, [reader.column_line], (record.raw.removesuffix("\r") for record in reader)
+            ):
                 out.write(line.encode() + b"\n")
         pysam.tabix_index(str(temporary), preset="vcf", force=True)
     return copy
