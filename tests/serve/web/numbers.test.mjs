@@ -41,14 +41,9 @@ test('a shell reads a quoted word as text', () => {
   assert.equal(format.quoted('chrM.fa'), 'chrM.fa');
 });
 
-test('percentiles count equals half', () => {
-  assert.equal(stats.shareBelow([1, 2, 2, 3], 2), 0.5);
-  assert.equal(stats.shareBelow([1, 2, 3], 0), 0);
-});
-
 test('a place among SNVs is found on the right row and nowhere else', () => {
-  const heat = { contig: 'c', start: 10, end: 12, ref: 'AC', scores: [[null, -1, -2, -3], [0.5, null, 1, 2]], readout: 'SITE_TILED', provenance: {} };
-  assert.deepEqual(placeOf(heat, { pos: 11, alt: 'T' }), { value: -3, share: 0.5 / 6, count: 6 });
+  const heat = { contig: 'c', start: 10, end: 12, ref: 'AC', scores: [[null, -1, -2, -3], [0.5, null, 1, 2]], percentiles: [[null, 40, 25, 8], [60, null, 75, 92]], readout: 'SITE_TILED', provenance: {} };
+  assert.deepEqual(placeOf(heat, { pos: 11, alt: 'T' }), { value: -3, share: 0.08, count: 6 });
   assert.equal(placeOf(heat, { pos: 11, alt: 'A' }), null);
   assert.equal(placeOf(heat, { pos: 13, alt: 'A' }), null);
   assert.equal(placeOf(heat, { pos: 11, alt: 'TT' }), null);

@@ -13,6 +13,9 @@ import { jobsView } from './vcfjob.js';
 /** @type {{server: any, genomes: any[], models: any[]}} */
 const known = { server: null, genomes: [], models: [] };
 
+/** Shows a view. @type {(state: State, again: boolean) => unknown} */
+let show;
+
 function chosen() {
   const { genome, model } = current();
   const loaded = known.models.filter((card) => card.loaded);
@@ -21,6 +24,12 @@ function chosen() {
     model: loaded.find((card) => card.name === model) ?? loaded.find((card) => card.name === known.server?.models?.[0]) ?? loaded[0] ?? null,
     limits: known.server?.limits,
   };
+}
+
+/** What the address asks for and this server does not have. @param {State} state */
+function missed({ genome, model }) {
+  const of = (what, wanted, names) => (wanted && !names.includes(wanted) ? `This server has no ${what} ${wanted}; it has ${names.join(', ')}.` : null);
+  return known.server && (of('genome', genome, known.genomes.map((each) => each.id)) ?? of('loaded model', model, known.server.models));
 }
 
 function askKey(refused) {
@@ -66,17 +75,18 @@ function begin() {
     else go({ view: 'locus', region: { contig, start, end }, variant: null });
   });
 
-  const show = (state, again) => {
+  show = (state, again) => {
     for (const view of VIEWS) {
       byId(`view-${view}`).hidden = view !== state.view;
-      byId(`to-${view}`).toggleAttribute('aria-current', view === state.view);
-      if (view === state.view) byId(`to-${view}`).setAttribute('aria-current', 'page');
+      byId(`to-${view}`).setAttribute('aria-current', view === state.view ? 'page' : 'false');
     }
     drawStatus();
+    const missing = missed(state);
+    complain(byId('start-message'), missing);
+    if (missing) return undefined;
     const view = { locus: () => locus.show(state, again), vcf: () => jobs.show(), generate: () => generate.show(), models: () => models.show() }[state.view];
-    view?.();
+    return view?.();
   };
-  shows.push(show);
   onChange((state) => show(state, false));
   window.addEventListener('hashchange', follow);
   window.addEventListener('popstate', follow);
@@ -91,16 +101,12 @@ function begin() {
   load();
 }
 
-/** @type {((state: State, again: boolean) => void)[]} */
-const shows = [];
-
 async function load() {
   try {
     const [server, { genomes }, { models }] = await Promise.all([get('server'), get('genomes'), get('models')]);
     Object.assign(known, { server, genomes, models });
-    fill(byId('start-message'));
     drawChoices();
-    for (const show of shows) show(current(), true);
+    show(current(), true);
     document.body.dataset.ready = '1';
   } catch (error) {
     complain(byId('start-message'), error);

@@ -43,6 +43,7 @@ export function genomeBrowser(root, message, pick) {
   let library = null;
   let work = Promise.resolve();
   let current = null;
+  const waiting = [];  // tracks that were added before there was a browser
 
   /** One thing after another: igv loads tracks by itself, and in any order. */
   function next(step) {
@@ -63,7 +64,7 @@ export function genomeBrowser(root, message, pick) {
       locus: formatRegion(locus.region),
     });
     igv.genome.sequence.getSequence = bases;
-    await igv.loadTrackList(fixedTracks(locus));
+    await igv.loadTrackList([...fixedTracks(locus), ...waiting.splice(0).map(withKey)]);
     igv.on('trackclick', (track, popover, place) => {
       if (typeof place === 'number' && current) pick(current.region, Math.floor(place));
       return false;
@@ -123,11 +124,14 @@ export function genomeBrowser(root, message, pick) {
       await igv.loadTrack({ type: 'wig', graphType: 'dynseq', name: 'Logo', order: 4, height: HEIGHT, features: logo(heat), min: 0, max: 2, autoscale: false, removable: false });
     }),
     add: (track) => next(async () => {
-      if (!igv) return;
-      const url = typeof track.url === 'string' && keyed() ? { headers: authorization() } : {};
-      await igv.loadTrack({ ...url, ...track });
+      if (igv) await igv.loadTrack(withKey(track));
+      else waiting.push(track);
     }),
   };
+}
+
+function withKey(track) {
+  return typeof track.url === 'string' && keyed() ? { headers: authorization(), ...track } : track;
 }
 
 /** A track that the operator gave by `--track`. @param {string} genome @param {string} name */

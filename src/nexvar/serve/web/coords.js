@@ -75,7 +75,8 @@ export function grouped(value) {
   return value.toLocaleString('en-US');
 }
 
-function shortened(allele) {
+/** @param {string} allele */
+export function shortened(allele) {
   return allele.length <= 12 ? allele : `${allele.slice(0, 8)}… (${grouped(allele.length)} bases)`;
 }
 

@@ -41,7 +41,7 @@ export function complain(place, error) {
   if (stopped(error)) return undefined;
   const text = error instanceof Error ? error.message : String(error);
   const fix = error instanceof ApiError ? error.fix : null;
-  if (!(error instanceof ApiError)) console.error(error);
+  if (error instanceof Error && !(error instanceof ApiError)) console.error(error);
   return fill(place, h('p', { class: 'error', role: 'alert' }, text, fix && h('span', { class: 'fix' }, ` ${fix}`)));
 }
 
@@ -69,20 +69,11 @@ export function unfolding(words, make) {
 /** A button that copies text and says so. @param {string} words @param {() => string} text */
 export function copier(words, text) {
   const made = button(words, async () => {
-    made.textContent = (await copied(text())) ? 'Copied' : 'Cannot copy here';
+    const done = await navigator.clipboard?.writeText(text()).then(() => true, () => false);  // none without TLS, off this machine
+    made.textContent = done ? 'Copied' : 'Cannot copy here';
     setTimeout(() => { made.textContent = words; }, 1500);
   }, { class: 'small' });
   return made;
-}
-
-async function copied(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
-  const area = h('textarea', text);  // no clipboard without TLS beyond one's own machine
-  document.body.append(area);
-  area.select();
-  const done = document.execCommand('copy');
-  area.remove();
-  return done;
 }
 
 /** Hands the user a file. @param {string} name @param {Blob} content */

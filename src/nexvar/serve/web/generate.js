@@ -45,7 +45,7 @@ export function generateView(root, chosen) {
     const text = cleaned(prompt.value);
     if (!text && !species.value.trim()) return complain(message, 'Type some bases, or the name of a species, to begin with.');
     const { model } = chosen();
-    const body = { ...(text ? { prompts: [text] } : {}), ...(species.value.trim() ? { tag: { species: species.value.trim() } } : {}), ...(model ? { model: model.name } : {}),
+    const body = { prompts: [text], ...(species.value.trim() ? { tag: { species: species.value.trim() } } : {}), ...(model ? { model: model.name } : {}),
       n_tokens: value('n-tokens'), temperature: value('temperature'), top_k: value('top-k'), top_p: value('top-p'), seed: value('seed') };
     running = new AbortController();
     write.disabled = true;
@@ -87,17 +87,14 @@ export function generateView(root, chosen) {
 
   function finish(rest, sequence, logprobs, { seed, provenance }, model) {
     const composition = sliding([...sequence].map((base) => ('GC'.includes(base) ? 1 : 0)), WINDOW);
-    const figure = (words, values, range) => {
-      const canvas = h('canvas', { role: 'img', 'aria-label': words });
-      return { canvas, values, range, element: h('figure', canvas, h('figcaption', words)) };
-    };
-    const figures = [figure(`GC of the last ${WINDOW} bases, 0 to 1`, composition, [0, 1]), figure('Log-probability of each base, −4 to 0', logprobs, [-4, 0])];
+    const figures = [[`GC of the last ${WINDOW} bases, 0 to 1`, composition, [0, 1]], ['Log-probability of each base, −4 to 0', logprobs, [-4, 0]]]
+      .map(([words, ...drawn]) => ({ drawn, words, canvas: h('canvas', { role: 'img', 'aria-label': words }) }));
     const name = `nexvar model=${model?.name ?? provenance?.model ?? ''} seed=${seed}`;
-    fill(rest, h('div', { class: 'figures' }, ...figures.map((each) => each.element)),
+    fill(rest, h('div', { class: 'figures' }, ...figures.map(({ canvas, words }) => h('figure', canvas, h('figcaption', words)))),
       h('div', { class: 'actions' }, button('Download FASTA', () => download('nexvar.fa', new Blob([fasta(name, sequence)]))), copier('Copy', () => sequence), licenceMark(model)),
       unfolding('Table of log-probabilities', () => table('Log-probability of each base', ['Base', 'Letter', 'Log-probability'], logprobs.map((value, i) => [String(i + 1), sequence[i] ?? '', score(value)]))),
       provenance && provenanceLine(provenance));
-    for (const { canvas, values, range } of figures) line(canvas, values, range);
+    for (const { canvas, drawn } of figures) line(canvas, ...drawn);
   }
 
   fill(root, h('h1', 'Generate'), h('p', { class: 'warning' }, h('strong', 'Not for harm. '), NOT_FOR_HARM), form, message, output);

@@ -63,6 +63,17 @@ export function genesOf(features) {
   return [...genes, ...features.filter((f) => /RNA$|transcript/i.test(f.kind) && !names.has(f.name) && !f.parent)];
 }
 
+/** Lines of coding sequence, each once, whatever transcripts share it. @param {Feature[]} features @returns {Feature[]} */
+export function codingOf(features) {
+  const lines = features.filter((feature) => feature.kind === 'CDS');
+  return [...new Map(lines.map((cds) => [`${cds.start} ${cds.end} ${cds.strand} ${cds.phase}`, cds])).values()];
+}
+
+/** @param {Feature} gene @returns its name, and its strand where it has one */
+export function called({ name, strand }) {
+  return strand === '-' ? `${name}, minus strand` : strand === '+' ? `${name}, plus strand` : name;
+}
+
 /** Features in as few rows as do not overlap. @template {{start: number, end: number}} T @param {T[]} features @returns {T[][]} */
 export function rowsOf(features) {
   const rows = [];

@@ -4,7 +4,7 @@ import { classOf, diverging, isDark } from './colours.js';
 import { grouped, showVariant } from './coords.js';
 import { colour, fill, h, sized, table, unfolding } from './dom.js';
 import { counted, percent, score } from './format.js';
-import { colourEnd, shareBelow } from './stats.js';
+import { colourEnd } from './stats.js';
 
 export const LETTERS = ['A', 'C', 'G', 'T'];
 const ROW = 20;
@@ -18,10 +18,14 @@ export function valuesOf(heat) {
 /** Where an SNV lies among all of the stretch. @param {Heat} heat @param {{pos: number, alt: string}} variant
  * @returns {{value: number, share: number, count: number} | null} null: not in it; share: of SNVs with a lower score */
 export function placeOf(heat, { pos, alt }) {
-  const value = heat.scores[pos - 1 - heat.start]?.[LETTERS.indexOf(alt)] ?? null;
-  if (value === null) return null;
-  const values = valuesOf(heat);
-  return { value, share: shareBelow(values, value), count: values.length };
+  const [column, row] = [pos - 1 - heat.start, LETTERS.indexOf(alt)];
+  const value = heat.scores[column]?.[row] ?? null;
+  return value === null ? null : { value, share: heat.percentiles[column][row] / 100, count: valuesOf(heat).length };
+}
+
+/** What kind of score a map has: there are two, and they are never mixed. @param {Heat} heat */
+export function kindOf({ readout }) {
+  return readout.endsWith('_TILED') ? `quick score (${readout})` : `model’s own readout (${readout}, anchored windows)`;
 }
 
 /** @param {(variant: Variant) => void} pick */
@@ -32,7 +36,6 @@ export function heatmap(root, pick) {
   const output = h('output', { class: 'reading', 'aria-live': 'polite' });
   const legend = h('div', { class: 'legend' });
   const rest = h('div');
-  /** @type {Heat | null} */
   let heat = null;
   let known = new Map();
   let cell = 10;
@@ -139,7 +142,7 @@ export function heatmap(root, pick) {
     const variant = variantAt(at);
     const place = placeOf(heat, variant);
     output.textContent = place
-      ? `${showVariant(variant)}  ${score(place.value)}  lower than ${percent(1 - place.share)} of ${counted(place.count, 'SNV')}`
+      ? `${showVariant(variant)} · ${score(place.value)} · lower than ${percent(1 - place.share)} of ${counted(place.count, 'SNV')}`
       : `${variant.contig}:${grouped(variant.pos)} ${variant.ref} is the reference`;
     canvas.setAttribute('aria-label', output.textContent);
   }

@@ -5,10 +5,10 @@
 
 import { post } from './api.js';
 import { classOf } from './colours.js';
-import { formatVariant, grouped, isSnv } from './coords.js';
+import { formatVariant, grouped, isSnv, shortened } from './coords.js';
 import { busy, button, complain, copier, fill, h, note } from './dom.js';
 import { counted, exact, score, tsv } from './format.js';
-import { placeOf } from './heatmap.js';
+import { kindOf, placeOf } from './heatmap.js';
 import { licenceMark, provenanceLine } from './marks.js';
 import { strips } from './plots.js';
 import { auroc, FEW } from './stats.js';
@@ -36,9 +36,7 @@ export function knownPanel(root, choose) {
   const figure = h('div');
   const list = h('div', { class: 'scroll tall', tabindex: 0, role: 'region', 'aria-label': 'Known variants' });
   let locus = null;
-  /** @type {Heat | null} */
   let heat = null;
-  /** @type {{kind: 'quick' | 'own', title: string, provenance: any, values: Map<string, number | null>} | null} */
   let scores = null;
   let running = new AbortController();
 
@@ -71,11 +69,11 @@ export function knownPanel(root, choose) {
     const here = locus.known.length;
     const few = locus.known.length <= limit;
     fill(controls, filter,
-      button('Score all, quick', quick, { disabled: !heat || !here }),
+      button('Score all as in the map', asInMap, { disabled: !heat || !here }),
       button('Score all by the model’s readout', own, { disabled: !here || !few }),
       scores && copier('Copy TSV', asTsv),
       h('span', { class: 'note' }, !here ? 'None in this region.' : !few ? `The second is for at most ${limit} variants: choose a smaller region, or score the file under VCF.`
-        : !heat ? 'The quick scores come with the heat map.' : ''));
+        : !heat ? 'The map’s scores come with the map.' : ''));
     const rows = filtered();
     const rated = rows.some((each) => each.stars != null);
     const titles = ['Position', 'Change', 'Label', rated && 'Stars', 'Source', scores?.title].filter(Boolean);
@@ -89,7 +87,7 @@ export function knownPanel(root, choose) {
     const variant = { contig: locus.region.contig, pos: each.pos, ref: each.ref, alt: each.alt };
     const kind = classOf(each.group);
     return h('tr', h('th', { scope: 'row', class: 'number' }, grouped(each.pos)),
-      h('td', button(`${cut(each.ref)}>${cut(each.alt)}`, () => choose(variant), { class: 'link mono', 'aria-label': `Open ${formatVariant(variant)}` })),
+      h('td', button(`${shortened(each.ref)}>${shortened(each.alt)}`, () => choose(variant), { class: 'link mono', 'aria-label': `Open ${formatVariant(variant)}` })),
       h('td', { class: `label ${kind}` }, each.label || 'no label'), rated && h('td', { class: 'stars', 'aria-label': `${each.stars ?? 'no'} of 4 stars` }, stars(each.stars)),
       h('td', { class: 'source' }, [each.id && each.id !== '.' ? each.id : '', each.source ?? ''].filter(Boolean).join(', ')),
       scores && h('td', { class: 'number' }, score(scores.values.get(formatVariant(variant)))));
@@ -106,10 +104,10 @@ export function knownPanel(root, choose) {
     return canvas.remove();
   }
 
-  function quick() {
+  function asInMap() {
     const of = heat;
     const values = new Map(locus.known.map((each) => [named(each), isSnv(each) ? placeOf(of, each)?.value ?? null : null]));
-    scores = { kind: 'quick', title: `Quick score (${of.readout})`, provenance: of.provenance, values };
+    scores = { kind: 'map', title: kindOf(of), provenance: of.provenance, values };
     draw();
   }
 
@@ -120,7 +118,7 @@ export function knownPanel(root, choose) {
     try {
       const answer = await post('score', { genome: locus.genome.id, variants: names, ...(locus.model ? { model: locus.model.name } : {}) }, running.signal);
       const values = new Map(names.map((name, i) => [name, answer.rows[i].llr]));
-      scores = { kind: 'own', title: `Score (${answer.provenance.readout})`, provenance: answer.provenance, values };
+      scores = { kind: 'own', title: `Score (${answer.provenance.readout}, a window for each)`, provenance: answer.provenance, values };
       fill(message);
       draw();
     } catch (error) {
@@ -130,7 +128,7 @@ export function knownPanel(root, choose) {
 
   function asTsv() {
     return tsv(filtered().map((each) => ({ '#CHROM': locus.region.contig, POS: each.pos, ID: each.id ?? '.', REF: each.ref, ALT: each.alt, LABEL: each.label ?? '', STARS: each.stars ?? '',
-      [scores?.kind === 'quick' ? heat?.readout ?? 'QUICK' : 'LLR']: exact(scores?.values.get(named(each))) })));
+      [scores?.kind === 'map' ? heat?.readout ?? 'SCORE' : 'LLR']: exact(scores?.values.get(named(each))) })));
   }
 
   filter.addEventListener('change', draw);
@@ -139,8 +137,4 @@ export function knownPanel(root, choose) {
 
 function stars(count) {
   return '★'.repeat(count ?? 0) + '☆'.repeat(4 - (count ?? 0));
-}
-
-function cut(allele) {
-  return allele.length > 10 ? `${allele.slice(0, 8)}…` : allele;
 }

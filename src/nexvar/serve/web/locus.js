@@ -4,7 +4,7 @@ import { ofGenome, post, stopped } from './api.js';
 import { around, clip, formatRegion, grouped, showRegion, zoomed } from './coords.js';
 import { genomeBrowser } from './browser.js';
 import { busy, button, byId, complain, fill, h, note } from './dom.js';
-import { genesOf } from './genes.js';
+import { called, genesOf } from './genes.js';
 import { heatmap } from './heatmap.js';
 import { knownPanel } from './known.js';
 import { licenceMark, provenanceLine } from './marks.js';
@@ -42,7 +42,8 @@ export function locusView(chosen) {
   const known = knownPanel(byId('known'), choose);
   const browser = genomeBrowser(byId('igv'), byId('igv-message'), (region, pos0) => variants.open(pos0, locus.bases[pos0 - locus.detail.start] ?? ''));
   const tracks = trackControls(byId('tracks'), browser);
-  const [head, map, heatNote] = ['locus-head', 'overview', 'heat-note'].map(byId);
+  const [head, map, heatNote, heatMade, place] = ['locus-head', 'overview', 'heat-note', 'heat-made', 'place'].map(byId);
+  const kind = h('select', { 'aria-label': 'Kind of score', onchange: () => compute() }, h('option', { value: 'tiled' }, 'Quick score'), h('option', { value: 'anchored' }, 'The model’s own readout'));
   let locus = null;
   let running = new AbortController();
 
@@ -56,11 +57,7 @@ export function locusView(chosen) {
     const { signal } = running;
     const { genome, model, limits } = chosen();
     const length = lengthOf(region.contig);
-    const clipped = clip(region, length);
-    if (!clipped) {
-      const words = length ? `${region.contig} ends at ${grouped(length)}; ${showRegion(region)} lies beyond it.` : `${genome.id} has no contig ${region.contig}. It has ${genome.contigs.slice(0, 5).map((each) => each.name).join(', ')}${genome.contigs.length > 5 ? ' …' : '.'}`;
-      return complain(head, words);
-    }
+    const clipped = clip(region, length) ?? region;  // the server says what is wrong with it
     const detail = detailOf(clipped, pos0);
     const stretch = stretchOf(clipped, length);
     const ask = (set, of) => ofGenome(genome.id, 'features', { set, region: formatRegion(of) }, signal).then((answer) => answer.features);
@@ -72,12 +69,13 @@ export function locusView(chosen) {
       ]);
       locus = { genome, model, limits, region: clipped, detail, bases: text.toUpperCase(), features, known: variantsHere, length };
     } catch (error) {
-      return complain(head, error);
+      complain(head, error);
+      return;
     }
+    place.hidden = false;
     drawHead();
     overview(map, clipped, stretch, locus.features, toGene);
     bases.show(detail, locus.bases, locus.features, locus.known);
-    bases.mark(current().variant ? current().variant.pos - 1 : null);
     variants.know(locus);
     variants.heat(null);
     known.show(locus);
@@ -85,7 +83,6 @@ export function locusView(chosen) {
     byId('view-locus').dataset.ready = '1';
     browser.show(locus);
     browser.heat(null);
-    return offerHeat(signal);
   }
 
   /** The first contig, if it is a short one: a gene is a click away. */
@@ -110,7 +107,7 @@ export function locusView(chosen) {
     const moved = (by) => clip({ contig: region.contig, start: Math.max(0, region.start + by), end: Math.max(0, region.start + by) + region.end - region.start }, length) ?? region;
     const to = (words, sign, next) => button(sign, () => go({ region: next }), { class: 'quiet', 'aria-label': words });
     fill(head, h('div', { class: 'place-name' }, h('h1', whole ? whole.name : showRegion(region)),
-      note([whole && showRegion(region), `${grouped(region.end - region.start)} bases`, whole ? `${whole.strand === '-' ? 'minus' : 'plus'} strand` : genes.slice(0, 6).map((gene) => gene.name).join(', ')].filter(Boolean).join(' · '))),
+      note([whole && showRegion(region), `${grouped(region.end - region.start)} bases`, whole ? called(whole) : genes.slice(0, 6).map((gene) => gene.name).join(', ')].filter(Boolean).join(' · '))),
       h('div', { class: 'move', role: 'group', 'aria-label': 'Move and zoom' }, to('To the left', '←', moved(-step)), to('To the right', '→', moved(step)),
         to('Zoom in', '+', zoomed(region, 0.5, length)), to('Zoom out', '−', zoomed(region, 2, length))));
     const more = region.end - region.start > DETAIL;
@@ -118,24 +115,25 @@ export function locusView(chosen) {
       more && to('Earlier bases', '‹', around(region.contig, Math.max(0, locus.detail.start - DETAIL / 2), DETAIL, length)), more && to('Later bases', '›', around(region.contig, Math.min(length - 1, locus.detail.end + DETAIL / 2), DETAIL, length)));
   }
 
-  function offerHeat(signal) {
+  function offerHeat() {
     const { model } = locus;
     heat.clear();
-    fill(heatNote);
+    fill(heatNote, licenceMark(model), model && kind);
+    fill(heatMade);
     if (!model) return fill(byId('heat'), note('No model is loaded.'));
-    if (model.parameters <= QUICK) return compute(signal);
-    return fill(byId('heat'), note(`${model.name} is large: all changes of ${grouped(locus.detail.end - locus.detail.start)} bases take a while. `, button('Compute', () => compute(signal))));
+    if (model.parameters <= QUICK) return compute();
+    return fill(byId('heat'), note(`${model.name} is large: all changes of ${grouped(locus.detail.end - locus.detail.start)} bases take a while. `, button('Compute', compute)));
   }
 
-  async function compute(signal) {
+  async function compute() {
+    const { signal } = running;
     const { genome, model, detail } = locus;
     busy(byId('heat'), `Scoring every change of ${grouped(detail.end - detail.start)} bases …`);
     try {
-      const readout = model.objective === 'causal' ? 'site' : 'unmasked_llr';
-      const answer = await post('saturate', { genome: genome.id, region: formatRegion(detail), readout, windowing: 'tiled', model: model.name }, signal);
+      const answer = await post('saturate', { genome: genome.id, region: formatRegion(detail), windowing: kind.value, model: model.name }, signal);
       heat.show(answer, locus.known);
       heat.mark(current().variant);
-      fill(heatNote, licenceMark(model), provenanceLine(answer.provenance));
+      fill(heatMade, provenanceLine(answer.provenance));
       variants.heat(answer);
       known.heat(answer);
       byId('heat').dataset.ready = '1';
@@ -159,12 +157,14 @@ export function locusView(chosen) {
         delete byId('view-locus').dataset.ready;
         delete byId('heat').dataset.ready;
         locus = null;
+        place.hidden = true;
         await load(region, pos0);
         if (!locus || current().region !== region) return;
       }
       bases.mark(pos0);
       heat.mark(variant);
       variants.show(variant);
+      if (!same) offerHeat();
     },
     /** A scored file among the tracks. @param {string} name @param {any} files */
     add: (name, files) => browser.add({ type: 'variant', format: 'vcf', name, ...files, height: 60, order: 12 }),

@@ -9,10 +9,10 @@ export function licenceMark(card) {
 
 /** One line: what made these numbers. @param {Record<string, any>} provenance */
 export function provenanceLine(provenance) {
-  const { model, revision, readout, window, strand, dtype, device, nexvar } = provenance;
+  const { model, revision, readout, window, strand, dtype, device, nexvar, settings = {} } = provenance;
   const parts = [
     model, revision && `revision ${String(revision).slice(0, 12)}`, readout && `readout ${readout}`, window && `window ${window}`,
-    strand && `strand ${strand}`, dtype, device, nexvar && `nexvar ${nexvar}`,
+    ...Object.entries(settings).map(([name, value]) => `${name} ${value}`), strand && `strand ${strand}`, dtype, device, nexvar && `nexvar ${nexvar}`,
   ];
   return h('p', { class: 'provenance' }, parts.filter(Boolean).join(' · '));
 }

@@ -32,7 +32,7 @@ export function modelsView(root) {
   function row(card) {
     return h('tr',
       h('th', { scope: 'row' }, h('span', { class: 'mono' }, card.name), licenceMark(card)), h('td', card.objective), h('td', { class: 'number' }, short(card.parameters)), h('td', { class: 'number' }, grouped(card.context)),
-      h('td', card.fits ?? ''), h('td', { class: 'wide' }, card.licence), h('td', PARITY[card.parity] ?? card.parity ?? ''));
+      h('td', card.loaded ? `on ${card.device}, ${card.dtype}` : card.fits ?? '…'), h('td', { class: 'wide' }, card.licence), h('td', PARITY[card.parity] ?? card.parity ?? ''));
   }
 
   return {
@@ -41,8 +41,10 @@ export function modelsView(root) {
       fill(root, h('h1', 'Models'), note('A model is loaded by the operator: nexvar serve --model NAME. Nothing is downloaded from this page.'),
         h('label', { class: 'field', for: 'model-filter' }, 'Find', filter), list);
       try {
-        cards = (await get('models')).models;
-        draw();
+        for (const path of ['models', 'models?fits=true']) {  // the second takes seconds
+          cards = (await get(path)).models;
+          draw();
+        }
       } catch (error) {
         complain(list, error);
       }

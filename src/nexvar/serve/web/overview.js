@@ -2,7 +2,7 @@
 
 import { showRegion } from './coords.js';
 import { fill, h } from './dom.js';
-import { genesOf } from './genes.js';
+import { called, genesOf } from './genes.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const WHOLE = 200_000;
@@ -16,11 +16,10 @@ export function stretchOf(region, length) {
 }
 
 /** Colour of a gene: its kind. @param {Feature} gene */
-export function kindOf({ kind, name }) {
-  const text = `${kind} ${name}`.toLowerCase();
-  if (/trna|mt-t/.test(text)) return 'trna';
-  if (/rrna|mt-rnr/.test(text)) return 'rrna';
-  return /loop|control/.test(text) ? 'control' : 'coding';
+export function kindOf({ kind, type }) {
+  if (/tRNA/.test(type)) return 'trna';
+  if (/rRNA/.test(type)) return 'rrna';
+  return /loop|control/i.test(kind) ? 'control' : /protein/.test(type) ? 'coding' : 'other';
 }
 
 /** @param {Region | null} region what is shown of it @param {Region} stretch
@@ -33,7 +32,7 @@ export function overview(root, region, stretch, features, choose) {
   for (const gene of genes) {
     const [left, right] = [x(Math.max(stretch.start, gene.start)), x(Math.min(stretch.end, gene.end))];
     const bar = element('rect', { class: `map-gene ${kindOf(gene)}`, x: left, y: gene.strand === '-' ? 25 : 7, width: Math.max(1.5, right - left - 0.7), height: 12, rx: 1 });
-    bar.append(element('title', {}, `${gene.name}, ${gene.strand === '-' ? 'minus' : 'plus'} strand`));
+    bar.append(element('title', {}, called(gene)));
     bar.addEventListener('click', () => choose(gene));
     map.append(bar);
   }
@@ -41,7 +40,7 @@ export function overview(root, region, stretch, features, choose) {
     const width = Math.max(3, x(region.end) - x(region.start));
     map.append(element('rect', { class: 'map-window', x: Math.min(997, x(region.start)), y: 1, width, height: 42, rx: 1 }));
   }
-  fill(root, map, h('div', { class: 'map-key', 'aria-hidden': 'true' }, ...[['coding', 'protein'], ['rrna', 'rRNA'], ['trna', 'tRNA'], ['control', 'control']].filter(([kind]) => genes.some((gene) => kindOf(gene) === kind)).map(([kind, words]) => h('span', h('i', { class: kind }), words)),
+  fill(root, map, h('div', { class: 'map-key', 'aria-hidden': 'true' }, ...[['coding', 'protein'], ['rrna', 'rRNA'], ['trna', 'tRNA'], ['control', 'control'], ['other', 'other']].filter(([kind]) => genes.some((gene) => kindOf(gene) === kind)).map(([kind, words]) => h('span', h('i', { class: kind }), words)),
     h('span', { class: 'note' }, 'plus strand above, minus below')));
 }
 

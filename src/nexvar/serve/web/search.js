@@ -5,6 +5,7 @@ import { grouped, showRegion } from './coords.js';
 import { button, byId, complain, fill, h } from './dom.js';
 
 const PAUSE = 120;
+const PLACE = /[:>]|^[gm]\./;  // regions and variants have nothing to be completed with
 
 /** What stands beside a found thing. @param {Found} found */
 export function described({ kind, contig, start, end, strand }) {
@@ -29,7 +30,7 @@ export function searchBox(genome, choose) {
 
   async function suggest() {
     const text = input.value.trim();
-    if (!text) return close();
+    if (!text || PLACE.test(text)) return close();
     try {
       ({ results } = await ask(text));
       active = -1;

@@ -3,7 +3,7 @@
 import { classOf } from './colours.js';
 import { grouped } from './coords.js';
 import { fill, h } from './dom.js';
-import { codons, genesOf, rowsOf } from './genes.js';
+import { called, codingOf, codons, genesOf, rowsOf } from './genes.js';
 
 /** How many bases fit on a line: whole tens, at most 100. @param {number} width @param {number} cell pixels a base */
 export function perLine(width, cell) {
@@ -25,7 +25,6 @@ export function residues(cds, from, to, start, sequence) {
 export function sequence(root, pick, range) {
   const board = h('div', { class: 'bases', tabindex: 0, role: 'application', 'aria-roledescription': 'sequence' });
   const output = h('output', { class: 'reading', 'aria-live': 'polite' });
-  /** @type {{region: Region, bases: string, features: Feature[], known: Map<number, string>} | null} */
   let shown = null;
   let cursor = 0;
   let anchor = null;
@@ -64,7 +63,7 @@ export function sequence(root, pick, range) {
     const { region, bases, features, known } = shown;
     const inside = (feature) => feature.start < to && feature.end > from;
     const lanes = rowsOf(genesOf(features).filter(inside)).map((row) => h('div', { class: 'lane' }, ...row.map((gene) => bar(gene, from, to))));
-    const coding = features.filter((feature) => feature.kind === 'CDS' && inside(feature));
+    const coding = codingOf(features).filter(inside);
     const proteins = rowsOf(coding).flat().map((cds) => h('div', { class: `residues strand${cds.strand === '-' ? '-minus' : '-plus'}`, 'aria-hidden': 'true' }, residues(cds, from, to, region.start, bases)));
     const letters = [...bases.slice(from - region.start, to - region.start)].map((base, i) =>
       h('span', { class: `base ${base}${known.has(from + i) ? ` known ${known.get(from + i)}` : ''}`, 'data-pos0': from + i }, base));
@@ -72,7 +71,7 @@ export function sequence(root, pick, range) {
   }
 
   function bar(gene, from, to) {
-    const element = h('span', { class: `gene ${gene.strand === '-' ? 'minus' : 'plus'}${gene.start < from ? ' goes-left' : ''}${gene.end > to ? ' goes-right' : ''}` }, h('b', gene.strand === '-' ? `← ${gene.name}` : `${gene.name} →`));
+    const element = h('span', { class: `gene ${gene.strand === '-' ? 'minus' : 'plus'}${gene.start < from ? ' goes-left' : ''}${gene.end > to ? ' goes-right' : ''}` }, h('b', gene.strand === '-' ? `← ${gene.name}` : gene.strand === '+' ? `${gene.name} →` : gene.name));
     const left = Math.max(gene.start, from) - from;
     element.style.left = `${left}ch`;
     element.style.width = `${Math.min(gene.end, to) - from - left}ch`;
@@ -82,7 +81,7 @@ export function sequence(root, pick, range) {
   function describe(pos0) {
     const { region, bases, features } = shown;
     const genes = genesOf(features).filter((gene) => gene.start <= pos0 && pos0 < gene.end);
-    return [`${region.contig}:${grouped(pos0 + 1)} ${bases[pos0 - region.start]}`, ...genes.map((gene) => `${gene.name} (${gene.strand === '-' ? 'minus' : 'plus'} strand)`)].join(', ');
+    return [`${region.contig}:${grouped(pos0 + 1)} ${bases[pos0 - region.start]}`, ...genes.map(called)].join('; ');
   }
 
   function selection() {

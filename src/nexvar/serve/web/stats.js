@@ -3,13 +3,6 @@
 /** At least so many of each class, or no AUROC is given. */
 export const FEW = 10;
 
-/** Share of `values` that lie below `value`, equals counted half. @param {number[]} values @param {number} value */
-export function shareBelow(values, value) {
-  let below = 0;
-  for (const other of values) below += other < value ? 1 : other === value ? 0.5 : 0;
-  return values.length ? below / values.length : NaN;
-}
-
 /** Ranks from 1, ties sharing their mean. @param {number[]} values @returns {number[]} */
 export function midranks(values) {
   const order = values.map((_, i) => i).sort((a, b) => values[a] - values[b]);

@@ -2,7 +2,7 @@
 
 import { post } from './api.js';
 import { trackAddress } from './browser.js';
-import { formatRegion, grouped } from './coords.js';
+import { formatRegion } from './coords.js';
 import { busy, button, complain, fill, h, note } from './dom.js';
 import { counted } from './format.js';
 import { licenceMark, provenanceLine } from './marks.js';
@@ -49,11 +49,11 @@ export function trackControls(root, browser) {
   return {
     show(next) {
       locus = next;
-      const heads = next.model?.heads ?? [];
+      const predicts = next.model?.heads.includes('tracks');
       const own = (next.genome.tracks ?? []).map((name) => button(name, () => browser.add({ name, url: trackAddress(next.genome.id, name), type: 'wig', format: 'bigwig', height: 60, order: 15 })));
       fill(root, h('div', { class: 'controls' }, ...own, h('label', { for: 'track-file', class: 'button' }, 'Add a file of mine'), file,
-        button('Predict coverage', predict, { disabled: !heads.length }),
-        h('span', { class: 'note' }, heads.length ? `${next.model.name}: ${grouped(heads.length)} track heads.` : 'The loaded model has no track heads, so it predicts no coverage. The file stays on this machine.')), message);
+        button('Predict coverage', predict, { disabled: !predicts }),
+        h('span', { class: 'note' }, predicts ? '' : 'The loaded model has no track heads, so it predicts no coverage. The file stays on this machine.')), message);
     },
   };
 }

@@ -10,14 +10,15 @@ interface State { view: string; genome: string | null; model: string | null; reg
 /** A line of an annotation. */
 interface Feature {
   contig: string; start: number; end: number; strand: string; kind: string; name: string;
-  id?: string; parent?: string; phase?: number | null; transl_table?: number;
+  id?: string; parent?: string; type?: string; phase?: number | null; transl_table?: number;
 }
 
 interface Codon { start: number; end: number; strand: string; bases: string; residue: string }
 
-/** Scores of A, C, G, T at each position of a stretch; null at the reference base. readout: the column's name. */
+/** Scores of A, C, G, T at each position of a stretch, null at the reference base, and the percentile of each among all.
+ * readout: the column's name. */
 interface Heat {
-  contig: string; start: number; end: number; ref: string; scores: (number | null)[][]; readout: string;
+  contig: string; start: number; end: number; ref: string; scores: (number | null)[][]; percentiles: (number | null)[][]; readout: string;
   provenance: Record<string, any>;
 }
 
@@ -26,5 +27,5 @@ interface Found { kind: string; name: string; contig: string; start: number; end
 
 interface Job {
   id: string; kind: string; state: string; name: string; genome: string; model: string; outputs: string[];
-  done: number; total: number | null; rate: number | null; eta: number | null; error: any; summary: string[] | null; created: number;
+  done: number; total: number | null; rate: number | null; eta: number | null; error: any; summary: string[] | null; created: string;
 }

@@ -4,11 +4,11 @@
  */
 
 import { ofGenome, post } from './api.js';
-import { formatVariant, grouped, parseVariant, reverseComplement, showVariant } from './coords.js';
+import { formatVariant, grouped, isSnv, parseVariant, reverseComplement, showVariant } from './coords.js';
 import { busy, button, byId, complain, copier, fill, h, note } from './dom.js';
 import { exact, meaning, percent, quoted, score, STATUS, tsv } from './format.js';
-import { codonChange, genesOf } from './genes.js';
-import { LETTERS, placeOf, valuesOf } from './heatmap.js';
+import { called, codingOf, codonChange, genesOf } from './genes.js';
+import { kindOf, LETTERS, placeOf, valuesOf } from './heatmap.js';
 import { licenceMark, provenanceLine } from './marks.js';
 import { distribution } from './plots.js';
 
@@ -42,9 +42,7 @@ export function onTranscript(gene, { ref, alt }) {
 export function variantPanel(choose) {
   const [form, input, choices, answer] = ['variant-form', 'variant-text', 'variant-choices', 'variant-answer'].map(byId);
   let locus = null;
-  /** @type {Heat | null} */
   let heat = null;
-  /** @type {Variant | null} */
   let shown = null;
   let result = null;
   let running = new AbortController();
@@ -76,7 +74,7 @@ export function variantPanel(choose) {
         copier('Copy command', () => command(shown, locus.genome.id, result.provenance.model))),
       ...result.notes.map((line) => note(line)), provenanceLine(result.provenance));
     answer.dataset.ready = '1';
-    if (place && heat) distribution(answer.querySelector('canvas'), valuesOf(heat), place.value);
+    if (scored && place) distribution(answer.querySelector('canvas'), valuesOf(heat), place.value);
   }
 
   function title(row) {
@@ -84,22 +82,20 @@ export function variantPanel(choose) {
     const inside = (feature) => feature.start < pos && feature.end >= pos;
     const features = (locus.features ?? []).filter(inside);
     const genes = genesOf(features);
-    const coding = features.filter((feature) => feature.kind === 'CDS');
-    const changes = ref.length === 1 && alt.length === 1 ? coding.map((cds) => ({ cds, change: codonChange(cds, pos - 1, alt, locus.detail?.start ?? 0, locus.bases ?? '') })) : [];
+    const changes = isSnv({ ref, alt }) ? codingOf(features).map((cds) => codonChange(cds, pos - 1, alt, locus.detail.start, locus.bases)) : [];
     return [
       h('h3', { class: 'variant-name' }, showVariant({ ...row, contig: row.contig || row.chrom })),
-      genes.length > 0 && h('p', { class: 'genes' }, genes.map((gene) => `${gene.name}, ${gene.strand === '-' ? 'minus' : 'plus'} strand`).join('; ')),
+      genes.length > 0 && h('p', { class: 'genes' }, genes.map(called).join('; ')),
       ...genes.filter((gene) => gene.strand === '-' && /^[ACGTN]+$/.test(ref + alt)).map((gene) => note(onTranscript(gene, { ref, alt }))),
-      ...changes.filter(({ change }) => change).map(({ cds, change }) => h('p', { class: 'note' },
-        `${cds.name}: codon ${change.before} to ${change.after}, `, change.from === change.to ? `${change.from} stays` : `${change.from} to ${change.to}`)),
+      ...changes.filter(Boolean).map(({ before, after, from, to }) => note(`Codon ${before} to ${after}: ${from === to ? `${from} stays` : `${from} to ${to}`}.`)),
     ];
   }
 
   function numbers(row) {
-    const { readout, window } = result.provenance;
+    const { readout, window, settings } = result.provenance;
     const value = row.llr ?? Object.values(row.extra ?? {})[0];
     return h('div', { class: 'score-block' },
-      h('p', { class: 'score', 'data-score': exact(value) }, score(value), h('span', { class: 'unit' }, readout), licenceMark(locus.model)),
+      h('p', { class: 'score', 'data-score': exact(value) }, score(value), h('span', { class: 'unit' }, readout, settings.span && `, span ${settings.span}`), licenceMark(locus.model)),
       h('p', meaning(readout, value)),
       h('dl', { class: 'pairs' }, h('dt', 'Forward strand'), h('dd', score(row.llr_fwd)), h('dt', 'Reverse strand'), h('dd', score(row.llr_rev)),
         h('dt', 'Window'), h('dd', row.window_start == null ? String(window) : `${grouped(row.window_start + 1)}–${grouped(row.window_end)}`),
@@ -115,9 +111,9 @@ export function variantPanel(choose) {
     if (!place) return note('It is not among the SNVs of the heat map, so it has no place there.');
     return h('div', { class: 'among' },
       h('h4', 'Among all SNVs of the heat map'),
-      h('p', `Lower than ${percent(1 - place.share)} of ${grouped(place.count)}, by the quick score ${score(place.value)} (${heat.readout}).`),
-      h('canvas', { role: 'img', 'aria-label': `Distribution of ${grouped(place.count)} quick scores; this variant at ${score(place.value)}` }),
-      note('The quick score reads one window for the whole stretch. It is another kind of number than the score above; compare it with its own kind only.'));
+      h('p', `Lower than ${percent(1 - place.share)} of ${grouped(place.count)}, by the ${kindOf(heat)}: ${score(place.value)}.`),
+      h('canvas', { role: 'img', 'aria-label': `Distribution of ${grouped(place.count)} scores; this variant at ${score(place.value)}` }),
+      note('The map’s windows are not that of the score above: it is another kind of number. Compare each with its own kind only.'));
   }
 
   function knownHere() {

@@ -1,6 +1,6 @@
 /** A VCF becomes a job of the server: it goes on without this page, and is found again after a reload. */
 
-import { address, authorization, blob, events, get, keyed, post, remove, stopped, upload } from './api.js';
+import { address, blob, events, get, keyed, post, remove, stopped, upload } from './api.js';
 import { busy, button, complain, download, fill, h, note } from './dom.js';
 import { bytes, counted, duration } from './format.js';
 import { licenceMark } from './marks.js';
@@ -19,7 +19,7 @@ export function progressWords(job) {
 export function jobsView(root, chosen, show) {
   const input = h('input', { type: 'file', id: 'vcf-file', class: 'visually-hidden', onchange: () => { take(input.files?.[0]); input.value = ''; } });
   const zone = h('div', { class: 'drop' }, h('p', h('strong', 'Drop a VCF here'), ' or ', h('label', { for: 'vcf-file', class: 'button' }, 'choose a file'), input),
-    note('VCF or BCF, plain or gzip. It goes to the server on this machine and nowhere else.'));
+    note('VCF, BCF or a table of variants, plain or gzip. It goes to the server on this machine and nowhere else.'));
   const formats = ['vcf.gz', 'tsv', 'parquet'].map((name) => h('label', { class: 'check' }, h('input', { type: 'checkbox', name: 'outputs', value: name, checked: name !== 'parquet' }), name));
   const message = h('div');
   const list = h('ul', { class: 'jobs', 'aria-label': 'Jobs' });
@@ -89,10 +89,10 @@ export function jobsView(root, chosen, show) {
     const model = chosen().models.find((each) => each.name === job.model);
     return h('li', { class: `job ${job.state}`, 'data-job': job.id },
       h('div', { class: 'job-head' }, h('strong', job.name || 'unnamed file'), h('span', { class: `state ${job.state}` }, job.state),
-        h('span', { class: 'note' }, `${job.genome} · ${job.model} · ${new Date(job.created * 1000).toLocaleString()}`), licenceMark(model)),
+        h('span', { class: 'note' }, `${job.genome} · ${job.model} · ${new Date(job.created).toLocaleString()}`), licenceMark(model)),
       !['failed', 'cancelled'].includes(job.state) && bar, h('p', { class: 'numbers', role: 'status' }, progressWords(job)),
-      job.error && h('p', { class: 'error', role: 'alert' }, typeof job.error === 'string' ? job.error : job.error.error),
-      ...(job.summary ?? []).map((line) => h('p', { class: 'summary' }, line)),
+      job.error && h('p', { class: 'error', role: 'alert' }, job.error),
+      ...job.summary.map((line) => h('p', { class: 'summary' }, line)),
       h('div', { class: 'actions' }, ...(job.state === 'done' ? job.outputs.map((format) => result(job, format)) : []),
         job.state === 'done' && job.outputs.includes('vcf.gz') && button('Open in browser', () => open(job)),
         button(OVER.includes(job.state) ? 'Delete' : 'Cancel', () => discard(job), { class: 'quiet' })));
@@ -107,7 +107,7 @@ export function jobsView(root, chosen, show) {
 
   async function open(job) {
     const url = address(`jobs/${job.id}/result/vcf.gz`);
-    show(job, { url, indexURL: `${url}.tbi`, ...(keyed() ? { headers: authorization() } : {}) });
+    show(job, { url, indexURL: `${url}.tbi` });
   }
 
   async function discard(job) {

@@ -1,0 +1,55 @@
+"""One server and one browser for a test run. Nothing may leave this machine, nothing may go wrong unseen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browsing import Served, Watched, hostile, watching
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    if not os.environ.get("CI"):
+        pytest.importorskip("playwright")
+        pytest.importorskip("fastapi")
+        if BROWSER is None:
+            pytest.skip("Chromium is not installed")
+    assert BROWSER, "with CI set Chromium must be there"
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def served(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The server that the tests share: the built-in model and genome, and a genome with hostile names."""
+    folder = tmp_path_factory.mktemp("served")
+    server = Served(folder / "data", hostile(folder))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def watched(chromium: Any, served: Served) -> Iterator[Watched]:
+    yield from watching(chromium, served.address)
