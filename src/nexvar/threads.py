@@ -12,6 +12,7 @@ from torch import nn
 # a matrix-vector product is bound by memory; in bfloat16 it is not), and far faster where others keep the cores busy:
 # every product ends with all threads waiting for the last one.
 ONE_THREAD = 1 << 24
+_kept = 0  # threads of compiled products where torch has one; 0: torch's
 
 
 def largest_matrix(module: nn.Module) -> int:
@@ -20,13 +21,27 @@ def largest_matrix(module: nn.Module) -> int:
 
 
 @contextmanager
-def threads_for(multiply_adds: int, dtype: torch.dtype) -> Iterator[None]:
-    """One CPU thread inside, if no product in ``dtype`` is larger than ``ONE_THREAD``."""
-    if multiply_adds > ONE_THREAD or dtype != torch.float32:
+def threads_for(multiply_adds: int, dtype: torch.dtype, compiled: bool = False) -> Iterator[None]:
+    """One CPU thread inside, if no product in ``dtype`` is larger than ``ONE_THREAD``.
+
+    compiled: all large products inside are those of ``ops/matvec.py``. They keep their threads; torch has one for the
+    small operations between them.
+    """
+    global _kept
+    if not compiled and (multiply_adds > ONE_THREAD or dtype != torch.float32):
         yield
         return
-    with one_thread():
-        yield
+    before, _kept = _kept, product_threads() if compiled else 0
+    try:
+        with one_thread():
+            yield
+    finally:
+        _kept = before
+
+
+def product_threads() -> int:
+    """Threads of a product compiled here: torch's, or what torch had."""
+    return _kept or torch.get_num_threads()
 
 
 @contextmanager

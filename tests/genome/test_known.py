@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from importlib.resources import files
 
 import pysam
@@ -200,6 +201,22 @@ def test_a_copy_is_made_once(known, tmp_path):
         known(text, cache=tmp_path)
         made.append([(path.name, path.stat().st_mtime_ns) for path in sorted(tmp_path.glob("known-*"))])
     assert made[0] == made[1] and len(made[0]) == 2
+
+
+def test_a_big_file_does_not_lie_in_memory(tmp_path):
+    bases = random_bases(5000, seed=7) * 4
+    fasta = Fasta(write_fasta(tmp_path / "x.fa", chr1=bases))
+    info = "CLNSIG=Benign;CLNDN=" + "a_disease_with_a_long_name_" * 20
+    rows = (f"1\t{p + 1}\t{p}\t{b}\t{other(b)}\t.\t.\t{info}\n" for p, b in enumerate(bases))
+    (tmp_path / "a.vcf").write_text(HEAD + "".join(rows))
+    size = (tmp_path / "a.vcf").stat().st_size
+    tracemalloc.start()
+    try:
+        variants = KnownVariants(tmp_path / "a.vcf", fasta)
+        assert sum(1 for _ in variants.within("chr1", 0, len(bases))) == len(bases)
+        assert tracemalloc.get_traced_memory()[1] < size / 2
+    finally:
+        tracemalloc.stop()
 
 
 BAD = {

@@ -114,11 +114,22 @@ def test_the_probe_answers_with_one_of_the_arithmetics():
     assert answer in arithmetic.ARITHMETICS
 
 
+@pytest.fixture(params=["all it has", "avx2", "default"])
+def processor(request, monkeypatch):
+    """The compiled products of this processor, and of lesser ones."""
+    if request.param != "all it has":
+        monkeypatch.setenv("ATEN_CPU_CAPABILITY", request.param)
+    matvec._library.cache_clear()
+    yield request.param
+    monkeypatch.undo()
+    matvec._library.cache_clear()
+
+
 @needs_compiler
-@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", [1, 2, 3, 16])
 @pytest.mark.parametrize("sizes", [(1, 32), (7, 96), (129, 1056), (600, 4096)])
 @torch.inference_mode()
-def test_compiled_products_are_those_of_the_definition(rows, sizes):
+def test_compiled_products_are_those_of_the_definition(processor, rows, sizes):
     outputs, inputs = sizes
     x, weight = draw(rows, inputs).float(), draw(outputs, inputs)
     generator = torch.Generator().manual_seed(outputs)
@@ -126,17 +137,96 @@ def test_compiled_products_are_those_of_the_definition(rows, sizes):
     def close(got: Tensor, exact: Tensor) -> None:
         torch.testing.assert_close(got, exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
 
+    def close_to_half_a_step(got: Tensor, exact: Tensor, weights: Tensor) -> None:
+        """x is rounded to 16 bits of its largest number at worst."""
+        step = x.abs().amax(1, keepdim=True) / 32767
+        noise = 1e-6 * (x.abs() @ weights.abs().T)
+        assert torch.all((got - exact).abs() <= step / 2 * weights.abs().sum(1) + noise)
+
     close(matvec.matvec_bfloat16(x, weight), matvec.matvec_bfloat16_naive(x, weight))
+    small = (weight * 100).clamp(-448, 448).to(torch.float8_e4m3fn)
+    close(matvec.matvec_float8(x, small), matvec.matvec_float8_naive(x, small))
     codes = torch.randint(-128, 128, sizes, dtype=torch.int8, generator=generator)
     scale = torch.rand(outputs, generator=generator)
-    close(matvec.matvec_int8(x, codes, scale), matvec.matvec_int8_naive(x, codes, scale))
-    for group in (32, 96 if inputs % 96 == 0 else inputs):
+    exact = matvec.matvec_int8_naive(x, codes, scale)
+    close_to_half_a_step(matvec.matvec_int8(x, codes, scale), exact, codes.float() * scale[:, None])
+    for group in [g for g in (32, 64, 96, 128, inputs) if inputs % g == 0]:
         codes = torch.randint(0, 16, sizes, dtype=torch.uint8, generator=generator)
         scales, offsets = (torch.rand(outputs, inputs // group, generator=generator) for _ in range(2))
         packed = matvec.pack_int4(codes, group)
         spread = scales.repeat_interleave(group, 1), offsets.repeat_interleave(group, 1)
-        torch.testing.assert_close(matvec.unpack_int4(packed, scales, offsets), codes * spread[0] + spread[1])
-        close(matvec.matvec_int4(x, packed, scales, offsets), matvec.matvec_int4_naive(x, packed, scales, offsets))
+        weights = matvec.unpack_int4(packed, scales, offsets)
+        torch.testing.assert_close(weights, codes * spread[0] + spread[1])
+        for dtype in (torch.float32, torch.bfloat16):
+            stored = packed, scales.to(dtype), offsets.to(dtype)
+            got, exact = matvec.matvec_int4(x, *stored), matvec.matvec_int4_naive(x, *stored)
+            close_to_half_a_step(got, exact, weights + 1)
+
+
+@needs_compiler
+def test_every_float8_number_is_multiplied_as_it_is(processor):
+    every = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn)
+    every = every[every.float().isfinite()].repeat(3)
+    column = matvec.matvec_float8(torch.eye(32)[:1], F.pad(every[:, None].float(), (0, 31)).to(torch.float8_e4m3fn))
+    assert torch.equal(column[0], every.float())
+
+
+@needs_compiler
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, 1e-41])
+def test_numbers_that_are_none_and_numbers_that_are_nearly_none(value):
+    x = torch.full((1, 512), value)
+    codes, scale = torch.ones(3, 512, dtype=torch.int8), torch.ones(3)
+    packed, scales = matvec.pack_int4(torch.ones(3, 512, dtype=torch.uint8), 128), torch.ones(3, 4)
+    for got in (matvec.matvec_int8(x, codes, scale), matvec.matvec_int4(x, packed, scales, 0 * scales)):
+        assert got.isnan().all() if not abs(value) < 1 else got.abs().max() < 1e-36
+
+
+@needs_compiler
+@pytest.mark.parametrize("heads", [(1, 1), (6, 3), (8, 2), (15, 15)])
+@pytest.mark.parametrize("tokens", [1, 7, 500])
+@torch.inference_mode()
+def test_a_step_of_attention_is_that_of_the_definition(processor, heads, tokens):
+    H, K = heads
+    for d in (16, 48, 128):
+        q, stored = draw(2, H, d).float(), draw(2, 2, K, tokens + 5, d)
+        k, v = (x.transpose(1, 2)[:, :tokens] for x in stored)
+        torch.testing.assert_close(
+            matvec.attention_step(q, k, v), matvec.attention_step_naive(q, k, v), rtol=1e-4, atol=1e-5
+        )
+
+
+@needs_compiler
+def test_many_threads_and_a_fork_compute_the_same():
+    """Whoever computes a share, the numbers are the same; a fork has no helpers and starts its own."""
+    x, weight = draw(1, 2048).float(), draw(4096, 2048)
+    exact = matvec.matvec_bfloat16(x, weight)
+    script = """
+import os, sys, threading, torch
+from nexvar.ops import matvec
+torch.set_num_threads(5)
+g = torch.Generator().manual_seed(0)
+x, w = torch.randn(1, 2048, generator=g), torch.randn(4096, 2048, generator=g).bfloat16()
+first = matvec.matvec_bfloat16(x, w)
+def check():
+    for _ in range(20):
+        assert torch.equal(matvec.matvec_bfloat16(x, w), first)
+def checks():
+    threads = [threading.Thread(target=check) for _ in range(3)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+checks()
+if (pid := os.fork()) == 0:
+    checks()
+    os._exit(0)
+sys.exit(os.waitpid(pid, 0)[1])
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(5)
+        assert torch.equal(matvec.matvec_bfloat16(x, weight), exact)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_workers_arithmetic_is_its_parents(products):

@@ -48,7 +48,8 @@ def test_rows_times_codes_are_rows_times_weights(products, kind, dtype, rows, co
         assert y.dtype == dtype and y.shape == (1, rows, 70)
         in_bfloat16 = dtype == torch.bfloat16 and products == "bfloat16"  # then weights are rounded, too
         tolerance = {torch.float32: 1e-5, torch.float16: 2**-10, torch.bfloat16: 2**-7}[dtype]
-        noise = 2**-7 if in_bfloat16 else 1e-5 if dtype == torch.float32 else 1e-4
+        in_16_bits = compiled and rows <= 16 and matvec.available()  # few rows times codes
+        noise = 2**-7 if in_bfloat16 else 3e-4 if in_16_bits else 1e-5 if dtype == torch.float32 else 1e-4
         noise *= float(exact.abs().max()) if rows else 0
         torch.testing.assert_close(y.float(), exact, rtol=tolerance, atol=noise)
 

@@ -156,3 +156,34 @@ def test_closing_drops_what_waits_and_lets_end_what_runs():
     assert not closing.is_alive() and held.task.future.result() == "done"
     with pytest.raises(Busy, match="stopping"):
         thread.submit(lambda _: None)
+
+
+def test_a_part_of_a_job_gives_way_to_what_waits_and_only_once(thread):
+    order, began, asked = [], threading.Event(), threading.Event()
+
+    def part(ticket):
+        began.set()
+        asked.wait(WAIT)
+        with torch.inference_mode():
+            order.append(("part", thread.give_way()))
+        order.append(("end", thread.give_way()))
+
+    def click(name):
+        def work(ticket):
+            order.append((name, thread.give_way(), torch.is_inference_mode_enabled()))
+            if name == "wrong":
+                raise NexVarError("no")
+
+        return work
+
+    job = thread.submit(part, interactive=False)
+    assert began.wait(WAIT)
+    later = thread.submit(lambda _: order.append("next part"), interactive=False)
+    tasks = [thread.submit(click(name)) for name in ("first", "wrong", "last")]
+    tasks[2].cancel()
+    asked.set()
+    job.future.result(WAIT)
+    later.future.result(WAIT)
+    assert order == [("first", False, False), ("wrong", False, False), ("part", True), ("end", True), "next part"]
+    with pytest.raises(NexVarError, match="no"):
+        tasks[1].future.result(WAIT)

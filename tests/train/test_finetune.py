@@ -52,6 +52,10 @@ holdout = 1
 [objective]
 kind = "{kind}"
 """
+TUNE = """
+[tune]
+weights = "{}"
+"""
 TASK = """
 [model]
 init = "{init}"
@@ -126,10 +130,10 @@ def test_a_masked_model_is_not_trained_to_say_what_it_sees(tmp_path: Path, fasta
 
 
 @pytest.mark.parametrize("name", ["sh2_a", "genos_tiny", "ntv3_pre_tiny"])
-@pytest.mark.parametrize("how", ["all", "lora", "freeze"])
+@pytest.mark.parametrize("how", ["all", "lora", "ia3", "head"])
 def test_a_label_is_learned_and_the_folder_predicts(tmp_path: Path, labelled: Path, name: str, how: str) -> None:
-    text = TASK + ("freeze = true\n" if how == "freeze" else "")
-    text = text.replace("[task]", "lora = 4\n[task]") if how == "lora" else text
+    text = TASK + {"all": "", "head": TUNE.format("head"), "lora": TUNE.format("lora") + "rank = 4\n",
+                   "ia3": TUNE.format("ia3")}[how]  # fmt: skip
     path = recipe(tmp_path, text, init=GOLDEN / name, data=labelled, steps=40, rate=2e-2, batch=16)
     path.write_text(path.read_text().replace("log_every", "eval_every = 40\nlog_every"))
     run = Run(read(path))
@@ -144,7 +148,7 @@ def test_a_label_is_learned_and_the_folder_predicts(tmp_path: Path, labelled: Pa
     assert said[0]["poor"] + said[0]["rich"] == pytest.approx(1)
     before, after = load(GOLDEN / name, dtype="float32").module, NexVar(folder, device="cpu").model
     changed = {n for n, p in after.named_parameters() if not torch.equal(p, before.get_parameter(n))}
-    assert bool(changed) == (how != "freeze")
+    assert bool(changed) == (how != "head")
     if how == "lora":
         assert all(n.endswith("weight") and after.get_parameter(n).ndim == 2 for n in changed)
 
@@ -234,14 +238,22 @@ def test_predict_writes_a_table(tmp_path: Path, labelled: Path) -> None:
         ('init = "{init}"', "", "needs architecture"),
         ('init = "{init}"', 'init = "{init}"\ntokenizer = "byte"', "tokenizer comes with init"),
         ('init = "{init}"', 'init = "/no/such/folder"', "no such folder"),
-        ('init = "{init}"', 'init = "{init}"\nlora = 4000', "no projection is wider than 4000"),
+        ("[task]", TUNE.format("lora") + "rank = 4000\n[task]", "no projection is wider than 4000"),
+        (
+            "[task]",
+            TUNE.format("lora") + 'targets = ["quarry"]\n[task]',
+            "no layer 'quarry' in striped_hyena2",
+        ),
+        ("[task]", TUNE.format("ia3") + "rank = 4\n[task]", "rank is of LoRA"),
+        ("[task]", TUNE.format("prefix") + "[task]", "weights is 'prefix'"),
+        ("[task]", TUNE.format("lora") + "dropout = 1.5\n[task]", "dropout is 1.5"),
         ("[task]", '[data]\nfiles = ["x"]\nlength = 3\n[task]', "brings its own data"),
         ("[task]", "[parallel]\ncontext = 2\n[task]", "context 2"),
         ("[task]", '[task]\nkind = "ranking"', "no kind 'ranking'"),
         ("[task]", '[task]\nkind = "regression"', "label 'poor' is no number"),
         ("[task]", "[task]\nholdout = 1.5", "holdout is 1.5"),
         ("[task]", '[task]\npool = "middle"', "no pool 'middle'"),
-        ("[task]", "[task]\nfrozen = true", "did you mean freeze"),
+        ("[task]", "[task]\npools = 3", "did you mean pool"),
     ],
 )
 def test_a_bad_task_is_one_line(tmp_path: Path, labelled: Path, old: str, new: str, says: str) -> None:

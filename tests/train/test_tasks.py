@@ -235,7 +235,7 @@ class Deep(nn.Sequential):
 
 def test_a_head_of_ones_own(tmp_path: Path) -> None:
     file = table(tmp_path / "x.tsv", [{**row, "label": row["rich"]} for row in rich_and_long(np.random.default_rng(9))])
-    folder = pretrain(recipe(tmp_path, file, "freeze = true"), head=Deep)
+    folder = pretrain(recipe(tmp_path, file, '[tune]\nweights = "head"'), head=Deep)
     assert metrics(tmp_path / "run")["test"]["auroc"] > 0.9
     assert Predictor(folder, "cpu", head=Deep).predict(["ACGT"])
     with pytest.raises(NexVarError, match="head is of another model.*head=…"):

@@ -139,7 +139,8 @@ def test_an_adapter_goes_with_quantised_weights(tmp_path):
 RECIPE = """
 [model]
 init = "{init}"
-lora = 2
+[tune]
+{tune}
 [data]
 files = ["{data}"]
 length = 64
@@ -160,26 +161,66 @@ bf16 = false
 
 @pytest.mark.parametrize("name", ["sh1_a", "sh2_a", "caduceus_ps_tiny", "nt_v2_tiny", "hyenadna_tiny", "genos_tiny"])
 def test_fine_tuning_writes_an_adapter_that_gives_the_same_model(tmp_path, name):
+    values, folder = trained(tmp_path, name, 'weights = "lora"\nrank = 2\ndropout = 0.1')
+    assert values["r"] == 2 and values["lora_alpha"] == 4 and values["lora_dropout"] == 0.1
+    official = {n.removesuffix(".weight") for n in checkpoint.read_folder(GOLDEN / name)}
+    layers = set(values["target_modules"])
+    assert {layer.replace("mamba_rev", "mamba_fwd") for layer in layers} <= official
+    stored = load_file(folder / "adapter_model.safetensors")
+    assert {f"base_model.model.{layer}.lora_{x}.weight" for layer in layers for x in "AB"} == set(stored)
+
+
+@pytest.mark.parametrize(
+    "name", ["sh1_a", "sh2_a", "sh2_b", "nt_v1_tiny", "nt_v2_tiny", "dnabert2_tiny", "genos_tiny", "ntv3_pre_tiny"]
+)
+def test_ia3_scales_keys_values_and_inner_activations(tmp_path, name):
+    """Queries of fused layers stay as they are; what is written gives the same model, added or merged."""
+    values, folder = trained(tmp_path, name, 'weights = "ia3"')
+    assert values["peft_type"] == "IA3" and 0 < len(values["feedforward_modules"]) < len(values["target_modules"])
+    stored = load_file(folder / "adapter_model.safetensors")
+    assert set(stored) == {f"base_model.model.{layer}.ia3_l" for layer in values["target_modules"]}
+    forward = {f"base_model.model.{layer}.ia3_l" for layer in values["feedforward_modules"]}
+    assert all((scale.shape[0] == 1) == (layer in forward) for layer, scale in stored.items())
+    for layer, scale in stored.items():
+        if "Wqkv" in layer:
+            assert (scale == 1).sum() == len(scale) // 3  # the queries
+
+
+@pytest.mark.parametrize("name", ["hyenadna_tiny", "caduceus_ph_tiny"])
+def test_ia3_without_attention_is_one_line(tmp_path, name):
+    with pytest.raises(NexVarError, match=r"\(IA\)3 is of attention.*weights = \"lora\""):
+        trained(tmp_path, name, 'weights = "ia3"')
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [("nt_v2_tiny", {"query", "value"}), ("dnabert2_tiny", {"Wqkv"}), ("genos_tiny", {"q_proj", "v_proj"}),
+     ("ntv3_pre_tiny", {"linear"}), ("sh2_a", {"projections", "Wqkv"})],
+)  # fmt: skip
+def test_targets_by_the_names_of_public_benchmarks(tmp_path, name, layers):
+    values, _ = trained(tmp_path, name, 'weights = "lora"\nrank = 1\nalpha = 32\ntargets = ["query", "value"]')
+    assert {layer.rpartition(".")[2] for layer in values["target_modules"]} == layers
+    assert values["lora_alpha"] == 32
+
+
+def trained(tmp_path: Path, name: str, tune: str) -> tuple[dict[str, Any], Path]:
+    """adapter_config.json of a run of two steps and its folder, which gives the model that the run wrote."""
     fasta = tmp_path / "g.fa"
     fasta.write_text(">Genus_a\n" + "ACGTTGCAAC" * 40 + "\n>Genus_b\n" + "TTGCAACCGA" * 40 + "\n")
-    kind = "masked" if name.startswith(("cad", "nt")) else "causal"
+    kind = "masked" if name.startswith(("cad", "nt", "dna")) else "causal"
     path = tmp_path / "recipe.toml"
-    path.write_text(RECIPE.format(init=GOLDEN / name, data=fasta, kind=kind, out=tmp_path / "run"))
+    path.write_text(RECIPE.format(init=GOLDEN / name, data=fasta, kind=kind, out=tmp_path / "run", tune=tune))
     run = Run(read_recipe(path))
     for _ in range(2):
         run.train_step()
     run.save()
     folder = tmp_path / "run/model/adapter"
     values = json.loads((folder / "adapter_config.json").read_text())
-    assert values["r"] == 2 and values["lora_alpha"] == 4 and values["base_model_name_or_path"] == str(GOLDEN / name)
-    official = {n.removesuffix(".weight") for n in checkpoint.read_folder(GOLDEN / name)}
-    layers = set(values["target_modules"])
-    assert {layer.replace("mamba_rev", "mamba_fwd") for layer in layers} <= official
-    stored = load_file(folder / "adapter_model.safetensors")
-    assert {f"base_model.model.{layer}.lora_{x}.weight" for layer in layers for x in "AB"} == set(stored)
+    assert values["base_model_name_or_path"] == str(GOLDEN / name)
     found = logits(GOLDEN / name, adapter=folder)
     torch.testing.assert_close(found, logits(tmp_path / "run/model"), rtol=1e-4, atol=1e-4)
     assert not torch.equal(found, logits(GOLDEN / name))
+    return values, folder
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input
@@ -187,7 +228,8 @@ def test_fine_tuning_writes_an_adapter_that_gives_the_same_model(tmp_path, name)
 REFUSED: dict[str, dict[str, Any]] = {
     "use_dora is True, which is not supported": {"use_dora": True},
     "bias is 'all', which is not supported": {"bias": "all"},
-    "peft_type is 'IA3', which is not supported": {"peft_type": "IA3"},
+    "peft_type is 'LOHA', which is not supported": {"peft_type": "LOHA"},
+    "lora_A.weight is not supported: ia3_l of linear layers": {"peft_type": "IA3"},
     "fan_in_fan_out is True": {"fan_in_fan_out": True},
     "rank_pattern is {'q': 4}": {"rank_pattern": {"q": 4}},
     "alpha_pattern is {'q': 4}": {"alpha_pattern": {"q": 4}},

@@ -1,4 +1,4 @@
-"""nexvar eval."""
+"""nexvar eval, calibrate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nexvar.cli._app import app, echo, new_group, verb
+from nexvar.cli._app import app, echo, new_group, report, verb
 from nexvar.cli.options import Reads, Writes
 
 evaluation = new_group("Evaluate scores of labelled variants.")
@@ -38,7 +38,7 @@ def eval_variants(
     """AUROC, AUPRC, MCC and F1 with 95 % intervals, overall and by group; Spearman for continuous labels."""
     from nexvar.evals import variants
 
-    report = variants.run(
+    found = variants.run(
         scores,
         labels,
         score=score_column,
@@ -51,6 +51,41 @@ def eval_variants(
         against_higher=against_higher,
         draws=draws,
     )
-    written = variants.write(report, output, title=scores.name) if output is not None else []
-    for line in (*report.notes, *variants.table(report.rows), *variants.compare(report, draws=draws), *written):
+    written = variants.write(found, output, title=scores.name) if output is not None else []
+    for line in (*found.notes, *variants.table(found.rows), *variants.compare(found, draws=draws), *written):
         echo(line)
+
+
+@verb()
+def calibrate(
+    scores: Annotated[Path, typer.Option(help="VCF or Parquet that `nexvar score` wrote"), Reads()],
+    fasta: Annotated[Path, typer.Option(help="the genome"), Reads()],
+    output: Annotated[Path, typer.Option("-o", "--output", help="the calibration, .json"), Writes()],
+    labels: Annotated[Path | None, typer.Option(help="labelled variants; default: the scores file"), Reads()] = None,
+    score_column: Annotated[str, typer.Option("--score", help="column or INFO key of the score")] = "LLR",
+    label: Annotated[str, typer.Option(help="column or INFO key of the label: 0/1")] = "LABEL",
+    positive: Annotated[str | None, typer.Option(help="the label that is class 1; all others are class 0")] = None,
+    regions: Annotated[Path | None, typer.Option(help="BED: it is made of, and for, what lies inside"), Reads()] = None,
+    region_class: Annotated[str, typer.Option(help="what these regions are, such as tRNA")] = "",
+    higher: Annotated[bool, typer.Option("--higher", help="class 1 scores higher (default: lower)")] = False,
+    prior: Annotated[float, typer.Option(help="share of class 1 among the variants it will judge")] = 0.0441,
+    draws: Annotated[int, typer.Option(help="bootstrap draws")] = 1000,
+) -> None:
+    """Turn labelled scores into a calibration: probability, and strength of evidence with bounds. Research output."""
+    from nexvar.evals import calibration
+
+    made, lines = calibration.calibrate(
+        scores,
+        fasta,
+        labels,
+        score=score_column,
+        label=label,
+        positive=positive,
+        regions=regions,
+        region_class=region_class,
+        higher=higher,
+        prior=prior,
+        draws=draws,
+    )
+    made.write(output)
+    report([*lines, f"written to {output}"])

@@ -76,6 +76,11 @@ Workers = Annotated[
 SpreadsheetSafe = Annotated[
     bool, typer.Option("--spreadsheet-safe", help="in a TSV, a ' before text that a spreadsheet takes for a formula")
 ]
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option("--calibration", help="of `nexvar calibrate`: adds probability and evidence"),
+    Reads(),
+]
 Explain = Annotated[bool, typer.Option(help="say how many tokens were computed and how many were shared")]
 
 

@@ -11,6 +11,7 @@ import typer
 
 from nexvar.cli._app import echo, importing, report, verb
 from nexvar.cli.options import (
+    CalibrationFile,
     Circular,
     DryRun,
     Explain,
@@ -54,6 +55,7 @@ def score(
         float, typer.Option(help="stop above this share of wrong REFs, or for another assembly; 1: go on")
     ] = 0.05,
     placement: PlacementOptions,
+    calibration: CalibrationFile = None,
     spreadsheet_safe: SpreadsheetSafe = False,
     explain: Explain = False,
     dry_run: DryRun = False,
@@ -70,7 +72,7 @@ def score(
     _run(
         files, output, explain, dry_run,
         model=load.choice(model), options=scoring.options(max_ref_mismatch), placement=placement.placement(),
-        spreadsheet_safe=spreadsheet_safe,
+        spreadsheet_safe=spreadsheet_safe, calibration=calibration,
     )  # fmt: skip
 
 
@@ -134,6 +136,7 @@ def merge(
         Path, typer.Argument(help="the -o of the run with --shard: score, embed or likelihood"), Merges()
     ],
     also: Annotated[list[Path] | None, typer.Option("-o", "--output", help="write these instead"), Writes()] = None,
+    calibration: CalibrationFile = None,
     spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Join the parts of all shards into the output; no model is loaded."""
@@ -144,4 +147,4 @@ def merge(
     if run is not None:
         report(run(output, also).lines())
     else:
-        report(score_run.merge(output, also, spreadsheet_safe=spreadsheet_safe).lines())
+        report(score_run.merge(output, also, spreadsheet_safe=spreadsheet_safe, calibration=calibration).lines())

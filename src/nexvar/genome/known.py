@@ -17,8 +17,9 @@ import hashlib
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import pysam
@@ -50,7 +51,7 @@ _TERMS = {
     "conflicting_interpretations_of_pathogenicity": "conflicting",
     "conflicting_data_from_submitters": "conflicting",
 }
-_MEANING = re.compile(r'##INFO=<ID=LABEL,.*Description="1:? (?:is |= ?)?([a-z]+)\b.*\b0:? (?:is |= ?)?([a-z]+)', re.I)
+_MEANING = re.compile(r"\b1:? (?:is |= ?)?([a-z]+)\b.*\b0:? (?:is |= ?)?([a-z]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,13 @@ def trimmed(pos0: int, ref: str, alt: str) -> tuple[int, str, str]:
     return pos0, ref, alt
 
 
+def label_meaning(header: Sequence[str], key: str) -> dict[str, str]:
+    """{"1": "pathogenic", "0": "benign"} where the INFO line of ``key`` describes it so ("1 pathogenic, 0 benign")."""
+    start = f"##INFO=<ID={key},"
+    found = (_MEANING.search(line.partition("Description=")[2]) for line in header if line.startswith(start))
+    return next(({"1": m[1].lower(), "0": m[2].lower()} for m in found if m), {})
+
+
 class KnownVariants:
     """The labelled variants of one VCF or BCF, read where they are asked for.
 
@@ -137,9 +145,8 @@ class KnownVariants:
             raise NexVarError("no INFO key CLNSIG or LABEL in its header", where=f"{self.path}:1",
                               fix="give ClinVar's VCF, or one with LABEL")  # fmt: skip
         self._key = "CLNSIG" if "CLNSIG" in keys else "LABEL"
-        meanings = (match for line in reader.header if (match := _MEANING.match(line)))
         self._by_allele = any(line.startswith(f"##INFO=<ID={self._key},Number=A,") for line in reader.header)
-        self._meaning = next(({"1": m[1].lower(), "0": m[2].lower()} for m in meanings), {})
+        self._meaning = label_meaning(reader.header, self._key)
 
     def within(self, contig: str, start: int, end: int) -> Iterator[KnownVariant]:
         """The alleles whose REF overlaps [start, end), by position; nothing for a contig that is not there.
@@ -158,15 +165,22 @@ class KnownVariants:
         found = self.within(contig, wanted[0], wanted[0] + len(wanted[1]))
         return next((known for known in found if trimmed(known.pos0, known.ref, known.alt) == wanted), None)
 
-    def _lines(self, name: str, start: int, end: int) -> list[str]:
+    def _lines(self, name: str, start: int, end: int) -> Iterator[str]:
+        """The records there, some thousand at a time: a chromosome of ClinVar does not lie in memory."""
         if start >= end:
-            return []
+            return
         try:
             with self._lock:
-                return list(self._tabix.fetch(name, start, end))
+                found = self._tabix.fetch(name, start, end, multiple_iterators=True)
+            while lines := self._some(found):
+                yield from lines
         except (OSError, ValueError) as error:
             raise NexVarError(f"{name}:{start + 1}-{end} cannot be read ({error})", where=self.path,
                               fix="is the index of this very file? `tabix -f -p vcf` it") from None  # fmt: skip
+
+    def _some(self, found: Iterator[str]) -> list[str]:
+        with self._lock:
+            return list(islice(found, 1000))
 
     def _alleles(self, contig: str, line: str) -> Iterator[KnownVariant]:
         fields = line.split("\t", 8)
@@ -212,7 +226,9 @@ def _indexed_copy(reader: VcfReader, path: Path, folder: Path) -> Path:
         return copy
     with replacing(copy, companions=(".tbi",)) as temporary:
         with pysam.BGZFile(str(temporary), "wb", None) as out:
-            for line in (*reader.header, reader.column_line, *(record.raw.removesuffix("\r") for record in reader)):
+            for line in chain(
+                reader.header, [reader.column_line], (record.raw.removesuffix("\r") for record in reader)
+            ):
                 out.write(line.encode() + b"\n")
         pysam.tabix_index(str(temporary), preset="vcf", force=True)
     return copy

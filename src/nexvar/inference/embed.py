@@ -10,8 +10,9 @@ pieces with a cache and pool piece by piece, so that memory does not grow with t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch import Tensor
 from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.inference.core.batching import default_batch_tokens, equal_batches, padded, run_fitting
+from nexvar.inference.core.embedding_cache import EmbeddingCache
 from nexvar.inference.core.pieces import cache_for_pieces, piece_tokens
 from nexvar.inference.core.readout import coarser, pool
 from nexvar.inference.core.sequences import clean, encoding, other_strand, token_ids
@@ -66,14 +68,16 @@ def embed(
     pool: str = "mean",
     strand: str = "forward",
     batch_tokens: int | None = None,
+    cache: EmbeddingCache | None = None,
 ) -> Tensor | list[Tensor] | dict[str, Tensor] | dict[str, list[Tensor]]:
-    """See ``NexVar.embed``."""
+    """See ``NexVar.embed``. cache: pooled embeddings that other runs computed, and keep."""
     seqs = arguments.a_list(seqs, "seqs")
     settings = check(loaded, layer, pool, strand)
     if batch_tokens is not None:
         batch_tokens = arguments.whole(batch_tokens, "batch_tokens", 1)
     texts = [clean(loaded, seq, f"seqs[{i}]") for i, seq in enumerate(seqs)]
-    embedded = vectors(loaded, texts, settings, batch_tokens or default_batch_tokens(loaded))
+    compute = partial(vectors, loaded, settings=settings, batch_tokens=batch_tokens or default_batch_tokens(loaded))
+    embedded = compute(texts) if cache is None or pool == "none" else _kept(cache, texts, settings, compute)
     if pool == "none":
         lists = {name: [each[name] for each in embedded] for name in settings.layers}
         return lists if layer is not None and not isinstance(layer, str) else lists[settings.layers[0]]
@@ -83,6 +87,28 @@ def embed(
 
 def _stack(rows: list[Tensor]) -> Tensor:
     return torch.stack(rows) if rows else torch.empty(0, 0)
+
+
+def _kept(
+    cache: EmbeddingCache, texts: Sequence[str], settings: EmbedSettings, compute: Callable[[list[str]], list[Vectors]]
+) -> list[Vectors]:
+    """Those that ``cache`` has, and the others computed and put there."""
+    keys = {text: [(settings.pool, settings.strand, layer, text) for layer in settings.layers] for text in texts}
+    known = iter(cache.get([key for each in keys.values() for key in each]))
+    found: dict[str, Vectors] = {}
+    for text in keys:
+        stored = {layer: next(known) for layer in settings.layers}
+        whole = {layer: vector for layer, vector in stored.items() if vector is not None}
+        if len(whole) == len(stored):
+            found[text] = whole
+    missing = [text for text in keys if text not in found]
+    computed = dict(zip(missing, compute(missing), strict=True))
+    cache.put(
+        [key for text in missing for key in keys[text]],
+        [computed[text][layer] for text in missing for layer in settings.layers],
+    )
+    found |= computed
+    return [found[text] for text in texts]
 
 
 def vectors(loaded: Loaded, texts: Sequence[str], settings: EmbedSettings, batch_tokens: int) -> list[Vectors]:

@@ -8,6 +8,8 @@ Every ``models/<architecture>.py`` defines
 and, where the default does not serve it,
   HEADS         beginnings of the names of parameters that a checkpoint may lack: all of one, and the trunk still loads
   LORA_TARGETS  ends of the names of the layers that low-rank updates go to; (): all linear layers
+  LORA_NAMES    what public benchmarks call such layers -> ends of their names here: query, key, value, dense
+  IA3           what (IA)3 scales (``models.Ia3``)
   MEMORY        what a forward holds (``models.Memory``)
   SPLIT         how processes share its layers in training (``models.Split``); without it, windows alone are shared
   init_parameter  ``(name, parameter, config, generator)``: its value to train from; default: the constructor's
@@ -35,6 +37,7 @@ from nexvar.models._contract import (
     Cache,
     Config,
     GenomicModel,
+    Ia3,
     Memory,
     Output,
     Split,
@@ -54,6 +57,7 @@ __all__ = [
     "Cache",
     "Config",
     "GenomicModel",
+    "Ia3",
     "Memory",
     "Output",
     "Split",

@@ -194,6 +194,19 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Ia3:
+    """What (IA)3 scales: regular expressions of the names of linear layers inside a block.
+
+    outputs: layers that give keys or values. fused: layers that give queries, keys and values, a third each; queries
+    are left alone. inputs: layers that read the inner activations of the feed-forward part.
+    """
+
+    outputs: tuple[str, ...] = ()
+    fused: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Architecture:
     """An architecture's members, gathered from its file and that of its foreign layout; ``models.get`` makes it.
 
@@ -210,6 +223,8 @@ class Architecture:
     QUANTIZED: tuple[str, ...]
     HEADS: tuple[str, ...] = ()
     LORA_TARGETS: tuple[str, ...] = ()
+    LORA_NAMES: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    IA3: Ia3 | None = None
     to_official: Callable[[dict[str, Tensor], Any], dict[str, Tensor]] | None = None
     official_values: Callable[[Any], dict[str, Any]] | None = None
     tied_layers: Callable[[Any], dict[str, str]] | None = None

@@ -34,7 +34,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, check_attentions, check_masked, check_taps, given_input, look_up
+from nexvar.models import (
+    GenomicModel,
+    Ia3,
+    Memory,
+    Output,
+    check_attentions,
+    check_masked,
+    check_taps,
+    given_input,
+    look_up,
+)
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.linear import Linear
 from nexvar.ops.mlp import gated_mlp
@@ -44,6 +54,11 @@ KEEP_FLOAT32: tuple[str, ...] = ()
 QUANTIZED = ("*.Wqkv.weight", "*.attention.output.dense.weight", "*.mlp.gated_layers.weight", "*.mlp.wo.weight")
 HEADS = ("cls.", "classifier.", "bert.pooler.")
 LORA_TARGETS = ("Wqkv", "gated_layers", "wo")  # PEFT's defaults name no layer of this model
+LORA_NAMES = {
+    **dict.fromkeys(("query", "key", "value"), ("Wqkv",)),
+    "dense": ("attention.output.dense", "gated_layers", "wo"),
+}
+IA3 = Ia3(fused=(r"attention\.self\.Wqkv",), inputs=(r"mlp\.wo",))
 MEMORY = Memory(25, mlp=0, fixed=32e6)
 PAD_ID = 3
 

@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, Split, check_attentions, check_taps, given_input, look_up
+from nexvar.models import GenomicModel, Ia3, Memory, Output, Split, check_attentions, check_taps, given_input, look_up
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.linear import Linear
 from nexvar.ops.moe import load_balancing_loss, moe, route, z_loss
@@ -45,6 +45,8 @@ KEEP_FLOAT32: tuple[str, ...] = ("*.block_sparse_moe.gate.weight",)
 QUANTIZED = ("*.experts.*.w?.weight", "*.self_attn.?_proj.weight")
 HEADS = ("lm_head.",)
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+LORA_NAMES = {"query": ("q_proj",), "key": ("k_proj",), "value": ("v_proj",), "dense": ("o_proj",)}
+IA3 = Ia3(outputs=(r"self_attn\.[kv]_proj",), inputs=(r"block_sparse_moe\.experts\.\d+\.w2",))
 MEMORY = Memory(12, mlp=7, cache_grows=False)  # at worst every token goes to the same experts
 
 

@@ -38,7 +38,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, check_attentions, check_masked, check_taps, given_input, look_up
+from nexvar.models import (
+    GenomicModel,
+    Ia3,
+    Memory,
+    Output,
+    check_attentions,
+    check_masked,
+    check_taps,
+    given_input,
+    look_up,
+)
 from nexvar.ops.attention import attention, attention_naive
 from nexvar.ops.conv1d import conv1d
 from nexvar.ops.linear import Linear
@@ -54,6 +64,11 @@ HEAD_EPS = {"hf": 1e-5, "jax": 1e-6}
 MEMORY = Memory(8, mlp=0, fixed=2.8e6)
 ROTARY_BASE = 10_000.0
 LORA_TARGETS = ("query_head.linear", "key_head.linear", "value_head.linear", "mha_output", "fc1", "fc2")
+LORA_NAMES = {
+    **{name: (f"{name}_head.linear",) for name in ("query", "key", "value")},
+    "dense": ("mha_output", "fc1", "fc2"),
+}
+IA3 = Ia3(outputs=(r"sa_layer\.(key|value)_head\.linear",), inputs=("fc2",))
 UPSAMPLE = {"repeat+conv": "repeat", "conv_transpose": "zeros"}
 
 

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from nexvar.errors import NexVarError
 from nexvar.models import (
     GenomicModel,
+    Ia3,
     Memory,
     Output,
     check_attentions,
@@ -54,6 +55,7 @@ KEEP_FLOAT32: tuple[str, ...] = ()
 QUANTIZED = ("*.self.query.weight", "*.self.key.weight", "*.self.value.weight", "*.layer.*.dense.weight")
 HEADS = ("lm_head.",)
 LORA_TARGETS = ("query", "key", "value", "dense")  # the authors' baselines: rank 8, alpha 16
+IA3 = Ia3(outputs=(r"attention\.self\.(key|value)",), inputs=(r"output\.dense",))
 MEMORY = Memory(6.3, mlp=0, rows=1024, block=4.5)
 ROTARY_BASE = 10_000.0
 MASKED_IN_TRAINING = 0.15 * 0.8  # the share of tokens that were <mask> in training

@@ -33,6 +33,7 @@ from nexvar.ops.iir import ModalFilter, modal_filter, modal_iir
 
 KEEP_FLOAT32 = ("*.poles", "*.residues")
 QUANTIZED = striped_hyena2.QUANTIZED
+LORA_NAMES, IA3 = striped_hyena2.LORA_NAMES, striped_hyena2.IA3
 HEADS = striped_hyena2.HEADS
 MEMORY = Memory(12, mlp=0, rows=2048, block=4.9)
 SPLIT = striped_hyena2.SPLIT

@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.models import GenomicModel, Memory, Output, Split, check_taps, given_input, look_up
+from nexvar.models import GenomicModel, Ia3, Memory, Output, Split, check_taps, given_input, look_up
 from nexvar.ops.attention import attention
 from nexvar.ops.fir import BlockFilter, block_filter, block_fir, fir, last_inputs
 from nexvar.ops.fp8 import fp8_linear
@@ -49,6 +49,11 @@ from nexvar.ops.tracing import surely_all
 
 KEEP_FLOAT32 = ("*.log_poles", "*.residues", "*.inv_freq", "*.fp8_scale")
 QUANTIZED = ("*.l?.weight", "*.projections.weight", "*.out_filter_dense.weight", "*.Wqkv.weight", "*.out_proj.weight")
+LORA_NAMES = {
+    **dict.fromkeys(("query", "key", "value"), ("projections", "Wqkv")),
+    "dense": ("out_filter_dense", "out_proj", "l1", "l2", "l3"),
+}
+IA3 = Ia3(fused=(r"inner_mha_cls\.Wqkv",), inputs=(r"mlp\.l3",))
 HEADS = ("unembed.",)
 MEMORY = Memory(12, mlp=0, rows=2048, block=3.3)
 SPLIT = Split(

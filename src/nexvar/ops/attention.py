@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nexvar.ops import matvec
 from nexvar.ops.arithmetic import FEW_ROWS, is_raised
+from nexvar.ops.linear import is_recorded
+from nexvar.ops.tracing import tracing
 
 # The largest bias or mask held at once, over all heads and rows of the batch: 64 MB of float32 where memory is
 # shared with everything else, 16 times that where launches cost more than memory.
@@ -71,6 +74,8 @@ def attention(
     alibi_H: slopes; adds -slope * |distance| (see ``alibi_bias``), built for one block of queries at a time.
     """
     L, M = q_BLHd.shape[1], k_BMKd.shape[1]
+    if L == 1 and bias_HLM is None and alibi_H is None and mask_BM is None and _step_pays(q_BLHd, k_BMKd, v_BMKd):
+        return matvec.attention_step(q_BLHd[:, 0].float(), k_BMKd, v_BMKd).to(q_BLHd.dtype)[:, None]
     if L > FEW_ROWS and is_raised(q_BLHd):
         q, k, v = (x.float() for x in (q_BLHd, k_BMKd, v_BMKd))
         bias_HLM = None if bias_HLM is None else bias_HLM.float()
@@ -102,6 +107,16 @@ def attention(
         else:
             place[:, :, start:stop] = out
     return (torch.cat(outs, 2) if place is None else place).transpose(1, 2)
+
+
+def _step_pays(q_BLHd: Tensor, k_BMKd: Tensor, v_BMKd: Tensor) -> bool:
+    """One query: torch's kernel takes ten times as long as reading bfloat16 keys and values does."""
+    if q_BLHd.device.type != "cpu" or any(x.dtype != torch.bfloat16 for x in (q_BLHd, k_BMKd, v_BMKd)):
+        return False
+    (H, d), K = q_BLHd.shape[2:], k_BMKd.shape[2]
+    stored = d % 16 == 0 and H <= matvec.MOST_ROWS * K and k_BMKd.stride(3) == v_BMKd.stride(3) == 1
+    compiling = torch.compiler.is_compiling() or tracing()
+    return stored and not compiling and not is_recorded(q_BLHd, k_BMKd, v_BMKd) and matvec.available()
 
 
 def alibi_bias(slopes_H: Tensor, start: int, length: int, keys: int) -> Tensor:

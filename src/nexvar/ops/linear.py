@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.ops import matvec
-from nexvar.ops.arithmetic import FEW_ROWS, is_raised
+from nexvar.ops.arithmetic import is_raised
 
 WORTHWHILE = 1 << 24  # multiply-adds; below it oneDNN's per-call overhead shows
 MATVEC_WORTHWHILE = 1 << 17  # weights; below it the call itself shows
@@ -35,7 +35,7 @@ def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor
     rows = x.numel() // x.shape[-1]
     if rows <= matvec.MOST_ROWS and _matvec_pays(x, weight_OI, bias_O):
         return _in_registers(x, weight_OI, bias_O)
-    if rows > FEW_ROWS and x.dtype == weight_OI.dtype and is_raised(x):
+    if rows > matvec.MOST_ROWS and x.dtype == weight_OI.dtype and is_raised(x):
         if is_recorded(x, weight_OI, bias_O) or torch.compiler.is_compiling():
             bias = None if bias_O is None else bias_O.float()
             return F.linear(x.float(), weight_OI.float(), bias).to(x.dtype)

@@ -37,8 +37,7 @@ class QuantizedLinear(nn.Module):
             return F.linear(x.float(), self.weights(slice(None)), bias).to(x.dtype)
         if not 0 < rows <= FEW_ROWS or not matvec.available():
             return in_panels(x, self.out_features, self.weights, self.bias)
-        few = x.reshape(-1, self.in_features).float().split(matvec.MOST_ROWS)
-        y = torch.cat([self.product(x_NI) for x_NI in few])
+        y = self.product(x.reshape(-1, self.in_features).float())
         y = y if self.bias is None else y.add_(self.bias.float())
         return y.to(x.dtype).view(*x.shape[:-1], self.out_features)
 
@@ -47,7 +46,7 @@ class QuantizedLinear(nn.Module):
         raise NotImplementedError
 
     def product(self, x_NI: Tensor) -> Tensor:
-        """x (N, I) float32, N up to ``matvec.MOST_ROWS`` -> (N, O) float32, without the bias."""
+        """x (N, I) float32, few rows -> (N, O) float32, without the bias."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -102,7 +101,8 @@ class Int4Linear(QuantizedLinear):
         return matvec.unpack_int4(self.packed[outputs], self.scale[outputs].float(), self.offset[outputs].float())
 
     def product(self, x_NI: Tensor) -> Tensor:
-        return matvec.matvec_int4(x_NI, self.packed, self.scale.float(), self.offset.float())
+        scale, offset = (t if t.dtype == torch.bfloat16 else t.float() for t in (self.scale, self.offset))
+        return matvec.matvec_int4(x_NI, self.packed, scale, offset)
 
 
 def _nonzero(scale: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from nexvar.genome.haplotypes import Haplotypes, check_sample
 from nexvar.genome.reference import Fasta
 from nexvar.genome.variants import VariantSource, open_variants
 from nexvar.genome.variants import saturate as every_snv
+from nexvar.inference.calibration import Calibration
 from nexvar.inference.score import make_circular
 from nexvar.runs.job import InputFiles, ScoreJob
 from nexvar.runs.output import check_contig_names, check_output
@@ -49,6 +50,8 @@ def check(job: ScoreJob) -> Inputs:
     job.check_paths()
     for path in job.targets:
         check_output(path)
+    if job.calibration is not None:
+        Calibration.read(job.calibration)
     inputs = _open(job.inputs, job.options.max_ref_mismatch)
     for path in job.targets:
         check_contig_names(path, inputs.survey.contigs)

@@ -133,7 +133,8 @@ class ScoreJob:
     outputs: one or several ("-" is a VCF on standard output); none for ``dry_run`` alone. model: without a source, the
     built-in model, for mitochondrial variants only; an already loaded model stays in this process. command: to be
     recorded in the outputs.
-    spreadsheet_safe: in a TSV, text that begins like a formula gets a ' before it.
+    spreadsheet_safe: in a TSV, text that begins like a formula gets a ' before it. calibration: a file of
+    ``nexvar calibrate``, which adds PROBABILITY and EVIDENCE.
 
     progress(done, total): alleles; called at the start, then after every batch. stop(): asked as often; True ends the
     run with ``Stopped``. Both are called in the thread that runs the job. executor: where parts are computed, already
@@ -147,6 +148,7 @@ class ScoreJob:
     placement: Placement = Placement()
     command: str = ""
     spreadsheet_safe: bool = False
+    calibration: str | Path | None = None
     progress: Progress | None = field(default=None, compare=False)
     stop: Stop | None = field(default=None, compare=False)
     executor: Executor | None = field(default=None, compare=False)
@@ -166,7 +168,8 @@ class ScoreJob:
         """NexVarError where an output would replace what is read; see paths.py."""
         cache = self.placement.cache
         kept = [] if cache is None else [Write(cache, tree=True)]
-        check_apart(_reads(self.inputs.files, self.model), [*_writes(self.targets), *kept])
+        also = [] if self.calibration is None else [self.calibration]
+        check_apart(_reads([*self.inputs.files, *also], self.model), [*_writes(self.targets), *kept])
 
     @property
     def folder(self) -> Path | None:

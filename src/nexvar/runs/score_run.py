@@ -32,6 +32,7 @@ from nexvar.runs.dry_run import choices, only_mitochondria
 from nexvar.runs.executor import Executor, Identity, PartTask, Setup
 from nexvar.runs.inputs import Inputs, check, open_source
 from nexvar.runs.job import ScoreJob, Watch, recorded
+from nexvar.runs.judged import Judge
 from nexvar.runs.lock import locked
 from nexvar.runs.output import COMPRESSED_VCF, check_output, open_writer
 from nexvar.runs.partscorer import PartScorer
@@ -70,11 +71,14 @@ def score_file(job: ScoreJob) -> ScoreSummary:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexvar-")))
         stack.enter_context(locked(folder, job.placement.shard))
         plan = _plan(job, inputs, identity, genome, folder)
+        judge = None if job.calibration is None else Judge.of(job.calibration, plan.provenance, inputs.fasta)
         tally = _compute(job, executor, plan)
         if (shard := job.placement.shard) is not None:
             summary = ScoreSummary(notes=[on_disk.shard_note(shard, folder, len(plan.parts))])
         else:
-            summary = _merge(folder, plan.reader, plan.provenance, len(plan.parts), job.targets, job.spreadsheet_safe)
+            summary = _merge(
+                folder, plan.reader, plan.provenance, len(plan.parts), job.targets, job.spreadsheet_safe, judge
+            )
     summary.tally = tally
     summary.notes += [*inputs.survey.notes, *executor.notes[earlier:]]
     if not inputs.survey.sorted and shard is None:
@@ -188,17 +192,23 @@ def _compute(job: ScoreJob, executor: Executor, plan: Plan) -> Tally:
 
 
 def merge(
-    output: str | Path, targets: Sequence[str | Path] | None = None, *, spreadsheet_safe: bool = False
+    output: str | Path,
+    targets: Sequence[str | Path] | None = None,
+    *,
+    spreadsheet_safe: bool = False,
+    calibration: str | Path | None = None,
 ) -> ScoreSummary:
     """The outputs of a run whose shards are all done, from ``OUTPUT.parts`` alone; no model is loaded.
 
-    targets: other files than ``output``, or several. spreadsheet_safe: see ``ScoreJob``.
+    targets: other files than ``output``, or several. spreadsheet_safe, calibration: see ``ScoreJob``.
     """
     with locked(Path(f"{output}.parts"), make=False):
-        return _merge_locked(output, list(targets or [output]), spreadsheet_safe)
+        return _merge_locked(output, list(targets or [output]), spreadsheet_safe, calibration)
 
 
-def _merge_locked(output: str | Path, wanted: list[str | Path], spreadsheet_safe: bool) -> ScoreSummary:
+def _merge_locked(
+    output: str | Path, wanted: list[str | Path], spreadsheet_safe: bool, calibration: str | Path | None
+) -> ScoreSummary:
     folder, manifest = on_disk.unfinished_run(output, "score")
     paths = manifest["inputs"]
     check_apart([Read(folder), *on_disk.inputs_of(manifest)], map(Write, wanted))
@@ -211,7 +221,8 @@ def _merge_locked(output: str | Path, wanted: list[str | Path], spreadsheet_safe
         reader = Haplotypes(reader, fasta, paths["sample"], int(paths["reach"]))
     if survey(reader, fasta, 1.0).digest != manifest["variants"]:
         raise NexVarError("the variants changed since they were scored", where=paths["variants"], fix="score again")
-    return _merge(folder, reader, provenance, manifest["parts"], wanted, spreadsheet_safe)
+    judge = None if calibration is None else Judge.of(calibration, provenance, fasta)
+    return _merge(folder, reader, provenance, manifest["parts"], wanted, spreadsheet_safe, judge)
 
 
 def _checked(folder: Path, paths: dict[str, Any], provenance: dict[str, Any]) -> Provenance:
@@ -237,8 +248,11 @@ def _merge(
     parts: int,
     targets: Sequence[str | Path],
     spreadsheet_safe: bool,
+    judge: Judge | None,
 ) -> ScoreSummary:
     """The input's records beside the rows of the parts, in one pass, to every output; then the parts are removed."""
+    if judge is not None:
+        provenance = judge.described(provenance)
     summary = ScoreSummary()
     paths = on_disk.finished_parts(folder, parts, provenance.command)
     all_rows = (row for path in paths for row in _rows(path, provenance.command))
@@ -254,6 +268,8 @@ def _merge(
             summary.records += 1
             for row in rows:
                 summary.add(row)
+                if judge is not None:
+                    judge.judge(row)
             for writer in writers:
                 writer.write(record, rows)
         if next(all_rows, None) is not None:

@@ -44,10 +44,14 @@ class Provenance:
     extra: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
 
-    def describe(self) -> str:
-        """``model=…, revision=…, window=…, strand=…, dtype=…``, without what is empty."""
+    def how(self) -> dict[str, str]:
+        """{name: value} of model, revision, window, strand, dtype, readout and the settings, without what is empty."""
         values = {name: getattr(self, name) for name in ("model", "revision", "window", "strand", "dtype", "readout")}
-        return ", ".join(f"{name}={value}" for name, value in {**values, **self.settings}.items() if value)
+        return {name: str(value) for name, value in {**values, **self.settings}.items() if value}
+
+    def describe(self) -> str:
+        """``model=…, revision=…, window=…``: ``how`` as text."""
+        return ", ".join(f"{name}={value}" for name, value in self.how().items())
 
     def descriptions(self) -> dict[str, str]:
         """{value name: what it means}, without the prefix."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -74,11 +75,13 @@ class ErrorBody(BaseModel):
 
 def build(server: Server, routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
     """The application around an open server; it closes the server when it ends."""
+    at_mcp = _tools(server)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         server.jobs.start()
-        yield
+        async with nullcontext() if at_mcp is None else at_mcp.running():
+            yield
         await run_in_threadpool(server.close)
 
     app = FastAPI(
@@ -94,6 +97,8 @@ def build(server: Server, routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
     app.state.server = server
     for router in routers:
         app.include_router(router)
+    if at_mcp is not None:
+        app.router.routes.append(at_mcp.route)
     app.add_exception_handler(NexVarError, _error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -103,6 +108,17 @@ def build(server: Server, routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
             CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"]
         )
     return app
+
+
+def _tools(server: Server) -> Any | None:
+    """What answers at /mcp; None without nexvar[mcp]."""
+    try:
+        from nexvar.serve import mcp
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "mcp":
+            raise
+        return None
+    return mcp.OverHttp(mcp.Desk(lambda: server))
 
 
 async def _error(request: Request, error: Exception) -> JSONResponse:

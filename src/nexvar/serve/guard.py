@@ -24,6 +24,7 @@ from nexvar.errors import NexVarError, printable
 from nexvar.files import parse_json
 from nexvar.serve.errors import (
     FAULT,
+    Cancelled,
     Forbidden,
     Malformed,
     ServeError,
@@ -70,7 +71,8 @@ class Guard:
     def __init__(self, app: ASGIApp, server: Server) -> None:
         settings = server.settings
         self.app, self.server, self.settings = app, server, settings
-        self.hosts = {name.lower() for name in (*LOOPBACK, *settings.allowed_hosts, settings.host)}
+        own = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self.hosts = {name.lower() for name in (*LOOPBACK, *settings.allowed_hosts, own)}
         self.key = None if settings.api_key is None else settings.api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,8 +89,8 @@ class Guard:
         except Exception as error:
             if status_of(error) == FAULT:
                 LOG.error("%s", explain(error), exc_info=LOG.isEnabledFor(logging.DEBUG))
-            if answer.status:  # it began: what is missing at its end tells the client
-                raise
+            if answer.status:  # it began: that its end is missing tells the client
+                raise ConnectionAbortedError from None  # NOTE without the error, whose text may hold a request's
             status = status_of(error)
             response = JSONResponse(in_shape(body_of(error), status, scope["path"]), status, headers_of(error))
             await response(scope, receive, answer.send)
@@ -150,7 +152,7 @@ async def _read(receive: Receive, cap: int) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            break
+            raise Cancelled("the client left")
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > cap:

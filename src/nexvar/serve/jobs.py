@@ -223,8 +223,8 @@ class Jobs:
                 if job is not None:
                     self._run(job)
                     continue
-            except Full as error:  # the disk: some day there is room
-                LOG.error("%s", error)
+            except Exception as error:  # a full disk, most likely: some day there is room
+                LOG.error("%s", explain(error))
                 self._stopping.wait(RETRY)
                 continue
             self._wake.wait(CLEANING)

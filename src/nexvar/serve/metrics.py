@@ -32,8 +32,8 @@ class Metrics:
             row[-2] += 1
             row[-1] += seconds
 
-    def text(self, gauges: dict[str, float], info: list[dict[str, str]]) -> str:
-        """Everything, with values of this moment and the names of the models."""
+    def text(self, now: list[tuple[str, dict[str, str], float]]) -> str:
+        """Everything, and values of this moment: (name, labels, value), those of one name together."""
         lines = []
         with self._lock:
             for name, rows in sorted(self._counts.items()):
@@ -46,10 +46,10 @@ class Metrics:
                     lines.append(f"nexvar_request_seconds_bucket{_labels((('path', path), ('le', bound)))} {count:g}")
                 lines.append(f"nexvar_request_seconds_count{_labels((('path', path),))} {row[-2]:g}")
                 lines.append(f"nexvar_request_seconds_sum{_labels((('path', path),))} {row[-1]:g}")
-        for name, value in gauges.items():
-            lines += [f"# TYPE nexvar_{name} gauge", f"nexvar_{name} {value:g}"]
-        lines.append("# TYPE nexvar_model_info gauge")
-        lines += [f"nexvar_model_info{_labels(tuple(labels.items()))} 1" for labels in info]
+        for name in dict.fromkeys(name for name, _, _ in now):
+            lines.append(f"# TYPE nexvar_{name} gauge")
+            values = ((tuple(labels.items()), value) for each, labels, value in now if each == name)
+            lines += [f"nexvar_{name}{_labels(labels)} {value:g}" for labels, value in values]
         return "\n".join(lines) + "\n"
 
 

@@ -36,11 +36,17 @@ async def run(request: Request, work: Callable[[Ticket], T], *, seconds: float |
 
 
 async def with_model(
-    request: Request, name: str | None, verb: Callable[[Loaded], T], objective: str | None = None
+    request: Request,
+    name: str | None,
+    verb: Callable[[Loaded], T],
+    objective: str | None = None,
+    *,
+    seconds: float | None = None,
 ) -> T:
     """``verb(model)`` in the model thread, stopped between two forwards when nobody waits for it any more.
 
-    name: of a model; None: the first with this objective, or the first. Raises NotFound, Conflict before it waits.
+    name: of a model; None: the first with this objective, or the first. seconds: see ``run``. Raises NotFound, Conflict
+    before it waits.
     """
     models = server_of(request).models
     found = models.find(name, objective)
@@ -49,7 +55,7 @@ async def with_model(
         with models.using(found, ticket) as loaded:
             return verb(loaded)
 
-    return await run(request, work)
+    return await run(request, work, seconds=seconds)
 
 
 async def finished(request: Request, task: Task[T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import sys
@@ -15,24 +16,29 @@ import uvicorn
 from nexvar.doors import EXIT_FAULT
 from nexvar.errors import RESEARCH_ONLY, NexVarError
 from nexvar.serve.app import build
+from nexvar.serve.connections import Patient
 from nexvar.serve.settings import Settings
 from nexvar.serve.state import Server
 
 GRACE = 60  # seconds that requests in flight have after SIGTERM
+MOST_CONNECTIONS = 512
 
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or Ctrl-C; the exit code. NexVarError, before it serves, for what cannot be opened."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    logging.getLogger("nexvar.serve").setLevel(logging.INFO)
     with _bound(settings) as listening:
         server = Server.open(settings)
         config = uvicorn.Config(
             build(server),
+            http=Patient,
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=GRACE,
-            limit_concurrency=256,
+            limit_concurrency=MOST_CONNECTIONS,
             h11_max_incomplete_event_size=1 << 16,
             lifespan="on",
             ws="none",

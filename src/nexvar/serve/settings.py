@@ -63,6 +63,7 @@ class Settings:
     generation. max_body, max_upload: bytes of a JSON body, of an uploaded file.
     drain_seconds: after SIGTERM, how long ``ready`` says no before the server stops listening.
     data_dir: of files and jobs; data_gb: its size at most.
+    allow_dirs: folders that tools of assistants (MCP) read files from, and write results to: the first.
     genos_tracks: what the RNA path of Genos sends; none: all tracks of a model that has few.
     """
 
@@ -89,6 +90,7 @@ class Settings:
     drain_seconds: float = 0.0
     data_dir: Path = field(default_factory=default_data_dir)
     data_gb: float = 20.0
+    allow_dirs: tuple[Path, ...] = ()
     nim: Nim = Nim()
     genos_tracks: tuple[str, ...] = ()
 
@@ -108,6 +110,9 @@ class Settings:
         for id_, track in self.tracks:
             _check_id(id_, "--track")
             _check_id(track, "--track")
+        for folder in self.allow_dirs:
+            if not folder.is_dir():
+                raise NexVarError(f"no folder {folder}", where="--allow-dir", fix="one that is there")
         for host in (self.host, *self.allowed_hosts):
             if not _HOST.fullmatch(host) and not _is_address(host):
                 raise NexVarError(f"{host[:60]!r} is no host", where="--host", fix="a name or an address, without port")
@@ -157,6 +162,8 @@ def tracks_by_id(given: list[str] | None) -> dict[tuple[str, str], Path]:
         id_, colon, name = names.partition(":")
         if not (equals and colon and path):
             raise NexVarError(f"{text[:80]!r}", where="--track", fix="ID:NAME=FILE, such as hg38:phyloP=/data/p.bw")
+        _check_id(id_, "--track")
+        _check_id(name, "--track")
         if (id_, name) in found:
             raise NexVarError(f"{names!r} twice", where="--track", fix="each name once")
         found[id_, name] = Path(path)

@@ -28,7 +28,7 @@ from nexvar.errors import NexVarError
 from nexvar.models import GenomicModel
 from nexvar.ops.arithmetic import in_float32
 from nexvar.paths import Read, Write, check_apart
-from nexvar.train import folds, identity, lora, state
+from nexvar.train import folds, identity, state, tuning
 from nexvar.train.corpus import Corpus
 from nexvar.train.grid import REPLICAS, WINDOWS, Grid
 from nexvar.train.heads import HeadMaker, TaskModel, linear
@@ -62,13 +62,15 @@ class Run:
         # 2. The model it starts from.
         self.start = start = Start.of(recipe, self.device)
         self.model: GenomicModel | TaskModel = start.module
-        if recipe.model.lora:
-            lora.add(self.model, start.architecture, recipe.model.lora, recipe.run.seed)
+        self.told = ""  # which layers are updated, for people
+        if recipe.tune.adds:
+            self.told = tuning.add(self.model, start.architecture, recipe.tune, recipe.run.seed)
         self.out.mkdir(parents=True, exist_ok=True)
         # 3. What it learns from; a task puts its head on the model.
         self.source: Corpus | Task
         if recipe.task is not None and start.loaded is not None:
-            self.source = Task(recipe.task, start.loaded, grid, recipe.run, head)
+            freeze = recipe.tune.weights == "head"
+            self.source = Task(recipe.task, start.loaded, grid, recipe.run, head, freeze=freeze)
             self.model = self.source.model
         else:
             objective = Objective(recipe.objective, start.tokenizer, start.config.vocabulary, recipe.run.seed)
@@ -191,11 +193,11 @@ class Run:
         weights = {key.removeprefix(kind): t for key, t in self._whole(kind).items()} | self.weights.frozen()
         if self.rank:
             return
-        if self.recipe.model.lora:
-            lora.write(
-                self.out / "model/adapter", weights, self.start.architecture, self.start.config, self.recipe.model
-            )
-            weights = lora.merged(weights)
+        tune = self.recipe.tune
+        if tune.adds:
+            folder, base = self.out / "model/adapter", self.recipe.model.init
+            tuning.write(folder, weights, self.start.architecture, self.start.config, tune, base)
+            weights = tuning.merged(weights, tune)
         if isinstance(self.source, Task):
             self.source.save(self.out / "model", weights)
         self.start.write(self.out / "model", {name.removeprefix("trunk."): t for name, t in weights.items()})
@@ -254,7 +256,7 @@ def _check_splits(recipe: Recipe, grid: Grid) -> None:
     if recipe.optimizer.kind == "muon" and (recipe.run.shard or not whole):
         where = "run.shard" if recipe.run.shard else "[parallel]"
         raise NexVarError("muon needs whole matrices", where=where, fix='optimizer.kind = "adamw"')
-    if (recipe.model.lora or recipe.task) and not whole:
+    if (recipe.tune.adds or recipe.task) and not whole:
         raise NexVarError("fine-tuning splits windows alone", where="[parallel]", fix="data and run.shard")
     if recipe.task and recipe.run.ema:
         raise NexVarError("a task keeps its best state, not an average", where="run.ema", fix="remove it")
@@ -357,6 +359,8 @@ def _steps(run: Run, log: Log, resumed: bool) -> None:
     event = "resume" if resumed else "start"
     log.event(event=event, step=run.step, parameters=parameters, **counts, matmul_flops=round(rate))
     log.say(_beginning(run, parameters, resumed))
+    if run.told:
+        log.say(run.told)
     begun_at, told = time.time(), False
     then, before, losses = time.time(), recipe.tokens(run.step), list[float]()
     while run.step < run.schedule.steps:

@@ -27,13 +27,11 @@ class ModelPart:
 
     tokenizer_folder: where a tokenizer that needs files finds them. card: what the output folder says of itself.
     init_std: draw every matrix with this standard deviation; 0 is the architecture's own way (see init.py).
-    lora: rank of low-rank updates to the frozen projections of ``init``, 0 trains the weights themselves.
     """
 
     architecture: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     init: str = ""
-    lora: int = 0
     tokenizer: str = "byte"
     tokenizer_folder: str = ""
     card: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +70,7 @@ class TaskPart:
     (labels.py), and ``site`` (of pool "site": a 0-based base; else the middle). holdout: the share that is drawn for
     choosing where no row is of split valid.
     kind: "classification", "multi-label" or "regression" (kinds.py). per: "sequence", or "base": as many labels as
-    bases (or as the model's tokens). pool: "mean", "max", "last", "cls" or "site". freeze: train the head alone.
+    bases (or as the model's tokens). pool: "mean", "max", "last", "cls" or "site".
     class_weights: by class or label; balance: computed, so that rare ones count as much.
     folds: cross-validation, each fold once the test; fold: this one alone (from 1).
     metric: what the best state is chosen by; default: mcc, mean_auroc or pearson, by kind.
@@ -84,12 +82,36 @@ class TaskPart:
     per: str = "sequence"
     holdout: float = 0.2
     pool: str = "mean"
-    freeze: bool = False
     balance: bool = False
     class_weights: dict[str, float] = field(default_factory=dict)
     folds: int = 0
     fold: int = 0
     metric: str = ""
+
+
+@dataclass(frozen=True)
+class TunePart:
+    """What of ``init`` is trained (tuning.py). weights: "all"; "head", of a task alone; "lora" or "ia3".
+
+    rank, alpha (0: twice the rank), dropout (of what an update reads), targets: of LoRA. targets: layers by the
+    architecture's own names or by ``query``, ``key``, ``value``, ``dense``; none: those that suit the architecture.
+    """
+
+    weights: str = "all"
+    rank: int = 8
+    alpha: float = 0.0
+    dropout: float = 0.0
+    targets: list[str] = field(default_factory=list)
+
+    @property
+    def scale(self) -> float:
+        """What B A is multiplied by."""
+        return (self.alpha or 2.0 * self.rank) / self.rank
+
+    @property
+    def adds(self) -> bool:
+        """Whether the weights stay frozen, and updates are trained."""
+        return self.weights in ("lora", "ia3")
 
 
 @dataclass(frozen=True)
@@ -196,6 +218,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     parallel: ParallelPart = ParallelPart()
     task: TaskPart | None = None
+    tune: TunePart = TunePart()
 
     def stage(self, step: int) -> tuple[Stage, int]:
         """The stage of a 0-based step, and the number of the first window of that step."""
@@ -221,6 +244,7 @@ _PARTS: dict[str, type] = {
     "schedule": SchedulePart,
     "run": RunPart,
     "parallel": ParallelPart,
+    "tune": TunePart,
 }
 
 
@@ -230,6 +254,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("run.threads", "data.holdout", "model.init_std", "optimizer.clip"), (0, _INFINITY)),
     **dict.fromkeys(("objective.router_aux", "objective.router_z", "data.soft_mask_weight"), (0, _INFINITY)),
     **dict.fromkeys(("optimizer.beta1", "optimizer.beta2", "optimizer.momentum", "run.ema"), (0, 0.9999999)),
+    **{"tune.rank": (1, _INFINITY), "tune.alpha": (0, _INFINITY), "tune.dropout": (0, 0.9999999)},
     **dict.fromkeys(("data.reverse_complement", "schedule.floor", "optimizer.weight_decay"), (0, 1)),
     **dict.fromkeys(("optimizer.adam_lr", "optimizer.muon_lr"), (1e-12, 1e3)),
 }
@@ -285,9 +310,17 @@ def _check_sources(parts: dict[str, Any], values: dict[str, Any], rows: list[Any
     taken = sorted({"config", "tokenizer", "tokenizer_folder", "init_std"} & set(values.get("model", {})))
     if model.init and taken:
         raise NexVarError(f"[model] {taken[0]} comes with init", where=path, fix="remove it")
-    if (model.lora or task) and not model.init:
-        what = "[task]" if task else "lora"
+    tune = parts["tune"]
+    if tune.weights not in ("all", "head", "lora", "ia3"):
+        raise NexVarError(f"[tune] weights is {tune.weights!r}", where=path, fix='"all", "head", "lora" or "ia3"')
+    if (tune.weights != "all" or task) and not model.init:
+        what = "[task]" if task else f"{tune.weights} in [tune]"
         raise NexVarError(f"{what} needs a trained model", where=path, fix='[model] init = "…"')
+    if tune.weights == "head" and not task:
+        raise NexVarError("[tune] head without a [task]", where=path, fix='weights = "lora"')
+    of_lora = sorted({"rank", "alpha", "dropout", "targets"} & set(values.get("tune", {})))
+    if of_lora and tune.weights != "lora":
+        raise NexVarError(f"[tune] {of_lora[0]} is of LoRA", where=path, fix='weights = "lora"')
     if task and ("data" in values or rows):
         raise NexVarError("[task] brings its own data", where=path, fix="remove [data] and [[stages]]")
     for key in () if task else ("files", "length"):

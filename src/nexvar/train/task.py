@@ -36,7 +36,14 @@ class Task:
     """One fine-tuning task: its model, its rows, its loss. Sample ``i`` is a pure function of (seed, i)."""
 
     def __init__(
-        self, part: TaskPart, loaded: Loaded, grid: Grid, run: RunPart, head: heads.HeadMaker = heads.linear
+        self,
+        part: TaskPart,
+        loaded: Loaded,
+        grid: Grid,
+        run: RunPart,
+        head: heads.HeadMaker = heads.linear,
+        *,
+        freeze: bool = False,
     ) -> None:
         _check(part)
         self.part, self.loaded, self.grid, self.run = part, loaded, grid, run
@@ -61,9 +68,7 @@ class Task:
             what = f"{loaded.card.name} reads unequal lengths one after another: shards would wait for each other"
             raise NexVarError(what, where="run.shard", fix="shard = false, or sequences of one length")
         per_base = part.per == "base"
-        self.model = heads.TaskModel(
-            loaded, self.kind.outputs, part.pool, per_base=per_base, freeze=part.freeze, head=head
-        )
+        self.model = heads.TaskModel(loaded, self.kind.outputs, part.pool, per_base=per_base, freeze=freeze, head=head)
 
     def _read(self, rows: Rows) -> tuple[list[heads.Tokens], list[list[tuple[str, ...]]]]:
         """Of every row its tokens, and its labels: one, or one for each base or token."""

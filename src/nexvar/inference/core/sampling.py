@@ -17,7 +17,7 @@ from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.inference.core.pieces import piece_tokens
 from nexvar.inference.core.readout import next_token_log_probs
-from nexvar.ops import static
+from nexvar.ops import matvec, static
 from nexvar.threads import largest_matrix, threads_for
 from nexvar.weights.load import Loaded
 
@@ -101,6 +101,7 @@ class Walk:
     def __init__(self, loaded: Loaded, prompt_BL: Tensor, more: int, cached: bool) -> None:
         self.module, self.name = loaded.module, loaded.card.name
         self.largest, self.dtype = largest_matrix(loaded.module), loaded.dtype
+        self.compiled = loaded.quantize != "nf4" and matvec.serves(loaded.dtype, loaded.device)
         self.ids_BL = prompt_BL  # with a cache: those that are not in it yet
         self.records = cached and static.asked_for(loaded.module)
         self.step: Callable[[Tensor], Tensor] | None = None  # a recorded step of these rows
@@ -113,8 +114,8 @@ class Walk:
         last = slice(-1, None)
         if self.cache is None:
             return self.module(self.ids_BL, logits=last).logits[:, -1].float().to(self.ids_BL.device)
-        one = self.ids_BL.shape[1] == 1
-        with threads_for(self.largest * self.ids_BL.numel(), self.dtype):
+        one, tokens = self.ids_BL.shape[1] == 1, self.ids_BL.numel()
+        with threads_for(self.largest * tokens, self.dtype, self.compiled and tokens <= matvec.MOST_ROWS):
             if one and self.step is not None:
                 logits = self.step(self.ids_BL)
             else:

@@ -79,12 +79,14 @@ async def generate(request: Request, body: ToGenerate) -> Response:
         made = await with_model(
             request, body.model, lambda loaded: service.generate(loaded, ask, most_tokens=most), "causal"
         )
+        server.metrics.add("tokens", sum(map(len, made["logprobs"])))
         return await answer(lambda: made)
     found = server.models.find(body.model, "causal")
 
     def work(ticket: Ticket, emit: Emit[Event]) -> None:
         with server.models.using(found, ticket) as loaded:
             made = service.generate(loaded, ask, most_tokens=most, emit=lambda token: emit(("token", token)))
+        server.metrics.add("tokens", sum(map(len, made["logprobs"])))
         emit(("done", made))
 
     events = await stream(request, work)

@@ -18,12 +18,11 @@ from nexvar.inference.embed import embed
 from nexvar.serve.errors import Conflict, NotAvailable, NotFound, ServeError
 from nexvar.serve.models import Models
 from nexvar.serve.routes.bodies import Whole, answer
-from nexvar.serve.running import run, server_of
+from nexvar.serve.running import server_of, with_model
 from nexvar.serve.service import tracks
 from nexvar.serve.service.assemblies import contig_of, genome_of
 from nexvar.serve.service.drawing import drawn
 from nexvar.serve.state import Server
-from nexvar.serve.worker import Ticket
 from nexvar.weights.load import Loaded
 
 PATH = "/api/aigateway/genos"
@@ -123,9 +122,8 @@ async def extract(request: Request, asked: EmbeddingRequest) -> Response:
 
 
 async def _embedded(request: Request, asked: EmbeddingRequest) -> dict[str, Any]:
-    models = server_of(request).models
-    name = _find(models, asked.model_name)
-    return await run(request, lambda ticket: embedded(models.get(name), asked))
+    name = _find(server_of(request).models, asked.model_name)
+    return await with_model(request, name, lambda loaded: embedded(loaded, asked))
 
 
 def embedded(loaded: Loaded, asked: EmbeddingRequest) -> dict[str, Any]:
@@ -159,11 +157,9 @@ def _lists(result: dict[str, Any]) -> dict[str, Any]:
 @router.post("/predict")
 async def predict(request: Request, asked: PredictRequest) -> Success:
     """The most likely next bases, one after the other, as Genos' own server answers."""
-    models = server_of(request).models
-    name = _find(models, asked.model_name)
-
+    name = _find(server_of(request).models, asked.model_name)
     greedy = Sampling(asked.predict_length, top_k=1, alphabet="ACGT")
-    bases = await run(request, lambda ticket: drawn(models.get(name), asked.sequence, greedy, ticket.check).text)
+    bases = await with_model(request, name, lambda loaded: drawn(loaded, asked.sequence, greedy).text)
     whole = asked.sequence + bases
     result = {
         "original_sequence": asked.sequence,
@@ -188,10 +184,9 @@ async def rna_seq_coverage_track(request: Request, asked: TrackRequest) -> Respo
         fix = f"at most {last - TRACK_BASES + 1:,}" if last >= TRACK_BASES else "a longer chromosome"
         raise ServeError(f"{asked.chrom} has {last:,} bases", where="start_pos", fix=fix)
 
-    def work(ticket: Ticket) -> dict[str, Any]:
-        return tracks.predict(server.models.get(name), genome.fasta, contig, start, end, wanted)
-
-    values = await run(request, work)
+    values = await with_model(
+        request, name, lambda loaded: tracks.predict(loaded, genome.fasta, contig, start, end, wanted)
+    )
 
     def enveloped() -> dict[str, Any]:
         result = {

@@ -37,11 +37,15 @@ async def ready(request: Request) -> Ready:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 @router.get("/v1/metrics", include_in_schema=False)
-async def metrics(request: Request) -> Response:
+def metrics(request: Request) -> Response:
     """Counts for Prometheus; no sequence, variant or file name is in them."""
     server = server_of(request)
-    jobs = {f"jobs_{state}": float(count) for state, count in server.store.counts().items()}
-    gauges = {"queue_length": server.thread.waiting, "busy": float(server.thread.busy), **jobs}
-    info = [{"name": name, "device": str(each.device)} for name, each in list(server.models.loaded.items())]
-    text = server.metrics.text(gauges, info)
+    now: list[tuple[str, dict[str, str], float]] = [
+        ("queue_length", {}, server.thread.waiting),
+        ("busy", {}, server.thread.busy),
+    ]
+    now += [("jobs", {"state": state}, float(count)) for state, count in server.store.counts().items()]
+    models = list(server.models.loaded.values())
+    now += [("model_info", {"name": each.card.name, "device": str(each.device)}, 1.0) for each in models]
+    text = server.metrics.text(now)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.sse import format_sse_event
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
+from nexvar.serve.errors import NotFound
 from nexvar.serve.jobs import Jobs, Progress
+from nexvar.serve.routes.scoring import ScoreOptions
+from nexvar.serve.routes.shapes import Name, OfModel
 from nexvar.serve.running import server_of
 from nexvar.serve.state import Server
 from nexvar.serve.store import FINAL, Job
@@ -23,37 +25,22 @@ router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
 POLL = 0.25  # seconds between two looks at a job that is watched
 KEEP_ALIVE = 15.0  # seconds after which a silent stream says that it lives
 Format = Literal["vcf.gz", "tsv", "parquet"]
-Name = Annotated[str, Field(max_length=100)]
 
 
-class JobOptions(BaseModel):
-    """How variants are scored, by the names of `nexvar score`; what is left out is the model's own choice."""
+class JobOptions(ScoreOptions):
+    """As those of a request, and: batch_tokens, tokens in one forward; max_ref_mismatch, the share of wrong REFs above
+    which the job fails (default 0.05)."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    protocol: Name | None = None
-    window: int | None = None
-    left: int | None = None
-    windowing: Name | None = None
-    readouts: Annotated[list[Name], Field(min_length=1, max_length=20)] | None = None
-    strand: Name | None = None
-    layer: Name | None = None
-    pool: Name | None = None
-    begin: bool | None = None
-    span: int | None = None
-    batch_tokens: int | None = None
-    max_ref_mismatch: float | None = None
+    batch_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    max_ref_mismatch: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
-class JobRequest(BaseModel):
-    """file: the id of an uploaded list of variants. genome, model: ids; None is the server's first."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
+class JobRequest(OfModel):
+    """file: the id of an uploaded list of variants. genome: an id of this server; default: its first."""
 
     kind: Literal["score"] = "score"
     file: Name
     genome: Name | None = None
-    model: Name | None = None
     options: JobOptions = JobOptions()
     outputs: Annotated[list[Format], Field(min_length=1, max_length=3)] = ["vcf.gz"]
 
@@ -61,7 +48,7 @@ class JobRequest(BaseModel):
 class JobBody(BaseModel):
     """A job. done, total: alleles. rate: alleles in a second; eta: seconds. summary: lines about what was scored.
 
-    created, started, ended: UTC. bytes: of what it keeps on the disk.
+    created, started, ended: seconds since 1970. bytes: of what it keeps on the disk.
     """
 
     id: str
@@ -80,9 +67,9 @@ class JobBody(BaseModel):
     error: str | None
     summary: list[str]
     bytes: int
-    created: str
-    started: str | None
-    ended: str | None
+    created: float
+    started: float | None
+    ended: float | None
 
 
 class JobsBody(BaseModel):
@@ -93,17 +80,10 @@ class JobsBody(BaseModel):
 
 def _body(job: Job, progress: Progress | None) -> JobBody:
     return JobBody(
-        **{**vars(job), **{name: _utc(getattr(job, name)) for name in ("created", "started", "ended")}},
+        **vars(job),
         rate=None if progress is None else progress.rate,
         eta=None if progress is None else progress.eta,
     )
-
-
-def _utc(seconds: float | None) -> str | None:
-    """``2026-11-29T12:30:15.250Z``"""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _jobs(request: Request) -> Jobs:
@@ -157,7 +137,10 @@ async def _stream(server: Server, id_: str, last: int) -> AsyncIterator[bytes]:
     """Ids are milliseconds, and increase. It ends with the job, or with the server: a client comes back then."""
     told, quiet = None, time.monotonic()
     while not server.draining:
-        job, progress = await run_in_threadpool(server.jobs.get, id_)
+        try:
+            job, progress = await run_in_threadpool(server.jobs.get, id_)
+        except NotFound:  # somebody deleted it
+            return
         now = job.state, job.done, job.total
         if now != told:
             told, quiet, last = now, time.monotonic(), max(last + 1, _moment(job))

@@ -21,9 +21,8 @@ from nexvar.inference.generate import MOST_SEED
 from nexvar.serve.errors import BAD_INPUT, Busy, Malformed, TimedOut, status_of
 from nexvar.serve.routes import nim_layers
 from nexvar.serve.routes.bodies import Real, Whole, answer
-from nexvar.serve.running import run, server_of
+from nexvar.serve.running import server_of, with_model
 from nexvar.serve.service.drawing import Drawn, drawn
-from nexvar.serve.worker import Ticket
 from nexvar.weights.load import Loaded
 
 T = TypeVar("T")
@@ -89,19 +88,16 @@ class ForwardAnswer(BaseModel):
 
 async def generate(request: Request, asked: GenerateRequest) -> Response:
     """Continue a sequence."""
-    server = server_of(request)
-    settings = server.settings.nim
-    sampling = asked.sampling(settings.letters)
-    if sampling.n_tokens > server.settings.max_tokens:
-        what = f"{sampling.n_tokens:,} tokens, {server.settings.max_tokens:,} at most"
+    settings = server_of(request).settings
+    sampling = asked.sampling(settings.nim.letters)
+    if sampling.n_tokens > settings.max_tokens:
+        what = f"{sampling.n_tokens:,} tokens, {settings.max_tokens:,} at most"
         raise Malformed(what, where="num_tokens", fix="ask for fewer, or start the server with --max-tokens")
 
-    def work(ticket: Ticket) -> Drawn:
-        loaded = server.models.get(None, "causal")
-        text = _raised(asked.sequence)
-        return drawn(loaded, text, sampling, ticket.check, seed=asked.seed, logits=asked.enable_logits)
+    def verb(loaded: Loaded) -> Drawn:
+        return drawn(loaded, _raised(asked.sequence), sampling, seed=asked.seed, logits=asked.enable_logits)
 
-    made = await _run(request, work)
+    made = await _asked(request, verb)
     return await answer(lambda: _generated(made, asked), _named(made.loaded))
 
 
@@ -125,18 +121,16 @@ def _generated(made: Drawn, asked: GenerateRequest) -> dict[str, Any]:
 
 async def forward(request: Request, asked: ForwardRequest) -> Response:
     """Outputs of layers, by the names of the NIM (``decoder.layers.3.mlp``) or of Evo 2 (``blocks.3.mlp``)."""
-    server = server_of(request)
-    settings = server.settings.nim
+    settings = server_of(request).settings.nim
 
-    def work(ticket: Ticket) -> tuple[Loaded, dict[str, Any], int]:
-        loaded = server.models.get(None, "causal")
+    def verb(loaded: Loaded) -> tuple[Loaded, dict[str, Any], int]:
         began = time.perf_counter()
         wanted = nim_layers.layers(loaded, asked.output_layers)
         text = clean(loaded, _raised(asked.sequence), "sequence")
         arrays = nim_layers.forward(loaded, text, wanted, settings.max_mb * 1_000_000)
         return loaded, arrays, round(1000 * (time.perf_counter() - began))
 
-    loaded, arrays, ms = await _run(request, work)
+    loaded, arrays, ms = await _asked(request, verb)
 
     def packed() -> dict[str, Any]:
         data = base64.b64encode(nim_layers.archive(arrays, compress=settings.compress))
@@ -149,11 +143,11 @@ def _named(loaded: Loaded) -> dict[str, str]:
     return {"X-NexVar-Model": loaded.card.name}
 
 
-async def _run(request: Request, work: Callable[[Ticket], T]) -> T:
-    """``running.run`` with the NIM's time limit and its statuses: bad input and time-outs are 422."""
+async def _asked(request: Request, verb: Callable[[Loaded], T]) -> T:
+    """``verb`` of the first causal model, with the NIM's time limit and statuses: bad input and time-outs are 422."""
     settings = server_of(request).settings.nim
     try:
-        return await run(request, work, seconds=settings.seconds)
+        return await with_model(request, None, verb, "causal", seconds=settings.seconds)
     except Busy as error:
         if settings.too_busy:
             raise Malformed(f"Too Busy: {error.what}", fix=error.fix) from error

@@ -128,6 +128,7 @@ async def score(request: Request, body: ToScore) -> Response:
     """Variants -> a row each, as ``nexvar score`` does; every one has a score or a status that says why not."""
     fasta, options = server_of(request).genomes.get(body.genome).fasta, body.options.made()
     made = await with_model(request, body.model, lambda loaded: service.score(loaded, fasta, body.variants, options))
+    server_of(request).metrics.add("alleles", len(made["rows"]))
     return await answer(lambda: made)
 
 
@@ -138,6 +139,7 @@ async def saturate(request: Request, body: ToSaturate) -> Response:
     made = await with_model(
         request, body.model, lambda loaded: service.saturate(loaded, fasta, body.region, body.readout, body.windowing)
     )
+    server_of(request).metrics.add("alleles", 3 * len(made["ref"]))
     return await answer(lambda: made)
 
 

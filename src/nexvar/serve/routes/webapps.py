@@ -5,20 +5,19 @@ They would show a verdict. Ours is "Not classified", unless the operator gave a 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from nexvar.genome.reference import Variant
 from nexvar.inference.score import Options
-from nexvar.runs.rows import ScoredAllele, score_variants
 from nexvar.serve.errors import ServeError
 from nexvar.serve.genomes import Genome
 from nexvar.serve.routes.bodies import Whole
-from nexvar.serve.running import run, server_of
+from nexvar.serve.running import server_of, with_model
 from nexvar.serve.service.assemblies import contig_of, genome_of
-from nexvar.serve.worker import Ticket
+from nexvar.serve.service.score import by_strand, score
 
 PATH = "/api/compat/analyze_single_variant"
 NOT_CLASSIFIED = "Not classified"
@@ -63,19 +62,15 @@ async def analyze_single_variant(request: Request, asked: VariantRequest) -> Var
     server = server_of(request)
     genome = genome_of(server.genomes, asked.genome, asked.chromosome)
     variant = variant_of(genome, asked)
-    name = server.models.find(None)
-
-    def work(ticket: Ticket) -> ScoredAllele:
-        return next(score_variants(server.models.get(name), [variant], genome.fasta, Options()))
-
-    row = await run(request, work)
+    made = await with_model(request, None, lambda loaded: score(loaded, genome.fasta, [variant], Options()))
+    (row,) = made["rows"]
     return VariantAnswer(
         position=asked.position,
         reference=variant.ref,
         alternative=variant.alts[0],
         delta_score=_score(row, asked.orientation),
-        status=str(row.status),
-        model=name,
+        status=row["status"],
+        model=made["provenance"]["model"],
     )
 
 
@@ -91,12 +86,10 @@ def variant_of(genome: Genome, asked: VariantRequest) -> Variant:
     return Variant(asked.chromosome, pos0, reference.upper(), (asked.alternative.upper(),))
 
 
-def _score(row: ScoredAllele, orientation: str) -> float:
+def _score(row: dict[str, Any], orientation: str) -> float:
     """The score of a row; ServeError with its status where it has none."""
-    values = {"both": row.llr, "forward": row.llr_fwd, "reverse": row.llr_rev}
-    if row.llr is None and row.extra:  # a readout that is no log-ratio: its mean, forward and reverse value
-        values = dict(zip(values, row.extra.values(), strict=False))
-    value = values[orientation]
+    value = dict(zip(("both", "forward", "reverse"), by_strand(row), strict=True))[orientation]
     if value is None:
-        raise ServeError(f"{row.status}: {row.detail or 'no score'}", where="variant", fix="another allele or position")
+        what = f"{row['status']}: {row['detail'] or 'no score'}"
+        raise ServeError(what, where="variant", fix="another allele or position")
     return value

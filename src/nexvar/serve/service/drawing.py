@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from nexvar.errors import NexVarError
@@ -28,33 +27,25 @@ class Drawn:
         return "".join(token.text for token in self.tokens)
 
 
-def drawn(
-    loaded: Loaded,
-    sequence: str,
-    sampling: Sampling,
-    check: Callable[[], None],
-    *,
-    seed: int | None = None,
-    logits: bool = False,
-) -> Drawn:
-    """``sampling.n_tokens`` tokens after ``sequence``. check: called after each of them, ends it by what it raises.
+def drawn(loaded: Loaded, sequence: str, sampling: Sampling, *, seed: int | None = None, logits: bool = False) -> Drawn:
+    """``sampling.n_tokens`` tokens after ``sequence``.
 
-    logits: keep those that each token was drawn from. Raises NexVarError, with "sequence" as its place.
+    logits: keep those that each token was drawn from. Raises NexVarError, with "sequence" as its place; TimedOut that
+    says at which token.
     """
     text = clean(loaded, sequence, "sequence", more=sampling.n_tokens)
     tokens: list[Token] = []
     ms: list[float] = []
     began = time.perf_counter()
-    for token in stream(loaded, [text], sampling, seed=seed, return_logits=logits):
-        now = time.perf_counter()
-        if not math.isfinite(token.log_prob):
-            dtype = str(loaded.dtype).removeprefix("torch.")
-            raise NexVarError(f"{loaded.card.name} overflows in {dtype}", where="sequence", fix="serve in float32")
-        tokens.append(token)
-        ms.append(1000 * (now - began))
-        began = now
-        try:
-            check()
-        except TimedOut as error:
-            raise TimedOut(f"Timed out on token {len(tokens) + 1}: {error.what}", fix=error.fix) from None
+    try:
+        for token in stream(loaded, [text], sampling, seed=seed, return_logits=logits):
+            now = time.perf_counter()
+            if not math.isfinite(token.log_prob):
+                dtype = str(loaded.dtype).removeprefix("torch.")
+                raise NexVarError(f"{loaded.card.name} overflows in {dtype}", where="sequence", fix="serve in float32")
+            tokens.append(token)
+            ms.append(1000 * (now - began))
+            began = now
+    except TimedOut as error:
+        raise TimedOut(f"Timed out on token {len(tokens) + 1}: {error.what}", fix=error.fix) from None
     return Drawn(loaded, tokens, ms)

@@ -11,7 +11,7 @@ import numpy as np
 
 from nexvar.errors import RESEARCH_ONLY, NexVarError
 from nexvar.genome.bed import parse_region
-from nexvar.genome.reference import Fasta
+from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.variants import saturate as every_snv
 from nexvar.inference.score import Options
 from nexvar.inference.score import score_sequences as _score_sequences
@@ -24,7 +24,7 @@ JOB = "make a job of it: POST /api/v1/jobs"
 BASES = "ACGT"
 
 
-def score(loaded: Loaded, fasta: Fasta, variants: Sequence[str], options: Options) -> dict[str, Any]:
+def score(loaded: Loaded, fasta: Fasta, variants: Sequence[str | Variant], options: Options) -> dict[str, Any]:
     """A row for every allele, with its status: rows, summary, notes, provenance."""
     if len(variants) > limits.SCORE_ALLELES:
         what = f"{len(variants):,} variants"
@@ -48,6 +48,13 @@ def as_values(row: ScoredAllele) -> dict[str, Any]:
     values["status"] = str(row.status)
     values["extra"] = {name: finite(value) for name, value in row.extra.items()}
     return values | {name: finite(values[name]) for name in ("llr", "llr_fwd", "llr_rev", "n_fraction")}
+
+
+def by_strand(row: dict[str, Any]) -> tuple[float | None, float | None, float | None]:
+    """The score of a row: mean, forward, reverse. Of a model whose score is no log-ratio, its first readout."""
+    values = (row["llr"], row["llr_fwd"], row["llr_rev"])
+    extra = (*row["extra"].values(), None, None)
+    return values if row["llr"] is not None or not row["extra"] else extra[:3]
 
 
 def saturate(
