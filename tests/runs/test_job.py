@@ -80,6 +80,30 @@ def test_a_stopped_job_says_so_keeps_its_parts_and_resumes_to_the_same_bytes(job
     assert out.read_bytes() == expected and not Path(f"{out}.parts").exists()
 
 
+def test_a_job_stops_while_it_reads_and_while_it_writes(job, tmp_path):
+    """3,600 records that take no time to score: they are outside of the regions."""
+    lines = (vcf_line(GENOME, pos, "ACGT".replace(GENOME[pos], "")[i]) for pos in range(100, 1300) for i in range(3))
+    vcf = write_vcf(tmp_path / "long.vcf", lines)
+    (tmp_path / "none.bed").write_text("chr1\t0\t1\n")
+    files = dataclasses.replace(job.inputs, variants=vcf, regions=tmp_path / "none.bed")
+    job = dataclasses.replace(job, inputs=files)
+    expected, out, asked = whole(job), job.targets[0], 0
+
+    def count():
+        nonlocal asked
+        asked += 1
+
+    score_file(dataclasses.replace(job, stop=count))
+    out.unlink()
+    for calls, parts in ((0, False), (2, False), (asked - 1, True)):
+        with pytest.raises(Stopped, match="stopped, while its files were read or written: finished parts are kept"):
+            score_file(dataclasses.replace(job, stop=stop_after(calls)))
+        assert not out.exists()
+        assert Path(f"{out}.parts").exists() == parts
+    score_file(job)
+    assert out.read_bytes() == expected
+
+
 def test_a_stopped_job_on_standard_output_promises_nothing(job, tmp_path):
     with pytest.raises(Stopped) as stopped:
         score_file(dataclasses.replace(job, outputs="-", stop=lambda: True))

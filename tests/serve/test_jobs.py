@@ -326,6 +326,7 @@ def test_a_full_disk_fails_the_job_by_one_line_and_the_server_lives(client, serv
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         job = wait(client, submit(client, file))
+    assert 0 < job["done"] < job["total"] == 3 * POSITIONS
     assert (
         job["state"] == "failed"
         and "No space left on device" in job["error"]

@@ -45,7 +45,7 @@ def ran(store, state=DONE):
     assert store.claim().id == job.id
     store.job_folder(job.id).mkdir()
     (store.job_folder(job.id) / "a.tsv").write_bytes(b"y" * 100)
-    assert store.end(job.id, state, error="why" if state == FAILED else None, summary=["1 allele"], alleles=1)
+    assert store.end(job.id, state, error="why" if state == FAILED else None, summary=["1 allele"], done=1, total=1)
     return store.job(job.id)
 
 

@@ -14,7 +14,7 @@ from nexvar.genome.variants import VariantSource, open_variants
 from nexvar.genome.variants import saturate as every_snv
 from nexvar.inference.calibration import Calibration
 from nexvar.inference.score import make_circular
-from nexvar.runs.job import InputFiles, ScoreJob
+from nexvar.runs.job import ScoreJob
 from nexvar.runs.output import check_contig_names, check_output
 from nexvar.runs.plan import Survey, survey
 from nexvar.runs.tracks import check_track
@@ -52,19 +52,20 @@ def check(job: ScoreJob) -> Inputs:
         check_output(path)
     if job.calibration is not None:
         Calibration.read(job.calibration)
-    inputs = _open(job.inputs, job.options.max_ref_mismatch)
+    inputs = _open(job)
     for path in job.targets:
         check_contig_names(path, inputs.survey.contigs)
         check_track(Path(path), inputs.survey.records[-1])
     return inputs
 
 
-def _open(files: InputFiles, max_ref_mismatch: float) -> Inputs:
+def _open(job: ScoreJob) -> Inputs:
+    files = job.inputs
     fasta = Fasta(files.fasta, synonyms=files.synonyms)
     reader = open_source(files.variants, files.saturate, fasta)
     make_circular(fasta, files.circular, reader.circular)
     regions = read_bed(files.regions, fasta) if files.regions is not None else None
-    surveyed = survey(reader, fasta, max_ref_mismatch)
+    surveyed = survey(reader, fasta, job.options.max_ref_mismatch, job.ask)
     sample = check_sample(reader, files.sample) if files.haplotypes else None
     return Inputs(reader, fasta, regions, surveyed, sample, files.paths)
 

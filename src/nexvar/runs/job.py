@@ -137,7 +137,8 @@ class ScoreJob:
     ``nexvar calibrate``, which adds PROBABILITY and EVIDENCE.
 
     progress(done, total): alleles; called at the start, then after every batch. stop(): asked as often; True ends the
-    run with ``Stopped``. Both are called in the thread that runs the job. executor: where parts are computed, already
+    run with ``Stopped``; it is asked while files are read and written, too. Both are called in the thread that runs the
+    job. executor: where parts are computed, already
     open, in place of what ``placement`` says; it keeps its model for the next job (executor.py).
     """
 
@@ -170,6 +171,11 @@ class ScoreJob:
         kept = [] if cache is None else [Write(cache, tree=True)]
         also = [] if self.calibration is None else [self.calibration]
         check_apart(_reads([*self.inputs.files, *also], self.model), [*_writes(self.targets), *kept])
+
+    def ask(self) -> None:
+        """``Stopped`` if the job says so: between the records of a long file."""
+        if self.stop is not None and self.stop():
+            raise Stopped("stopped, while its files were read or written", where=self.targets[0], fix=_kept(self))
 
     @property
     def folder(self) -> Path | None:
@@ -299,6 +305,10 @@ def _writes(targets: Sequence[str | Path]) -> list[Write]:
     return [Write(path, parts=i == 0) for i, path in enumerate(targets)]
 
 
+def _kept(job: ScoreJob | SequenceJob) -> str | None:
+    return None if parts_folder(job.targets[0]) is None else "finished parts are kept: the same job resumes"
+
+
 class Watch:
     """What a run tells its job while it computes, how far it is; and what it asks, whether to stop."""
 
@@ -312,9 +322,8 @@ class Watch:
         if self.job.progress is not None:
             self.job.progress(self.done, self.total)
         if self.job.stop is not None and self.job.stop():
-            output = self.job.targets[0]
-            kept = None if parts_folder(output) is None else "finished parts are kept: the same job resumes"
-            raise Stopped(f"stopped, {self.done:,} of {self.total:,} were done", where=output, fix=kept)
+            what = f"stopped, {self.done:,} of {self.total:,} were done"
+            raise Stopped(what, where=self.job.targets[0], fix=_kept(self.job))
 
 
 # -- what people type

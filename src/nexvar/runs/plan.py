@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -52,10 +52,11 @@ class Survey:
     sorted: bool = True
 
 
-def survey(reader: VariantSource, fasta: Fasta, limit: float) -> Survey:
+def survey(reader: VariantSource, fasta: Fasta, limit: float, ask: Callable[[], None] = lambda: None) -> Survey:
     """Read every line once: malformed ones raise, and so does a wrong assembly, the commonest mistake.
 
-    limit: the share of REFs that may differ from the genome's; 1: whatever differs, go on.
+    limit: the share of REFs that may differ from the genome's; 1: whatever differs, go on. ask: called again and again;
+    what it raises ends the reading.
     """
     digest = hashlib.sha256()
     contigs: dict[str, None] = {}
@@ -83,6 +84,7 @@ def survey(reader: VariantSource, fasta: Fasta, limit: float) -> Survey:
         if len(lines) == 1000:
             digest.update("".join(f"{line}\n" for line in lines).encode())
             lines = []
+            ask()
         if compared < CHECKED_RECORDS:
             detail = _wrong_reference(record, fasta)
             compared += detail is not None

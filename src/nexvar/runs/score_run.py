@@ -12,7 +12,7 @@ and resumed, or cut into shards, gives the same bytes.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -77,7 +77,7 @@ def score_file(job: ScoreJob) -> ScoreSummary:
             summary = ScoreSummary(notes=[on_disk.shard_note(shard, folder, len(plan.parts))])
         else:
             summary = _merge(
-                folder, plan.reader, plan.provenance, len(plan.parts), job.targets, job.spreadsheet_safe, judge
+                folder, plan.reader, plan.provenance, len(plan.parts), job.targets, job.spreadsheet_safe, judge, job.ask
             )
     summary.tally = tally
     summary.notes += [*inputs.survey.notes, *executor.notes[earlier:]]
@@ -249,8 +249,12 @@ def _merge(
     targets: Sequence[str | Path],
     spreadsheet_safe: bool,
     judge: Judge | None,
+    ask: Callable[[], None] = lambda: None,
 ) -> ScoreSummary:
-    """The input's records beside the rows of the parts, in one pass, to every output; then the parts are removed."""
+    """The input's records beside the rows of the parts, in one pass, to every output; then the parts are removed.
+
+    ask: called again and again; what it raises ends the merge, and the parts stay.
+    """
     if judge is not None:
         provenance = judge.described(provenance)
     summary = ScoreSummary()
@@ -266,6 +270,8 @@ def _merge(
             if [row.alt for row in rows] != list(record.alts) or rows[0].line_no != record.line_no:
                 raise _misfit(folder, record.line_no)
             summary.records += 1
+            if summary.records % 1000 == 0:
+                ask()
             for row in rows:
                 summary.add(row)
                 if judge is not None:

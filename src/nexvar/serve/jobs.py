@@ -241,10 +241,11 @@ class Jobs:
             if status_of(error) == FAULT:
                 LOG.error("%s", explain(error), exc_info=LOG.isEnabledFor(logging.DEBUG))
             remove(self.store.job_folder(job.id))  # first: it may be what filled the disk
-            self._end(job, FAILED, error=body_of(error)["error"])
+            now = self._progress
+            self._end(job, FAILED, done=now.done, total=now.total, error=body_of(error)["error"])
         else:
             lines = [without_folders(line) for line in summary.lines()]
-            if not self._end(job, DONE, summary=lines, alleles=summary.alleles):
+            if not self._end(job, DONE, done=summary.alleles, total=summary.alleles, summary=lines):
                 remove(self.store.job_folder(job.id))
         self._cancelled.clear()
 

@@ -204,15 +204,20 @@ class Store:
         self._change("UPDATE jobs SET state = ? WHERE id = ? AND state = ?", QUEUED, id_, RUNNING)
 
     def end(
-        self, id_: str, state: str, *, error: str | None = None, summary: Sequence[str] = (), alleles: int = 0
+        self,
+        id_: str,
+        state: str,
+        *,
+        done: int = 0,
+        total: int | None = None,
+        error: str | None = None,
+        summary: Sequence[str] = (),
     ) -> bool:
         """A running job is done or has failed; False: it was cancelled meanwhile, and stays so."""
-        size = folder_bytes(self.job_folder(id_))
-        sql = "UPDATE jobs SET state = ?, error = ?, summary = ?, bytes = ?, ended = ? WHERE id = ? AND state = ?"
-        ended = bool(self._change(sql, state, error, json.dumps(list(summary)), size, time.time(), id_, RUNNING))
-        if ended and state == DONE:
-            self._change("UPDATE jobs SET done = ?, total = ? WHERE id = ?", alleles, alleles, id_)
-        return ended
+        size, lines = folder_bytes(self.job_folder(id_)), json.dumps(list(summary))
+        sql = """UPDATE jobs SET state = ?, done = ?, total = ?, error = ?, summary = ?, bytes = ?, ended = ?
+            WHERE id = ? AND state = ?"""
+        return bool(self._change(sql, state, done, total, error, lines, size, time.time(), id_, RUNNING))
 
     def cancel(self, id_: str) -> bool:
         """From now on the job is cancelled; False: it had ended already."""
