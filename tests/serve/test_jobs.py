@@ -370,5 +370,5 @@ def test_only_so_many_jobs_wait(client, files, monkeypatch):
 def test_metrics_count_jobs_by_state(client, files):
     run(client, files)
     text = client.get("/metrics").text
-    assert "nexvar_jobs_done 1" in text and "nexvar_jobs_queued 0" in text
+    assert 'nexvar_jobs{state="done"} 1' in text and 'nexvar_jobs{state="queued"} 0' in text
     assert f"nexvar_alleles_total {3 * POSITIONS}" in text
