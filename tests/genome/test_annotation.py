@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import suppress
 from importlib.resources import files
 from itertools import product
 
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edits import edit
 from malformed.case import bgzip, gz
 from nexvar.errors import NexVarError
 from nexvar.genome.annotation import read_annotation
@@ -162,6 +165,13 @@ def test_a_slice_of_a_chromosome(read, tmp_path):
     assert [f.name for f in annotation.search("beta")] == ["BETA"]
 
 
+def test_nothing_of_the_file_may_be_left(read, tmp_path):
+    part = Fasta(write_fasta(tmp_path / "part.fa", **{"chr1:901-1000": BASES[900:]}))
+    annotation = read(GFF3, genome=part)
+    assert len(annotation) == 0 and annotation.search("ALPHA") == annotation.transcripts("1", 0, 1000) == []
+    assert annotation.spans("chr1", "exon").shape == (0, 2) and annotation.nearest("ALPHA") == []
+
+
 # -- rings
 
 RING = "##gff-version 3\nchr2\tx\tregion\t1\t500\t.\t.\t.\tID=chr2;Is_circular=true\n"
@@ -220,6 +230,8 @@ BAD = {
     "later_columns": (GFF3 + "chr1\tx\tgene\t1\t9\n", LAST, "5 columns, not 9"),
     "blanks": ("chr1 x gene 1 9 . + . ID=a\n", 1, "separate columns by tabs"),
     "start_text": (GFF3 + "chr1\tx\tgene\tten\t9\t.\t+\t.\tID=a\n", LAST, "start 'ten'"),
+    "start_superscript": (GFF3 + "chr1\tx\tgene\t\u00b2\t9\t.\t+\t.\tID=a\n", LAST, "start '\u00b2'"),
+    "start_underscore": (GFF3 + "chr1\tx\tgene\t1_0\t99\t.\t+\t.\tID=a\n", LAST, "start '1_0'"),
     "start_0": (GFF3 + "chr1\tx\tgene\t0\t9\t.\t+\t.\tID=a\n", LAST, "start '0'"),
     "backwards": (GFF3 + "chr1\tx\tgene\t9\t1\t.\t+\t.\tID=a\n", LAST, "start '9', end '1'"),
     "huge": (GFF3 + "chr1\tx\tgene\t1\t99999999999\t.\t+\t.\tID=a\n", LAST, "end '99999999999'"),
@@ -250,6 +262,19 @@ def test_bad_input_is_one_line_with_its_place(read, tmp_path, name):
     message = str(caught.value)
     assert says in message and "\n" not in message
     assert message.startswith(f"{tmp_path / 'x.gff3'}:{'' if line is None else f'{line}: '}")
+
+
+@pytest.mark.parametrize("text", [RING + GFF3, GTF, BED], ids=["gff3", "gtf", "bed12"])
+def test_damage_is_told_or_harmless(read, fasta, text):
+    rng = random.Random(5)
+    for _ in range(60):
+        data = bytearray(text.encode())
+        edit(data, rng)
+        with suppress(NexVarError):
+            annotation = read(bytes(data))
+            for transcript in annotation.transcripts("1", 0, 1000):
+                transcript.coding_sequence(fasta)
+            assert annotation.count("1", 0, 1000) == len(annotation.features("1", 0, 1000))
 
 
 def test_another_assembly_is_told(read):

@@ -224,6 +224,8 @@ def test_what_was_read_is_kept(settings, folder):
         ("track", "chr1\t5\t9\t1\nchr1\t1\t3\t1\n", "bad:2: chr1:1-3 is empty, out of order"),
         ("track", "chr1\t5\t3001\t1\n", "beyond the end"),
         ("track", "chr7\t5\t9\t1\n", "no values on contigs"),
+        ("track", "chr1\t\u00b2\t9\t1\n", "is neither"),
+        ("track", "chr1\t1\t9\tnan\n", "is neither"),
     ],
 )
 def test_what_is_wrong_stops_the_start_with_one_line(folder, tmp_path, option, text, says):

@@ -56,7 +56,7 @@ class Annotation:
         self._start_N, self._end_N, contig_N = start_N[order], end_N[order], contig_N[order]
         self._kinds, self._kind_N = kinds.to_pylist(), kind_N[order]
         self._words, self._id_N, self._parent_N = words, id_N[order], parent_N[order]
-        self._contig_N, self._line_N = contig_N, table["line_no"].to_numpy()[order]
+        self._contig_N = contig_N
         bounds = np.searchsorted(contig_N, np.arange(len(self.contigs) + 1))
         self._rows = {name: (int(bounds[i]), int(bounds[i + 1])) for i, name in enumerate(self.contigs)}
         self._reach_N = np.empty_like(self._end_N)  # the furthest end up to here, on the contig

@@ -9,6 +9,7 @@ first or behind the last coding base is a five_prime_UTR or three_prime_UTR, in 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,8 +99,8 @@ def _sequence_regions(lines: Lines) -> dict[str, int]:
         if not line.startswith("#"):
             break
         words = line.split()
-        if words[0] == "##sequence-region" and len(words) == 4 and words[2] == "1" and words[3].isdigit():
-            lengths[words[1]] = int(words[3][:12])
+        if words[0] == "##sequence-region" and re.fullmatch("1 [0-9]{1,12}", " ".join(words[2:])):
+            lengths[words[1]] = int(words[3])
     return lengths
 
 

@@ -33,6 +33,7 @@ _TYPES = ("gene_type", "gene_biotype", "biotype")
 _ALIASES = ("Alias", "gene_synonym", "locus_tag", "gene_id")
 _DESCRIPTIONS = ("description", "product", "Note")
 _GTF_ITEM = re.compile(r'\s*([\w.:-]+) +(?:"([^"]*)"|([^";\s]+))\s*(?:;|$)')
+_PLACE = re.compile("[0-9]{1,10}-[0-9]{1,10}")
 _GTF_TRANSCRIPT = re.compile(r'transcript_id "([^"]+)"')
 
 
@@ -129,10 +130,7 @@ def _places(lines: Lines) -> Iterator[tuple[int, list[str], tuple[str, int, int,
             raise NexVarError(f"{len(fields)} columns, not 9", where=f"{lines.name}:{number}",
                               fix=remedy(line, 9, "GFF3 and GTF have 9 columns"))  # fmt: skip
         first, last, strand, phase = fields[3], fields[4], fields[6], fields[7]
-        try:
-            start, end = int(first) - 1, int(last)
-        except ValueError:
-            start, end = 0, 0
+        start, end = (int(first) - 1, int(last)) if _PLACE.fullmatch(f"{first}-{last}") else (0, 0)
         if not 0 <= start < end <= MAX_POS or strand not in _STRANDS or phase not in _PHASES or not fields[0]:
             raise _bad_place(fields, f"{lines.name}:{number}")
         yield number, fields, (fields[0], start, end, _STRANDS[strand], fields[2], _PHASES[phase])

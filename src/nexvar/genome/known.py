@@ -184,7 +184,7 @@ class KnownVariants:
 
     def _alleles(self, contig: str, line: str) -> Iterator[KnownVariant]:
         fields = line.split("\t", 8)
-        if len(fields) < 8 or not fields[1].isdigit():
+        if len(fields) < 8 or not (fields[1].isascii() and fields[1].isdigit()):
             raise NexVarError(f"{line[:60]!r} is no record", where=self.path, fix=f"columns are {' '.join(COLUMNS)}")
         info = dict(item.partition("=")[::2] for item in fields[7].split(";"))
         pos0, ref, alts = int(fields[1]) - 1, fields[3].upper(), fields[4].upper().split(",")

@@ -122,7 +122,8 @@ def _bedgraph(lines: Lines, fasta: Fasta) -> Iterator[tuple[str, int, int, float
         value = math.nan
         with suppress(ValueError):
             value = float(fields[3]) if len(fields) == 4 else math.nan
-        if not (len(fields) == 4 and fields[1].isdigit() and fields[2].isdigit() and math.isfinite(value)):
+        whole = all(f.isascii() and f.isdigit() and len(f) <= 10 for f in fields[1:3])
+        if not (len(fields) == 4 and whole and math.isfinite(value)):
             raise NexVarError(f"{line[:40]!r} is neither of a bigWig nor of a bedGraph", where=where,
                               fix=remedy(line, 4, "a bedGraph has chrom, start, end and a number"))  # fmt: skip
         if fields[0] != chrom:
@@ -132,7 +133,7 @@ def _bedgraph(lines: Lines, fasta: Fasta) -> Iterator[tuple[str, int, int, float
             seen.add(chrom)
             match = fasta.resolve(chrom)
             contig = match.contig if match else ""
-        start, end = int(fields[1][:12]), int(fields[2][:12])
+        start, end = int(fields[1]), int(fields[2])
         if not last <= start < end or (contig and end > max(high for _, high in fasta.spans(contig))):
             raise NexVarError(f"{chrom[:40]}:{start}-{end} is empty, out of order or beyond the end", where=where,
                               fix="`sort -k1,1 -k2,2n` it; is it of this assembly?")  # fmt: skip
