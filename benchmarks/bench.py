@@ -37,6 +37,7 @@ LEFT_OUT = {  # script: why `make bench` does not run it
     "nexvar_mito_rest": "needs genomes",
     "nexvar_mito_sample": "needs genomes",
     "nexvar_mito_sisters": "needs genomes",
+    "serve_load": "compares nothing: it holds a server to limits",
 }
 NOISE = 0.2  # ratios of runs in turn differ by this much from one day to the next
 LIMIT_S = 300

@@ -36,3 +36,15 @@ def test_documented_requests_are_answered(address, tmp_path, script):
     words = ["bash", "-euo", "pipefail", "-c", BEFORE + script.replace("localhost:8000", address)]
     ran = subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=100)
     assert ran.returncode == 0 and ran.stdout, (ran.stdout[-500:], ran.stderr[-500:])
+
+
+def test_the_client_of_thirty_lines_works(address, capsys):
+    (code,) = [text for kind, text in BLOCKS if kind == "python" and "class Client" in text]
+    (used,) = [text for kind, text in BLOCKS if kind == "py"]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 31
+    names: dict = {}
+    exec((code + used).replace("localhost:8000", address), names)
+    scored, tokens = capsys.readouterr().out.splitlines()
+    assert scored.startswith("chrM 3243 A G OK -") and len(tokens) == 20
+    with pytest.raises(RuntimeError, match="is not a variant"):
+        names["client"].ask("score", {"variants": ["x"]})

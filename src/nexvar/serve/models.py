@@ -57,7 +57,7 @@ class Models:
         None: the first with this objective, or the first. Raises NotFound: no such model; Conflict: it is not loaded.
         """
         if name is None:
-            fitting = (n for n, each in self.loaded.items() if objective in (None, each.card.objective))
+            fitting = (n for n, each in list(self.loaded.items()) if objective in (None, each.card.objective))
             return next(fitting, self.default)
         if name in self.loaded:
             return name

@@ -80,7 +80,7 @@ async def tracks(request: Request, body: ToTrack) -> Response:
 
 
 def _with_tracks(models: Models) -> str:
-    for name, loaded in models.loaded.items():
+    for name, loaded in list(models.loaded.items()):
         if service.track_names(loaded):
             return name
     fix = "start the server with --model ntv3_100m_post, for one"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from nexvar.cards import Card, all_cards
@@ -12,6 +13,8 @@ from nexvar.serve.genomes import Genome
 from nexvar.serve.models import Models
 from nexvar.weights import footprint, machine
 from nexvar.weights.load import Loaded
+
+_ONE_AT_A_TIME = Lock()  # who asks for the same meanwhile waits for it
 
 
 def models(models: Models, *, fits: bool = False) -> list[dict[str, Any]]:
@@ -79,7 +82,8 @@ def _tracks(loaded: Loaded) -> dict[str, list[str]]:
 
 def how_it_fits(card: Card) -> str:
     """`1.2 GB`, `9 GB with quantize=int8`, or `no: …`, for the memory that is free when it is asked first."""
-    return _how_it_fits(card.name)
+    with _ONE_AT_A_TIME:
+        return _how_it_fits(card.name)
 
 
 @cache
