@@ -114,6 +114,13 @@ def serve(
     queue: Annotated[int, typer.Option(help="requests that may wait; more get 503")] = 64,
     max_tokens: Annotated[int, typer.Option(help="tokens of one generation at most")] = 4096,
     drain_seconds: Annotated[float, typer.Option(help="after SIGTERM, not ready for so long, then the end")] = 0.0,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration", "--genos-variant", help="of `nexvar calibrate`: Genos' and the web pages' verdicts"
+        ),
+        Reads(),
+    ] = None,
     nim: NimOptions,
     genos_track: Annotated[
         list[str] | None, typer.Option(help="a track that Genos' RNA requests get (repeatable); default: all, if few")
@@ -138,6 +145,7 @@ def serve(
         queue=queue,
         max_tokens=max_tokens,
         drain_seconds=drain_seconds,
+        calibration=calibration,
         nim=nim.nim(),
         genos_tracks=tuple(genos_track or ()),
     )

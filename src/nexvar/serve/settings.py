@@ -63,6 +63,7 @@ class Settings:
     generation. max_body, max_upload: bytes of a JSON body, of an uploaded file.
     drain_seconds: after SIGTERM, how long ``ready`` says no before the server stops listening.
     data_dir: of files and jobs; data_gb: its size at most.
+    calibration: a file of `nexvar calibrate`, for verdicts.
     allow_dirs: folders that tools of assistants (MCP) read files from, and write results to: the first.
     genos_tracks: what the RNA path of Genos sends; none: all tracks of a model that has few.
     """
@@ -90,6 +91,7 @@ class Settings:
     drain_seconds: float = 0.0
     data_dir: Path = field(default_factory=default_data_dir)
     data_gb: float = 20.0
+    calibration: Path | None = None
     allow_dirs: tuple[Path, ...] = ()
     nim: Nim = Nim()
     genos_tracks: tuple[str, ...] = ()

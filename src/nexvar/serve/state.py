@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from nexvar.inference.core.tags import Taxonomy
 from nexvar.serve.genomes import Genomes
 from nexvar.serve.jobs import Jobs
+from nexvar.serve.judges import Judges
 from nexvar.serve.metrics import Metrics
 from nexvar.serve.models import Models
 from nexvar.serve.settings import Settings
@@ -31,6 +32,8 @@ class Server:
     draining: bool = False
 
     def __post_init__(self) -> None:
+        calibration = self.settings.calibration
+        self.judges = None if calibration is None else Judges.open(calibration, self.models, self.genomes)
         self.jobs = Jobs(self.store, self.thread, self.models, self.genomes, self.settings, self.metrics)
 
     @classmethod

@@ -12,16 +12,21 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from nexvar.cards import all_cards
+from nexvar.errors import RESEARCH_ONLY
+from nexvar.genome.reference import Variant
 from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.core.sequences import clean, encoding
 from nexvar.inference.embed import embed
+from nexvar.inference.score import Options
 from nexvar.serve.errors import Conflict, NotAvailable, NotFound, ServeError
+from nexvar.serve.judges import Judges
 from nexvar.serve.models import Models
 from nexvar.serve.routes.bodies import Whole, answer
 from nexvar.serve.running import server_of, with_model
 from nexvar.serve.service import tracks
 from nexvar.serve.service.assemblies import contig_of, genome_of
 from nexvar.serve.service.drawing import drawn
+from nexvar.serve.service.score import by_strand, score
 from nexvar.serve.state import Server
 from nexvar.weights.load import Loaded
 
@@ -99,12 +104,45 @@ async def health() -> Health:
 
 @router.post(f"{PATH}/variant_predict")
 async def variant_predict(request: Request, asked: VariantRequest) -> Envelope:
-    """Benign or pathogenic, by the operator's calibration."""
-    raise NotAvailable(
-        "no calibration is configured: a probability would be made up",
-        fix="make one with `nexvar calibrate` and start the server with --genos-variant FILE; "
-        "POST /api/v1/score gives the score itself",
+    """Benign or pathogenic, by the operator's calibration; 501 without one, and for what it does not speak of."""
+    server = server_of(request)
+    judges = _judges(server)
+    genome = genome_of(server.genomes, asked.assembly, asked.chrom)
+    judge = judges.of(genome)
+    variant = Variant(asked.chrom, asked.pos - 1, asked.ref.upper(), (asked.alt.upper(),))
+    made = await with_model(
+        request, judges.model, lambda loaded: score(loaded, genome.fasta, [variant], Options(), judge)
     )
+    (row,) = made["rows"]
+    if by_strand(row)[0] is None:
+        raise ServeError(f"{row['status']}: {row['detail'] or 'no score'}", where="variant", fix="another variant")
+    verdict = judges.verdict(row)
+    if verdict is None:
+        raise NotAvailable(f"the calibration does not speak of {variant}"[:200], where="variant")
+    result = {
+        "variant": f"{asked.chrom}-{asked.pos}-{asked.ref.upper()}-{asked.alt.upper()}",
+        "prediction": verdict.prediction.capitalize(),
+        "score_Benign": 1 - verdict.probability,
+        "score_Pathogenic": verdict.probability,
+        "evidence_points": verdict.points,
+        "llr": by_strand(row)[0],
+        "status": row["status"],
+        "calibration": judges.told(),
+        "note": RESEARCH_ONLY,
+    }
+    return Envelope(result=result)
+
+
+def _judges(server: Server) -> Judges:
+    """The calibration, if there is one and its classes are those of Genos; NotAvailable."""
+    instead = "POST /api/v1/score gives the score itself"
+    if server.judges is None:
+        fix = f"make one with `nexvar calibrate` and start the server with --calibration FILE; {instead}"
+        raise NotAvailable("no calibration is configured: a probability would be made up", fix=fix)
+    if not server.judges.clinical:
+        classes = " and ".join(server.judges.calibration.classes)[:100]
+        raise NotAvailable(f"the calibration is of {classes}, not of pathogenic and benign", fix=instead)
+    return server.judges
 
 
 @router.post(f"{PATH}/embedding", responses={200: {"model": Envelope}})

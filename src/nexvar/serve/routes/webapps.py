@@ -43,14 +43,18 @@ class VariantRequest(BaseModel):
 
 
 class VariantAnswer(BaseModel):
-    """delta_score: the model's score, below 0 where it finds the reference likelier; mean of the strands, or of one."""
+    """delta_score: the model's score, below 0 where it finds the reference likelier; mean of the strands, or of one.
+
+    prediction, classification_confidence: the likelier class of the operator's calibration and its probability; without
+    a calibration, and for what it does not speak of, "Not classified" and 0.
+    """
 
     position: int
     reference: str
     alternative: str
     delta_score: float
-    prediction: str = NOT_CLASSIFIED
-    classification_confidence: float = 0.0
+    prediction: str
+    classification_confidence: float
     status: str
     model: str
 
@@ -62,13 +66,19 @@ async def analyze_single_variant(request: Request, asked: VariantRequest) -> Var
     server = server_of(request)
     genome = genome_of(server.genomes, asked.genome, asked.chromosome)
     variant = variant_of(genome, asked)
-    made = await with_model(request, None, lambda loaded: score(loaded, genome.fasta, [variant], Options()))
+    judges = server.judges
+    judge = None if judges is None else judges.by_genome.get(genome.id)
+    model = None if judges is None or judge is None else judges.model
+    made = await with_model(request, model, lambda loaded: score(loaded, genome.fasta, [variant], Options(), judge))
     (row,) = made["rows"]
+    verdict = judges.verdict(row) if judges is not None and asked.orientation == "both" else None
     return VariantAnswer(
         position=asked.position,
         reference=variant.ref,
         alternative=variant.alts[0],
         delta_score=_score(row, asked.orientation),
+        prediction=NOT_CLASSIFIED if verdict is None else verdict.prediction.capitalize(),
+        classification_confidence=0.0 if verdict is None else max(verdict.probability, 1 - verdict.probability),
         status=row["status"],
         model=made["provenance"]["model"],
     )

@@ -15,6 +15,7 @@ from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.variants import saturate as every_snv
 from nexvar.inference.score import Options
 from nexvar.inference.score import score_sequences as _score_sequences
+from nexvar.runs.judged import Judge
 from nexvar.runs.rows import ScoredAllele, ScoreSummary, columns_of, doubts, score_records, score_variants
 from nexvar.serve import limits
 from nexvar.serve.service.provenance import of_scores, provenance
@@ -24,8 +25,10 @@ JOB = "make a job of it: POST /api/v1/jobs"
 BASES = "ACGT"
 
 
-def score(loaded: Loaded, fasta: Fasta, variants: Sequence[str | Variant], options: Options) -> dict[str, Any]:
-    """A row for every allele, with its status: rows, summary, notes, provenance."""
+def score(
+    loaded: Loaded, fasta: Fasta, variants: Sequence[str | Variant], options: Options, judge: Judge | None = None
+) -> dict[str, Any]:
+    """A row for every allele, with its status: rows, summary, notes, provenance. judge: adds to what rows say."""
     if len(variants) > limits.SCORE_ALLELES:
         what = f"{len(variants):,} variants"
         raise NexVarError(what, where="variants", fix=f"at most {limits.SCORE_ALLELES} at once, or {JOB}")
@@ -33,6 +36,8 @@ def score(loaded: Loaded, fasta: Fasta, variants: Sequence[str | Variant], optio
     summary = ScoreSummary(records=len(variants))
     for row in rows:
         summary.add(row)
+        if judge is not None:
+            judge.judge(row)
     card = loaded.card
     return {
         "rows": [as_values(row) for row in rows],
