@@ -74,7 +74,7 @@ def test_every_verb_says_of_every_path_what_becomes_of_it(verb):
 def test_there_is_something_to_hold_apart():
     assert {"score", "saturate", "embed", "generate", "fill", "predict", "eval variants"} <= {v for v, _, _ in PAIRS}
     assert len(PAIRS) > 25
-    assert [type(m) for _, _, _, marks in parameters("merge") for m in marks] == [Merges, Writes]
+    assert [type(m) for _, _, _, marks in parameters("merge") for m in marks] == [Merges, Writes, Reads]
 
 
 def command(verb: str, folder: Path, **given: object) -> list[str]:
