@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from nexvar import NexVar
+from nexvar.genome.windows import bases_from_anchor
 from nexvar.train import data
 from nexvar.train.recipe import read
 
@@ -70,14 +71,22 @@ def kinds(features: Path, records: list[data.CorpusRecord]) -> dict[str, np.ndar
     return kind_of
 
 
-def alleles(model: NexVar, genome: np.ndarray, at: int, left: int, right: int) -> np.ndarray:
-    """(4, right + 1): log p of A, C, G, T at ``at`` and of 0 .. right bases behind it, mean of both strands."""
-    forward = np.take(genome, np.arange(at - left, at + right + 1), mode="wrap")
-    reverse = data.COMPLEMENT[np.take(genome, np.arange(at - right, at + left + 1), mode="wrap")[::-1]]
-    rows = np.stack([forward] * 4 + [reverse] * 4)
-    rows[:4, left], rows[4:, left] = list(b"ACGT"), list(b"TGCA")
-    ids = torch.from_numpy(rows.astype(np.int64))
-    with torch.inference_mode():
-        logp = model.model(ids).logits[:, left - 1 : -1].float().log_softmax(-1)
-    behind = logp.gather(2, ids[:, left:, None])[..., 0].double().cumsum(1)
-    return ((behind[:4] + behind[4:]) / 2).numpy()
+def alleles(model: NexVar, genome: np.ndarray, at: int, left: int, right: int, stride: int | None = None) -> np.ndarray:
+    """(4, right + 1): log p of A, C, G, T at ``at`` and of 0 .. right bases behind it, mean of both strands.
+
+    stride: read from the anchor before the site, of either strand, which is ``left`` bases or more away.
+    """
+    behind = []
+    for strand, place, order in ((genome, at, b"ACGT"), (data.COMPLEMENT[genome[::-1]], len(genome) - 1 - at, b"TGCA")):
+        before = left if stride is None else bases_from_anchor(place, left, stride, len(genome))
+        window = np.take(strand, np.arange(place - before, place + right + 1), mode="wrap").astype(np.int64)
+        ids = torch.from_numpy(np.stack([window[before:]] * 4))
+        ids[:, 0] = torch.tensor(list(order))
+        with torch.inference_mode():
+            cache = model.model.new_cache(1, len(window))
+            first = model.model(torch.from_numpy(window[None, :before]), cache=cache).logits[:, -1:]
+            cache = cache.select(torch.zeros(4, dtype=torch.long))
+            logits = torch.cat([first.expand(4, -1, -1), model.model(ids[:, :-1], cache=cache).logits], 1)
+        logp = logits.float().log_softmax(-1)
+        behind.append(logp.gather(2, ids[..., None])[..., 0].double().cumsum(1))
+    return ((behind[0] + behind[1]) / 2).numpy()

@@ -3,7 +3,8 @@
     python benchmarks/nexvar_mito_rest.py --genomes chordata_mitogenomes.fa.gz [--features features.tsv.gz]
 
 By how many bases are read before it and counted behind it (of a masked model by the window); with --features by kind of
-gene, too.
+gene, too. Rows with a stride S are read from anchors (--windowing anchored), with 0 to S - 1 bases more before the
+site; behind them stands the difference from the row without one, at 64 bases, and its 95 % interval over the sites.
 """
 
 from __future__ import annotations
@@ -52,8 +53,26 @@ def rest(options: argparse.Namespace) -> None:
     print("held out, bases before".ljust(28) + "".join(f"{s:8}" for s in spans))
     for name, chosen in places.items():
         for left in options.before:
-            lost = [lost_bits(model, data.UPPER[store.sequence(r)], at, left, spans) for r, at in chosen]
-            print(f"{name}, {left}".ljust(28) + "".join(f"{b:8.4f}" for b in np.nanmean(lost, axis=0)), flush=True)
+            fixed = np.empty(0)
+            for stride in (None, *options.stride):
+                lost = np.array(
+                    [lost_bits(model, data.UPPER[store.sequence(r)], at, left, spans, stride) for r, at in chosen]
+                )
+                label = f"{name}, {left}" + (f", S = {stride}" if stride else "")
+                line = label.ljust(28) + "".join(f"{b:8.4f}" for b in np.nanmean(lost, axis=0))
+                at_64 = lost[:, spans.index(64)]
+                if stride is None:
+                    fixed = at_64
+                else:
+                    line += "  " + interval(at_64 - fixed)
+                print(line, flush=True)
+
+
+def interval(differences: np.ndarray) -> str:
+    """The mean and its 95 % interval by the normal distribution; NaNs aside."""
+    known = differences[np.isfinite(differences)]
+    half = 1.96 * known.std(ddof=1) / math.sqrt(len(known))
+    return f"{known.mean():+.4f} [{known.mean() - half:+.4f}, {known.mean() + half:+.4f}]"
 
 
 def sites(
@@ -69,11 +88,13 @@ def sites(
     return chosen
 
 
-def lost_bits(model: NexVar, genome: np.ndarray, at: int, left: int, spans: tuple[int, ...]) -> list[float]:
+def lost_bits(
+    model: NexVar, genome: np.ndarray, at: int, left: int, spans: tuple[int, ...], stride: int | None = None
+) -> list[float]:
     """-log2 p(the base at ``at``) for each span; NaN where it is no base."""
     if not data.IS_BASE[genome[at]]:
         return [math.nan] * len(spans)
-    each = alleles(model, genome, at, left, max(spans))[:, list(spans)]
+    each = alleles(model, genome, at, left, max(spans), stride)[:, list(spans)]
     shares = np.logaddexp.reduce(each, axis=0) - each[b"ACGT".index(genome[at])]
     return (shares / math.log(2)).tolist()
 
@@ -103,6 +124,7 @@ def main() -> None:
     command = parser(__doc__)
     command.add_argument("--features", type=Path)
     command.add_argument("--before", type=int, nargs="+", default=[256, 512, 1024], help="bases before a site")
+    command.add_argument("--stride", type=int, nargs="*", default=[], help="anchors every so many bases, too")
     command.add_argument("--count", type=int, default=100)
     rest(command.parse_args())
 

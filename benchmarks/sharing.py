@@ -102,7 +102,7 @@ def families(fasta: Fasta, items: list[Variant], window: int, *, tiled: bool = F
 def counted(name: str, fasta: Fasta, items: list[Variant], window: int, *, tiled: bool = False) -> list[object]:
     tally, windows = Tally(), 0
     for family in families(fasta, items, window, tiled=tiled):
-        found = likelihood.count_tokens([family], batch_tokens=10_000)
+        found = likelihood.count_tokens([family], batch_tokens=8192)
         tally.computed += found.computed
         windows += len(family)
     positions = len({(v.chrom, v.pos0) for v in items})

@@ -232,7 +232,7 @@ def test_indels_of_the_built_in_model_are_read_behind_the_same_bases(variant):
     (row,) = score_variants(loaded, [variant], genome, Options(window=1024))
     pos, alleles = re.match(r"chrM:([0-9]+)(.*)", variant).groups()
     fasta = Fasta(genome, circular=["chrM"])
-    w = allele_windows(fasta, "chrM", int(pos) - 1, *alleles.split(">"), 1024)
+    w = allele_windows(fasta, "chrM", int(pos) - 1, *alleles.split(">"), 1024, stride=256)
     for windows, value in ((w, row.llr_fwd), (w.reverse(), row.llr_rev)):
         before = windows.ref_site[0]
         assert windows.ref_seq[:before] == windows.alt_seq[:before]

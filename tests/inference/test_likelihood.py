@@ -90,8 +90,8 @@ def test_out_of_memory_halves_the_batch(monkeypatch):
     assert values == [pytest.approx(row, rel=1e-6) for row in expected]
 
 
-@pytest.mark.parametrize(("free", "tokens"), [(1 << 50, 16_384), (1 << 30, 8192), (1, 1)])
+@pytest.mark.parametrize(("free", "tokens"), [(1 << 50, 8192), (1 << 29, 4096), (1, 1)])
 def test_the_batch_fits_the_free_memory(free, tokens, monkeypatch):
-    """1 GiB, of which a quarter may be used: 12 float32 values times the widest layer, 512, for each token."""
+    """Half a GiB, of which a quarter may be used: 12 float32 values times the widest layer, 512, for each token."""
     monkeypatch.setattr(batching.machine, "free_memory", lambda device: free)
     assert batching.default_batch_tokens(LOADED) == tokens

@@ -18,6 +18,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 HERE = Path(__file__).resolve().parent
 OBJECTIVES, DTYPES, FP8 = ("causal", "masked"), ("float32", "bfloat16", "float16"), (None, "any", "hopper")
+WINDOWINGS = ("centred", "anchored", "tiled")
 NAME, REPOSITORY = r"[A-Za-z0-9][\w.+-]{0,99}", r"[\w.-]+/[\w.-]+"
 
 
@@ -145,7 +146,8 @@ def problems(card: Card) -> Iterator[str]:
     for alias in card.aliases:
         if re.fullmatch(f"{NAME}|{REPOSITORY}", alias) is None:
             yield f"alias {alias!r}: a name or owner/name"
-    for name, allowed in (("objective", OBJECTIVES), ("dtype", DTYPES), ("fp8", FP8)):
+    choices = (("objective", OBJECTIVES), ("dtype", DTYPES), ("fp8", FP8), ("windowing", WINDOWINGS))
+    for name, allowed in choices:
         if (value := getattr(card, name)) not in allowed:
             yield f"{name} is {value!r}: one of {', '.join(str(a) for a in allowed if a)}"
     for name in ("context", "parameters", "window"):

@@ -15,6 +15,7 @@ import numpy as np
 
 from nexvar import arguments
 from nexvar.cards import Card
+from nexvar.cards.card import WINDOWINGS
 from nexvar.errors import NexVarError
 from nexvar.genome.assemblies import MITO_ACCESSIONS, MITO_NAMES
 from nexvar.genome.bed import Regions
@@ -31,7 +32,6 @@ from nexvar.models import check_taps
 from nexvar.weights.load import Loaded
 
 STRANDS = ("both", "forward")
-WINDOWINGS = ("centred", "anchored", "tiled")
 REDUCE_METHODS = ("mean", "sum", "none", "pll")
 MITO_CONTIGS = (*MITO_NAMES, *MITO_ACCESSIONS)
 
@@ -375,8 +375,12 @@ def score_alleles(
 def _parts(
     items: Iterable[tuple[T, Variant]], fasta: Fasta, settings: ScoreSettings, regions: Regions | None
 ) -> Iterator[list[tuple[T, list[Windows]]]]:
-    """Pieces of about four batches, cut between positions so that alleles of one window stay together."""
-    enough = max(8, 4 * settings.readout.batch_tokens // settings.window)
+    """Pieces of about four batches, cut between positions so that alleles of one window stay together.
+
+    An allele counts as a window, or as a sixteenth of one where one pass serves a stretch.
+    """
+    windows_of_allele = 1 if settings.together == 1 else 1 / 16
+    enough = max(8, 4 * settings.readout.batch_tokens / (settings.window * windows_of_allele))
     part: list[tuple[T, list[Windows]]] = []
     alleles, last = 0, None
     for item, variant in items:

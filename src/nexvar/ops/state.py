@@ -146,13 +146,17 @@ def hide(x_BLD: Tensor, mask_BL1: Tensor | None) -> Tensor:
 
 
 def in_pieces(function: Callable[[Tensor, slice], Tensor], x_BLD: Tensor) -> Tensor:
-    """function over about ``ROWS`` tokens at a time, in order, which bounds memory; all at once for training."""
+    """function over about ``ROWS`` tokens at a time, in order, which bounds memory; all at once for training.
+
+    What is left at the end goes with the last piece, if it is less than half of one.
+    """
     B, L = x_BLD.shape[:2]
     step = max(ROWS.get(x_BLD.device.type, 4096) // B // 64, 1) * 64
-    if torch.is_grad_enabled() or step >= L:
+    if torch.is_grad_enabled() or step + step // 2 > L:
         return function(x_BLD, slice(0, L))
     result = torch.empty_like(x_BLD)
-    for start in range(0, L, step):
-        rows = slice(start, start + step)
+    starts = range(0, L - step // 2, step)
+    for start, end in zip(starts, (*starts[1:], L), strict=True):
+        rows = slice(start, end)
         result[:, rows] = function(x_BLD[:, rows], rows)
     return result

@@ -24,7 +24,8 @@ from nexvar.weights.load import Loaded, load, save
 
 # What a checkpoint's card says that stays true of what is trained from it.
 _KEPT = (
-    "tokenizer", "objective", "readout", "span", "special_tokens", "bos_id", "window", "species", "licence", "citation",
+    "tokenizer", "objective", "readout", "span", "windowing", "special_tokens", "bos_id", "window", "species",
+    "licence", "citation",
 )  # fmt: skip
 
 

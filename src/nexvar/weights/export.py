@@ -38,8 +38,8 @@ FORMATS = ("official", "safetensors", "huggingface")
 TASK = ("head.safetensors", "task.json")  # a fine-tuned head: ours alone
 DERIVED = ("inv_freq", "position_ids", "decoder.weight", "unembed.weight", "complement_map")
 SAID = (
-    "tokenizer", "objective", "readout", "span", "special_tokens", "bos_id", "window", "context", "fp8", "species",
-    "licence", "citation", "notes",
+    "tokenizer", "objective", "readout", "span", "windowing", "special_tokens", "bos_id", "window", "context", "fp8",
+    "species", "licence", "citation", "notes",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from nexvar.errors import NexVarError
 from nexvar.weights import machine
 from nexvar.weights.load import Loaded
 
-BATCH_TOKENS = {"cpu": 16_384, "mps": 32_768, "cuda": 131_072}  # more brings no speed
+BATCH_TOKENS = {"cpu": 8_192, "mps": 32_768, "cuda": 131_072}  # more brings no speed
 MEMORY_SHARE = {"cpu": 0.25, "mps": 0.25, "cuda": 0.8}  # of what is free, for the activations
 VALUES_PER_TOKEN = 12  # float32, per column of the widest layer; forwards of every architecture take 2.4 to 6.4
 

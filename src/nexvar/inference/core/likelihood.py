@@ -36,6 +36,7 @@ from nexvar.weights.footprint import held_bytes
 from nexvar.weights.load import Loaded
 
 FORWARD_TOKENS = 64  # what one more forward costs beside its tokens, in tokens: fewer are not worth one
+TRUNK_BATCHES = 4  # tokens of the trunks that go forward together, in batches: of these, caches alone are kept
 
 
 # -- causal likelihoods -------------------------------------------------------------------------------------------
@@ -102,7 +103,10 @@ def log_likelihoods(
 
 
 def count_tokens(families: Sequence[Family], *, batch_tokens: int, share: bool = True) -> Tally:
-    """What ``log_likelihoods`` would compute, padding aside, without computing it."""
+    """What ``log_likelihoods`` would compute, padding aside, without computing it.
+
+    A token counts where its likelihood is computed; the last one of a sequence is not read.
+    """
     alone, trunks = _plan(families, share, batch_tokens)
     tally = Tally(naive=sum(len(member.ids) for family in families for member in family))
     tally.computed += sum(len(families[leaf.family][leaf.member].ids) for leaf in alone)
@@ -142,7 +146,7 @@ def _plan(families: Sequence[Family], share: bool, batch_tokens: int) -> tuple[l
     sharing = sorted(filter(None, sharing), key=lambda leaves: leaves[0].at)
     batches: list[list[list[_Leaf]]] = []
     for leaves in sharing:
-        if not batches or (len(batches[-1]) + 1) * leaves[0].at > batch_tokens:
+        if not batches or (len(batches[-1]) + 1) * leaves[0].at > TRUNK_BATCHES * batch_tokens:
             batches.append([])
         batches[-1].append(leaves)
     return alone, [_steps([leaf for leaves in batch for leaf in leaves]) for batch in batches]
@@ -166,13 +170,13 @@ def _branch_points(family: Family) -> list[int]:
 
 def _steps(leaves: list[_Leaf]) -> list[_Step]:
     """Leaves by where they leave. Those of the next places leave here too, as long as the tokens that they then read
-    once more are fewer than what a forward costs."""
+    once more are fewer than what a step costs: a forward of the trunks, and one of the leaves."""
     steps: list[_Step] = []
     read_again = 0
     for leaf in sorted(leaves, key=lambda leaf: leaf.at):
         if steps:
             read_again += leaf.at - steps[-1].at
-        if not steps or read_again >= FORWARD_TOKENS:
+        if not steps or read_again >= 2 * FORWARD_TOKENS:
             steps.append(_Step(leaf.at, []))
             read_again = 0
         steps[-1].leaves.append(leaf)
@@ -273,7 +277,7 @@ class _Computer:
         """Read trunks up to the place of the one step."""
         ids = np.stack([self.families[f][0].ids[trunks.length : steps[0].at] for f in trunks.families])
         ids_BL = torch.tensor(ids, device=self.loaded.device)
-        log_probs_2BL, trunks.after_RV = self._log_probs(ids_BL, None, trunks.cache, trunks.after_RV)
+        log_probs_2BL, trunks.after_RV = self._log_probs(ids_BL, trunks.cache, trunks.after_RV)
         trunks.sums_2RL = _added_up(trunks.sums_2RL, log_probs_2BL)
         return [None]
 
@@ -291,8 +295,8 @@ class _Computer:
         """Members of which all but the rest is read. sums_2BL: see ``_Trunks``."""
         members = [self.families[leaf.family][leaf.member] for leaf in leaves]
         ids_BL, not_padding_BL = padded(self.loaded, [member.ids[sums_2BL.shape[2] - 1 :] for member in members])
-        log_probs_2BL, _ = self._log_probs(ids_BL, not_padding_BL, cache, before_BV)
-        of_all, of_nucleotides = _added_up(sums_2BL, log_probs_2BL)
+        log_probs_2BL, _ = self._log_probs(ids_BL, cache, before_BV, to_the_end=True)
+        of_all, of_nucleotides = _added_up(sums_2BL, log_probs_2BL * not_padding_BL.cpu().numpy())
         return [
             Likelihood(float(of_all[b, -1]), float(of_nucleotides[b, -1]), tuple(of_all[b, list(m.ends)].tolist()),
                        len(m.ids) - 1)
@@ -300,32 +304,34 @@ class _Computer:
         ]  # fmt: skip
 
     def _log_probs(
-        self, ids_BL: Tensor, not_padding_BL: Tensor | None, cache: Any | None, before_BV: Tensor | None
-    ) -> tuple[np.ndarray, Tensor]:
+        self, ids_BL: Tensor, cache: Any | None, before_BV: Tensor | None, *, to_the_end: bool = False
+    ) -> tuple[np.ndarray, Tensor | None]:
         """(2, B, L) float64, log p of each token, and of the nucleotides alone; with a cache in pieces, which it is
         advanced by. And the logits behind the last token, (B, V).
 
-        before_BV: the logits that predict the first token; without them it is 0.0, as padding is.
+        before_BV: the logits that predict the first token; without them it is 0.0. to_the_end: nothing follows, so
+        that the last token, which is predicted, need not be read.
         """
         module, (B, L) = self.loaded.module, ids_BL.shape
         bases = list((self.loaded.tokenizer.base_ids() or {}).values()) if self.nucleotides else None
         found_2BL = torch.zeros(2, B, L, dtype=torch.float64, device=ids_BL.device)
-        step = pieces.PIECE_TOKENS if cache is not None else L
-        for start in range(0, L, step):
-            end = min(start + step, L)
-            logits = module(ids_BL[:, start:end], cache=cache).logits
-            # The logits at a token predict the next one: those of the piece, behind the last ones of the piece before.
-            predictors = logits[:, :-1] if before_BV is None else torch.cat([before_BV[:, None], logits[:, :-1]], 1)
-            first = start + (before_BV is None)
-            targets = ids_BL[:, first:end]
-            found_2BL[0, :, first:end] = next_token_log_probs(predictors, targets)
+
+        def predict(logits_BPV: Tensor, first: int) -> None:
+            targets_BP = ids_BL[:, first : first + logits_BPV.shape[1]]
+            at, logits_BPV = slice(first, first + targets_BP.shape[1]), logits_BPV[:, : targets_BP.shape[1]]
+            found_2BL[0, :, at] = next_token_log_probs(logits_BPV, targets_BP)
             if bases is not None:
-                found_2BL[1, :, first:end] = nucleotide_log_probs(predictors, targets, bases)
-            before_BV = logits[:, -1]
-        assert before_BV is not None
+                found_2BL[1, :, at] = nucleotide_log_probs(logits_BPV, targets_BP, bases)
+
+        if before_BV is not None:
+            predict(before_BV[:, None], 0)
+        read = L - 1 if to_the_end else L
+        step = L if cache is None else min(pieces.PIECE_TOKENS, max(self.batch_tokens // B // 64, 1) * 64)
+        for start in range(0, read, step):
+            logits_BPV = module(ids_BL[:, start : min(start + step, read)], cache=cache).logits
+            predict(logits_BPV, start + 1)
+            before_BV = logits_BPV[:, -1]
         self.tally.computed += ids_BL.numel()
-        if not_padding_BL is not None:
-            found_2BL.masked_fill_(~not_padding_BL, 0.0)
         return found_2BL.cpu().numpy(), before_BV
 
 
