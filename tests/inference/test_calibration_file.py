@@ -113,9 +113,13 @@ def test_precision_and_settings_of_other_readouts_do_not_matter(read, fasta):
 
 
 def test_another_genome_is_refused(read, tmp_path):
-    other = Fasta(write_fasta(tmp_path / "y.fa", chr1=random_bases(301)))
-    with pytest.raises(NexVarError, match=r"another genome \(unnamed: chr1 of 300 bases\)"):
-        read(GOOD).on(HOW, other)
+    other = Fasta(write_fasta(tmp_path / "y.fa", chr1=random_bases(301), chr2=random_bases(50)))
+    both = changed("scope", "contigs", to={"chr1": 300, "chr2": 50})
+    with pytest.raises(NexVarError, match="another genome, without a name: chr1 has 300 bases there, 301 here"):
+        read(both).on(HOW, other)
+    with pytest.raises(NexVarError, match="chr7: not in y.fa"):
+        read(changed("scope", "contigs", to={"chr7": 300})).on(HOW, other)
+    assert read(changed("scope", "contigs", to={"chr7": 9, "chr2": 50})).on(HOW, other).judged("chr2", 1, -2.0)
 
 
 HOSTILE = {

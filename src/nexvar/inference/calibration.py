@@ -187,14 +187,19 @@ class Calibration:
         names: dict[str, str] = {}
         for contig, length in scope.contigs.items():
             match = fasta.resolve(contig)
-            has = 0 if match is None else max(end for _, end in fasta.spans(match.contig))
-            if match is not None and (has == length or (fasta.is_slice(match.contig) and has < length)):
-                names[match.contig] = contig
+            if match is None:
+                continue
+            has = max(end for _, end in fasta.spans(match.contig))
+            if has != length and not (fasta.is_slice(match.contig) and has < length):
+                raise self._of_another_genome(f"{contig} has {length:,} bases there, {has:,} here", where)
+            names[match.contig] = contig
         if not names:
-            known = ", ".join(f"{name} of {length:,}" for name, length in list(scope.contigs.items())[:3])
-            raise NexVarError(f"it is for another genome ({scope.assembly or 'unnamed'}: {known} bases)", where=where,
-                              fix=f"{fasta.path.name} has none of these: make one on this genome")  # fmt: skip
+            raise self._of_another_genome(f"{', '.join(list(scope.contigs)[:3])}: not in {fasta.path.name}", where)
         return Calibrated(self, names)
+
+    def _of_another_genome(self, why: str, where: object) -> NexVarError:
+        what = f"it is for another genome, {self.scope.assembly or 'without a name'}: {why}"
+        return NexVarError(what, where=where, fix="make one on this genome with `nexvar calibrate`")
 
 
 class Calibrated:
