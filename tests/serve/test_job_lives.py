@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nexvar import __version__
 from nexvar.runs import partscorer, plan
 from nexvar.serve.errors import Conflict, NotFound
 from nexvar.serve.store import FINAL
@@ -146,6 +147,35 @@ def test_a_server_that_is_told_to_end_leaves_its_job_to_the_next(tmp_path, monke
     assert ended(server, id_).state == "done" and results(server, id_) == expected
     assert sorted(set(computed)) == list(range(max(computed) + 1)) and computed.count(2) == 2  # one part was lost
     assert server.store.job(id_).started < server.store.job(id_).ended
+    server.close()
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: text.replace(f'"nexvar": "{__version__}"', '"nexvar": "0.0.1"'), lambda text: text[: len(text) // 2],
+])  # fmt: skip
+def test_parts_of_another_version_or_damaged_ones_are_computed_anew(tmp_path, monkeypatch, change):
+    server = started(tmp_path)
+    file = upload(server)
+    whole = submit(server, file)
+    ended(server, whole)
+    expected, score = results(server, whole), partscorer.PartScorer.score
+
+    def stopping(scorer, task, report):
+        if task.part.index == 2:
+            server.jobs.stop()
+        return score(scorer, task, report)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(partscorer.PartScorer, "score", stopping)
+        id_ = submit(server, file)
+        server.jobs._runner.join(WAIT)
+    (manifest,) = server.store.job_folder(id_).glob("*.parts/manifest.json")
+    before = manifest.read_text()
+    manifest.write_text(change(before))
+    assert manifest.read_text() != before
+    server.close()
+    server = started(tmp_path)
+    assert ended(server, id_).state == "done" and results(server, id_) == expected
     server.close()
 
 

@@ -89,7 +89,10 @@ def test_a_job_ends_once(store):
     job = add_job(store, add_file(store))
     assert not store.end(job.id, DONE)  # it has not begun
     store.claim()
+    store.grow_job(job.id, 500)
     assert store.cancel(job.id) and not store.cancel(job.id)
+    store.grow_job(job.id, 500)
+    assert store.job(job.id).bytes == 0
     assert not store.end(job.id, DONE) and not store.end(job.id, FAILED, error="late")
     store.requeue(job.id)
     assert (store.job(job.id).state, store.job(job.id).error) == ("cancelled", None)

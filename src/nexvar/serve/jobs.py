@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nexvar.doors import explain
+from nexvar.errors import NexVarError
 from nexvar.files import remove
 from nexvar.genome.reference import Fasta
 from nexvar.inference.score import Options
@@ -49,7 +50,6 @@ from nexvar.serve.worker import ModelThread, Ticket
 from nexvar.weights.offload import units
 
 LOG = logging.getLogger("nexvar.serve")
-KINDS = ("score",)
 FORMATS = ("vcf.gz", "tsv", "parquet")
 INDEX = "vcf.gz.tbi"
 VARIANTS = ("vcf", "bcf", "list", "text")  # kinds of files that may hold some
@@ -209,8 +209,8 @@ class Jobs:
             raise Conflict(f"the job is {job.state}", where="job", fix="wait for its event `done`")
         path = self.store.job_folder(id_) / result_name(job, format_)
         if not path.is_file():
-            what = "these variants are not sorted: there is no index" if format_ == INDEX else "the file is gone"
-            raise NotFound(what, where="format")
+            unindexed = "there is no .tbi: the variants are not sorted, or a contig has more than 2^29 bases"
+            raise NotFound(unindexed if format_ == INDEX else "the file is gone", where="format")
         return path
 
     # -- the thread
@@ -267,10 +267,9 @@ class Jobs:
         folder = self.store.job_folder(job.id)
         folder.mkdir(mode=0o700, exist_ok=True)
         loaded = self.thread.submit(lambda _: self.models.get(job.model), interactive=False).future.result()
-        circular = self._circular(genome)
-        return score_file(
+        return _resumed(
             ScoreJob(
-                InputFiles(genome.fasta.path, self.store.path_of(file), circular=circular),
+                InputFiles(genome.fasta.path, self.store.path_of(file), circular=self._circular(genome)),
                 [folder / result_name(job, each) for each in job.outputs],
                 model=loaded,
                 options=Options(**job.options),
@@ -305,6 +304,20 @@ class Jobs:
         for each in job.outputs:
             words += ["-o", result_name(job, each)]
         return shlex.join(words)
+
+
+def _resumed(job: ScoreJob) -> ScoreSummary:
+    """Do the job, from its parts on; anew where they are damaged, or of another NexVar, model or genome."""
+    folder = job.folder
+    assert folder is not None
+    began = (folder / "manifest.json").exists()
+    try:
+        return score_file(job)
+    except NexVarError as error:
+        if not began or error.where not in (folder, folder / "manifest.json"):
+            raise
+        remove(folder)
+        return score_file(job)
 
 
 def result_name(job: Job, format_: str) -> str:

@@ -196,8 +196,8 @@ class Store:
             return self.job(id_)
 
     def grow_job(self, id_: str, more: int) -> None:
-        """Its folder has so many bytes more."""
-        self._change("UPDATE jobs SET bytes = bytes + ? WHERE id = ?", more, id_)
+        """The folder of a running job has so many bytes more."""
+        self._change("UPDATE jobs SET bytes = bytes + ? WHERE id = ? AND state = ?", more, id_, RUNNING)
 
     def requeue(self, id_: str) -> None:
         """A running job that the server had to leave waits again."""
@@ -221,7 +221,7 @@ class Store:
 
     def cancel(self, id_: str) -> bool:
         """From now on the job is cancelled; False: it had ended already."""
-        sql = f"UPDATE jobs SET state = ?, ended = ? WHERE id = ? AND state IN ('{QUEUED}', '{RUNNING}')"
+        sql = f"UPDATE jobs SET state = ?, ended = ?, bytes = 0 WHERE id = ? AND state IN ('{QUEUED}', '{RUNNING}')"
         return bool(self._change(sql, CANCELLED, time.time(), id_))
 
     def remove_job(self, id_: str) -> None:

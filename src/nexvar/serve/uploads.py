@@ -54,7 +54,8 @@ class Upload:
     def write(self, data: bytes) -> None:
         """Add bytes. Raises TooLarge, or Full where the server has no room."""
         if self.bytes + len(data) > self.limit:
-            raise too_large(self.limit)
+            fix = "compress it with bgzip, or start the server with more --max-upload"
+            raise TooLarge(f"a body of more than {self.limit:,} bytes", where="body", fix=fix)
         self.store.reserve(len(data))
         self.bytes += len(data)
         with _disk():
@@ -89,11 +90,6 @@ class Upload:
         if start.startswith(b">"):
             return "fasta"
         return "list" if self.name.removesuffix(".gz").removesuffix(".bgz").lower().endswith(LISTS) else "text"
-
-
-def too_large(limit: int) -> TooLarge:
-    fix = "compress it with bgzip, or start the server with more --max-upload"
-    return TooLarge(f"a body of more than {limit:,} bytes", where="body", fix=fix)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from nexvar.serve.errors import Cancelled, TooSlow
 from nexvar.serve.running import server_of
 from nexvar.serve.store import StoredFile
-from nexvar.serve.uploads import Upload, too_large
+from nexvar.serve.uploads import Upload
 
 router = APIRouter(prefix="/api/v1/files", tags=["files"])
 BLOCK = 1 << 20  # bytes that are collected before the disk is asked
@@ -44,11 +44,7 @@ def _body(file: StoredFile) -> FileBody:
 async def upload(request: Request, x_filename: Annotated[str | None, Header(max_length=1000)] = None) -> FileBody:
     """Keep the body as a file; the ending of X-Filename tells lists of variants apart."""
     server = server_of(request)
-    limit = server.settings.max_upload
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > limit:
-        raise too_large(limit)
-    upload = await run_in_threadpool(Upload, server.store, x_filename, limit)
+    upload = await run_in_threadpool(Upload, server.store, x_filename, server.settings.max_upload)
     try:
         chunks, collected = aiter(request.stream()), bytearray()
         while True:
