@@ -1,8 +1,8 @@
-"""What quantisation costs and saves on a CPU: ``python benchmarks/quantize.py``. Random weights: no accuracy claim.
+"""What quantisation costs and saves on a CPU: ``python benchmarks/quantize.py [--full]``. No accuracy claim.
 
 Errors are those of the log-probabilities of nexvar_mito (a trained model, though one with layers of 192 and 384 inputs)
-on real sequence, and of a random layer of Evo 2 7B's sizes; CPU time is that of this layer, on 1 and on 2,048 tokens.
-Peak memory is the highest anonymous resident memory while a 0.4 GB bfloat16 checkpoint is loaded.
+on real sequence, and of a random layer of Evo 2 7B's sizes; CPU time is that of this layer, on 1 and on 256 or 2,048
+tokens. ``--full``: also the highest anonymous resident memory while a 0.4 GB bfloat16 checkpoint is loaded.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from _measure import interleaved
+from _measure import Row, interleaved, report
 from nexvar import oracles
 from nexvar.models import striped_hyena2
 from nexvar.ops.linear import Linear
@@ -71,15 +72,28 @@ def peak(folder: str, method: str | None) -> float:
     return (highest[0] - before) / 1e6
 
 
-def main() -> None:
+def rows(full: bool) -> Iterator[Row]:
+    """Against bfloat16 weights. Errors have nothing beside them: they stand against 1 nat, and the layer's output."""
     methods = (None, *quantize.METHODS)
-    exact = log_probs(None)
     layers = {method: layer(method) for method in methods}
-    one, many = torch.randn(1, 4096).bfloat16(), torch.randn(2048, 4096).bfloat16()
-    reference = layers[None](many).float()
+    one, many = torch.randn(1, 4096).bfloat16(), torch.randn(2048 if full else 256, 4096).bfloat16()
     with torch.no_grad():
         decode = interleaved({str(m): lambda m=m: layers[m](one) for m in methods}, repeats=20)
-        prefill = interleaved({str(m): lambda m=m: layers[m](many) for m in methods}, repeats=1, warmup=1)
+        prefill = interleaved({str(m): lambda m=m: layers[m](many) for m in methods}, repeats=2)
+        exact, reference = log_probs(None), layers[None](many).float()
+        for method in quantize.METHODS:
+            for count, times in ((1, decode), (len(many), prefill)):
+                ours, other = times[method].cpu, times["None"].cpu
+                yield Row(
+                    f"a layer of Evo 2 7B, {count:,} token(s), {method}", "bfloat16", 1e3 * ours, 1e3 * other, "CPU-ms"
+                )
+            apart = (log_probs(method) - exact).abs()
+            yield Row(f"nexvar_mito, mean error of log p, {method}", "1", float(apart.mean()), 1.0, "nat")
+            yield Row(f"nexvar_mito, largest error of log p, {method}", "1", float(apart.max()), 1.0, "nat")
+            error = float((layers[method](many).float() - reference).norm()), float(reference.norm())
+            yield Row(f"a layer of Evo 2 7B, error, {method}", "its output", *error, "norm")
+    if not full:
+        return
     with tempfile.TemporaryDirectory() as place:
         config = striped_hyena2.Config(
             hidden_size=1024, pattern="SDH" * 5, num_attention_heads=8, inner_mlp_size=2816, hcm_filter_groups=64
@@ -87,27 +101,15 @@ def main() -> None:
         folder = save(Path(place) / "m", striped_hyena2.Model(config).bfloat16(), architecture="striped_hyena2",
                       config=config, card={"tokenizer": "byte", "objective": "causal"})  # fmt: skip
         size = sum(p.numel() for p in striped_hyena2.Model(config).parameters()) * 2 / 1e6
-        peaks = {}
         for method in methods:
-            command = [sys.executable, __file__, str(folder), str(method)]
+            command = [sys.executable, __file__, "peak", str(folder), str(method)]
             out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            peaks[method] = float(out.split()[-1])
-    print(f"checkpoint: {size:.0f} MB in bfloat16")
-    print("| | mito: mean, largest error of log p | layer: relative error | CPU, 1 token | 2,048 tokens | peak MB |")
-    print("|---|---|--:|--:|--:|--:|")
-    for method in methods:
-        apart = (log_probs(method) - exact).abs()
-        relative = (layers[method](many).float() - reference).norm() / reference.norm()
-        times = [t[str(method)].cpu / t["None"].cpu for t in (decode, prefill)]
-        print(
-            f"| {method} | {apart.mean():.4f}, {apart.max():.3f} | {relative:.4f} | {times[0]:.2f} | {times[1]:.2f} "
-            f"| {peaks[method]:.0f} |"
-        )
+            yield Row(f"peak while loading, {method}", "the checkpoint in bfloat16", float(out.split()[-1]), size, "MB")
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    if len(sys.argv) > 1:
-        print(peak(sys.argv[1], None if sys.argv[2] == "None" else sys.argv[2]))
+    if sys.argv[1:2] == ["peak"]:
+        torch.set_num_threads(1)
+        print(peak(sys.argv[2], None if sys.argv[3] == "None" else sys.argv[3]))
     else:
-        main()
+        report(__doc__, rows)

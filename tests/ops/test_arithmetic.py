@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from nexvar.errors import NexVarError
 from nexvar.ops import arithmetic, matvec
 from nexvar.ops.attention import attention
+from nexvar.ops.compiled import FLAGS
 from nexvar.ops.conv1d import conv1d
 from nexvar.ops.fir import block_filter, block_fir, fir
 from nexvar.ops.linear import linear
@@ -161,6 +164,17 @@ def test_compiled_products_are_those_of_the_definition(processor, rows, sizes):
             stored = packed, scales.to(dtype), offsets.to(dtype)
             got, exact = matvec.matvec_int4(x, *stored), matvec.matvec_int4_naive(x, *stored)
             close_to_half_a_step(got, exact, weights + 1)
+
+
+@pytest.mark.parametrize("compiler, runs", [("gcc", ()), ("clang", ()), ("aarch64-linux-gnu-gcc", ("qemu-aarch64",))])
+def test_compiled_products_of_other_compilers_and_processors(compiler, runs, tmp_path):
+    """The same sums from a program of its own: NEON is tested where a cross compiler and an emulator are."""
+    if missing := [name for name in (compiler, *runs) if shutil.which(name) is None]:
+        pytest.skip(f"no {' and no '.join(missing)} here")
+    source, program = Path(__file__).with_name("matvec_check.c"), tmp_path / "check"
+    where = ("-I", str(matvec.SOURCE.parent), "-static", "-o", str(program), str(source), "-lm")
+    subprocess.run([compiler, *FLAGS, *where], check=True, capture_output=True)
+    subprocess.run([*runs, str(program)], check=True)
 
 
 @needs_compiler
