@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 
 import pysam
@@ -143,6 +144,20 @@ def test_a_path_that_is_no_file(tmp_path):
             Fasta(path)
     with pytest.raises(NexVarError, match="NUL"):
         Fasta("a\0b")
+
+
+def test_several_threads_read_one_bgzip(tmp_path):
+    sequence = "".join(random.Random(1).choices("ACGT", k=200_000))
+    (tmp_path / "g.fa.gz").write_bytes(bgzip(layout({"chr1": sequence}), block=1000))  # more blocks than are kept
+    fasta = Fasta(tmp_path / "g.fa.gz")
+
+    def wrong(seed: int) -> int:
+        draw = random.Random(seed)
+        starts = [draw.randrange(199_000) for _ in range(300)]
+        return sum(fasta.fetch("chr1", at, at + 900) != sequence[at : at + 900] for at in starts)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert not any(threads.map(wrong, range(8)))
 
 
 def test_plain_gzip_that_is_too_big_names_bgzip(tmp_path, monkeypatch):

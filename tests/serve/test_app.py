@@ -188,3 +188,11 @@ def test_the_error_model_is_declared_for_every_status():
                 schema = operation["responses"][status]["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/ErrorBody"}, status
     assert "HTTPValidationError" not in json.dumps(document)
+
+
+def test_a_request_past_its_time_is_stopped_and_says_so():
+    server = make_server(seconds=0.2, max_tokens=8000)
+    with client_of(server) as client:
+        answer = client.post("/api/v1/generate", json={"prompts": ["ACGT"], "n_tokens": 8000})
+        assert answer.status_code == 503 and "timed out after 0.2 s" in answer.json()["error"]
+        assert client.post("/api/v1/generate", json={"prompts": ["ACGT"], "n_tokens": 2}).status_code == 200

@@ -199,7 +199,9 @@ class _Answer:
         route = getattr(self.scope.get("route"), "path", None) or ("page" if is_page(self.scope["path"]) else "other")
         server.metrics.request(route, self.status or FAULT, seconds)
         length = Headers(scope=self.scope).get("content-length", "0")
-        LOG.info(
+        asked_often = self.scope["path"].endswith(("/health/live", "/health/ready", "/metrics"))
+        LOG.log(
+            logging.DEBUG if asked_often else logging.INFO,
             "%s %s %d %.0f ms, %s B in, %d B out",
             printable(self.scope["method"], 20), printable(self.scope["path"], 200), self.status, 1000 * seconds,
             printable(length, 20), self.bytes,

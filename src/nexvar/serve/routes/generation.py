@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -10,16 +11,18 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+from nexvar.doors import explain
 from nexvar.inference.core.sampling import Sampling
-from nexvar.serve.errors import body_of
+from nexvar.serve.errors import FAULT, body_of, status_of
 from nexvar.serve.routes.bodies import answer
 from nexvar.serve.routes.shapes import Body, Name, Number, OfModel, Provenance
-from nexvar.serve.running import Emit, server_of, stream, with_model
+from nexvar.serve.running import Emit, run, server_of, stream
 from nexvar.serve.service import generate as service
 from nexvar.serve.worker import Ticket
 
 router = APIRouter(prefix="/api/v1", tags=["generation"])
 DEFAULT_TOKENS = 100
+LOG = logging.getLogger("nexvar.serve")
 EVENTS = "text/event-stream"
 Event = tuple[str, Any]  # its name, its data
 
@@ -75,21 +78,27 @@ async def generate(request: Request, body: ToGenerate) -> Response:
         Sampling(n_tokens, body.temperature, body.top_k, body.top_p, body.alphabet, tuple(body.stop)),
         body.seed,
     )
-    if EVENTS not in request.headers.get("accept", ""):
-        made = await with_model(
-            request, body.model, lambda loaded: service.generate(loaded, ask, most_tokens=most), "causal"
-        )
-        server.metrics.add("tokens", sum(map(len, made["logprobs"])))
-        return await answer(lambda: made)
     found = server.models.find(body.model, "causal")
 
-    def work(ticket: Ticket, emit: Emit[Event]) -> None:
-        with server.models.using(found, ticket) as loaded:
-            made = service.generate(loaded, ask, most_tokens=most, emit=lambda token: emit(("token", token)))
-        server.metrics.add("tokens", sum(map(len, made["logprobs"])))
-        emit(("done", made))
+    def made(ticket: Ticket, emit: Emit[Event] | None = None) -> dict[str, Any]:
+        def drawn(token: dict[str, Any]) -> None:
+            ticket.check()  # decoding by recorded steps calls no module
+            if emit is not None:
+                emit(("token", token))
 
-    events = await stream(request, work)
+        with server.models.using(found, ticket) as loaded:
+            whole = service.generate(loaded, ask, most_tokens=most, emit=drawn)
+        server.metrics.add("tokens", sum(map(len, whole["logprobs"])))
+        return whole
+
+    if EVENTS not in request.headers.get("accept", ""):
+        whole = await run(request, made)
+        return await answer(lambda: whole)
+
+    def told(ticket: Ticket, emit: Emit[Event]) -> None:
+        emit(("done", made(ticket, emit)))
+
+    events = await stream(request, told)
     first = await anext(events)  # what is wrong with the body is a status, not an event
     return StreamingResponse(_written(first, events), media_type=EVENTS, headers={"X-Accel-Buffering": "no"})
 
@@ -100,6 +109,8 @@ async def _written(first: Event, events: AsyncIterator[Event]) -> AsyncIterator[
         async for event in events:
             yield _event(*event)
     except Exception as error:
+        if status_of(error) == FAULT:
+            LOG.error("%s", explain(error))
         yield _event("failed", body_of(error))
 
 

@@ -42,11 +42,11 @@ def tagged(
 
 
 def generate(
-    loaded: Loaded, ask: Ask, *, most_tokens: int, emit: Callable[[dict[str, Any]], None] | None = None
+    loaded: Loaded, ask: Ask, *, most_tokens: int, emit: Callable[[dict[str, Any]], None] = lambda token: None
 ) -> dict[str, Any]:
-    """New sequences with the log-probabilities of their tokens. emit: called with each token as it is drawn.
+    """New sequences with the log-probabilities of their tokens: those of ``NexVar.generate``, by the same seed.
 
-    Sequences, seeds and numbers are those of ``NexVar.generate``.
+    emit: called with each token as it is drawn; what it raises ends the work.
     """
     if len(ask.prompts) > limits.PROMPTS:
         raise NexVarError(f"{len(ask.prompts)} prompts", where="prompts", fix=f"at most {limits.PROMPTS} at once")
@@ -57,15 +57,8 @@ def generate(
     tokens: list[list[Token]] = [[] for _ in ask.prompts]
     for token in stream(loaded, ask.prompts, ask.sampling, seed=seed):
         tokens[token.prompt].append(token)
-        if emit is not None:
-            emit(
-                {
-                    "prompt": token.prompt,
-                    "text": token.text,
-                    "token_id": token.token_id,
-                    "logprob": finite(token.log_prob),
-                }
-            )
+        drawn = {"prompt": token.prompt, "text": token.text, "token_id": token.token_id}
+        emit(drawn | {"logprob": finite(token.log_prob)})
     s = ask.sampling
     return {
         "sequences": ["".join(token.text for token in each) for each in tokens],
