@@ -246,6 +246,12 @@ def test_a_bigwig_of_another_assembly_is_refused(tmp_path, folder):
         )
 
 
+def test_what_a_person_should_know_is_said_at_the_start(folder, tmp_path, capsys):
+    (tmp_path / "g.gff3").write_text(GENES + "chr7\tx\tgene\t1\t9\t.\t+\t.\tID=far\n")
+    Genomes.open(Settings(genomes={"toy": folder / "toy.fa"}, genes={"toy": tmp_path / "g.gff3"}, data_dir=tmp_path))
+    assert "1 features on contigs that toy.fa does not have" in capsys.readouterr().err
+
+
 def test_a_data_folder_that_cannot_be_made(folder, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(NexVarError, match="--data-dir"):

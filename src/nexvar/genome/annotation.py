@@ -47,17 +47,17 @@ class Annotation:
     def __init__(self, table: pa.Table, fasta: Fasta, name: str, lengths: dict[str, int]) -> None:
         self.fasta, self.name = fasta, name
         self.notes: list[str] = []
-        table, contig_N, start_N, end_N = self._placed(table, lengths)
+        rows, contig_N, start_N, end_N = self._placed(table, lengths)
+        order = np.lexsort((rows, -end_N, start_N, contig_N))  # rows are in the order of the file's lines
+        rows = rows[order]
         kinds, (kind_N,) = codes(table["kind"])
         words, (id_N, parent_N) = codes(table["id"], table["parent"])
-        order = np.lexsort((table["line_no"].to_numpy(), -end_N, start_N, contig_N))
-        self._table = table.select(_TEXTS).take(order).combine_chunks()
-        self._phase_N = table["phase"].to_numpy()[order]
-        self._start_N, self._end_N, contig_N = start_N[order], end_N[order], contig_N[order]
-        self._kinds, self._kind_N = kinds.to_pylist(), kind_N[order]
-        self._words, self._id_N, self._parent_N = words, id_N[order], parent_N[order]
-        self._contig_N = contig_N
-        bounds = np.searchsorted(contig_N, np.arange(len(self.contigs) + 1))
+        self._table = table.select(_TEXTS).take(rows).combine_chunks()
+        self._phase_N = table["phase"].to_numpy()[rows]
+        self._start_N, self._end_N, self._contig_N = start_N[order], end_N[order], contig_N[order]
+        self._kinds, self._kind_N = kinds.to_pylist(), kind_N[rows]
+        self._words, self._id_N, self._parent_N = words, id_N[rows], parent_N[rows]
+        bounds = np.searchsorted(self._contig_N, np.arange(len(self.contigs) + 1))
         self._rows = {name: (int(bounds[i]), int(bounds[i + 1])) for i, name in enumerate(self.contigs)}
         self._reach_N = np.empty_like(self._end_N)  # the furthest end up to here, on the contig
         for low, high in self._rows.values():
@@ -76,7 +76,7 @@ class Annotation:
             self._parent_N[named] < 0,
             self._text(self._id_N[named]),
             self._table.select(["name", "description"]).take(named),
-            table["aliases"].take(order[named]),
+            table["aliases"].take(rows[named]),
         )
 
     def __len__(self) -> int:
@@ -84,8 +84,8 @@ class Annotation:
 
     # -- what was read, on the genome
 
-    def _placed(self, table: pa.Table, lengths: dict[str, int]) -> tuple[pa.Table, np.ndarray, np.ndarray, np.ndarray]:
-        """The rows on contigs of the FASTA: the table, the place among ``contigs``, start and end of each."""
+    def _placed(self, table: pa.Table, lengths: dict[str, int]) -> tuple[np.ndarray, ...]:
+        """The rows of the table on contigs of the FASTA, and of each the place among ``contigs``, start and end."""
         names, (name_N,) = codes(table["contig"])
         matches = [self.fasta.resolve(name) for name in names.to_pylist()]
         self._check_names(names.to_pylist(), lengths)
@@ -94,10 +94,8 @@ class Annotation:
         contig_N = np.array([rank[match.contig] if match else -1 for match in matches] or [0], dtype=np.int32)[name_N]
         flagged = {self.contigs[i] for i in np.unique(contig_N[table["circular"].to_numpy() & (contig_N >= 0)])}
         self.circular = {c for c in self.contigs if c in self.fasta.circular or c in flagged}
-        kept = contig_N >= 0
-        if left := int((~kept).sum()):
+        if left := int((contig_N < 0).sum()):
             self.notes.append(f"{self.name}: {left:,} features on contigs that {self.fasta.path.name} does not have")
-        table, contig_N = table.filter(pa.array(kept)), contig_N[kept]
         start_N, end_N = (table[name].to_numpy().astype(np.int64) for name in ("start", "end"))
         return self._inside(table, contig_N, start_N, end_N)
 
@@ -118,14 +116,15 @@ class Annotation:
 
     def _inside(
         self, table: pa.Table, contig_N: np.ndarray, start_N: np.ndarray, end_N: np.ndarray
-    ) -> tuple[pa.Table, np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, ...]:
         """Features that cross the origin of a ring in two pieces; NexVarError for others beyond the end.
 
         The lines that GFF3 files have for the contigs themselves are no features of them.
         """
         last = np.array([self.fasta.spans(name)[-1][1] for name in self.contigs])
-        landmark = pc.is_in(table["kind"].cast(pa.string()), pa.array(LANDMARKS)).to_numpy()
-        kept = ~(landmark & (start_N == 0) & (end_N == last[contig_N]))
+        kinds, (kind_N,) = codes(table["kind"])
+        landmark = np.isin(kind_N, np.flatnonzero(np.isin(kinds.to_pylist(), LANDMARKS)))
+        kept = (contig_N >= 0) & ~(landmark & (start_N == 0) & (end_N == last[contig_N]))
         wrapped = []
         for i, contig in enumerate(self.contigs):
             if self.fasta.is_slice(contig):
@@ -148,7 +147,7 @@ class Annotation:
         ends = np.concatenate([end_N[kept], *(end for _, end in wrapped)])
         starts = start_N[rows].copy()
         starts[int(kept.sum()) :] = 0
-        return table.take(rows), contig_N[rows], starts, ends
+        return rows, contig_N[rows], starts, ends
 
     def _named(self) -> np.ndarray:
         """Rows that a search finds: all but parts of transcripts."""

@@ -123,15 +123,15 @@ def _columns(rows: Iterator[FeatureRow]) -> pa.Table:
 
 def codes(*columns: pa.ChunkedArray) -> tuple[pa.StringArray, list[np.ndarray]]:
     """The different texts of columns, and each column as (N,) int32 places among them; "" is -1."""
-    plain = [c.cast(pa.string()) if pa.types.is_dictionary(c.type) else c for c in columns]
-    joined = pa.chunked_array([chunk for c in plain for chunk in c.chunks], pa.string())
-    encoded = pc.dictionary_encode(joined).combine_chunks()
+    joined = pa.chunked_array([chunk for c in columns for chunk in c.chunks], columns[0].type)
+    encoded = joined.unify_dictionaries() if pa.types.is_dictionary(joined.type) else pc.dictionary_encode(joined)
+    encoded = encoded.combine_chunks()
     encoded = encoded if isinstance(encoded, pa.DictionaryArray) else encoded.chunk(0)
     texts = encoded.dictionary
     places = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32)
     if (nothing := pc.index(texts, "").as_py()) >= 0:
         places[places == nothing] = -1
-    return texts, np.split(places, np.cumsum([len(c) for c in plain])[:-1])
+    return texts, np.split(places, np.cumsum([len(c) for c in columns])[:-1])
 
 
 def with_utrs(table: pa.Table) -> pa.Table:

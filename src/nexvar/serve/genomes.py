@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from nexvar.errors import NexVarError
+from nexvar.errors import NexVarError, note
 from nexvar.files import disk_errors
 from nexvar.genome.annotation import Annotation, read_annotation
 from nexvar.genome.known import KnownVariants
@@ -17,6 +17,7 @@ from nexvar.inference.score import make_circular
 from nexvar.serve.errors import NotFound
 from nexvar.serve.settings import Settings
 
+BIG = 20_000_000  # bytes
 BUILT_IN = "chrM"  # the human mitochondrial genome (rCRS) of the package
 
 
@@ -73,13 +74,19 @@ def _open(id_: str, path: Path, settings: Settings) -> Genome:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path == _shipped("chrM_rCRS.fa"):
         genes, known = genes or _shipped("chrM.gff3"), known or _shipped("mtdna_labelled.vcf")
-    return Genome(
-        id_,
-        fasta,
-        None if genes is None else read_annotation(genes, fasta, cache=cache),
-        None if known is None else KnownVariants(known, fasta, cache=cache),
-        {name: Signal(file, fasta, cache=cache) for name, file in tracks.items()},
-    )
+    annotation = None if genes is None else read_annotation(_announced(genes), fasta, cache=cache)
+    variants = None if known is None else KnownVariants(_announced(known), fasta, cache=cache)
+    signals = {name: Signal(_announced(file), fasta, cache=cache) for name, file in tracks.items()}
+    for text in (*(annotation.notes if annotation else ()), *(variants.notes if variants else ())):
+        note(text)
+    return Genome(id_, fasta, annotation, variants, signals)
+
+
+def _announced(path: Path) -> Path:
+    """The path, once it is said that a big file may take a while."""
+    if path.is_file() and path.stat().st_size > BIG:
+        note(f"reading {path.name}: the first time it may take a minute")
+    return path
 
 
 def _shipped(name: str) -> Path:
