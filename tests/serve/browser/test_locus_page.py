@@ -92,6 +92,8 @@ def test_a_minus_strand_gene_keeps_the_genome_s_alleles(watched, scores):
 
 
 def test_every_change_as_a_map_a_table_and_a_track(watched, scores):
+    asked = []
+    watched.page.on("request", lambda request: asked.append(request.url) if "/sequence?" in request.url else None)
     page = ready(watched.open(TL1))
     board = page.locator("#heat canvas").first
     board.focus()
@@ -108,6 +110,8 @@ def test_every_change_as_a_map_a_table_and_a_track(watched, scores):
     assert cells[0] == "A" and cells[3] == expected and cells[1] == "–"
     page.locator("#igv[data-ready]").wait_for()
     page.locator("#igv").get_by_text("Logo").wait_for()
+    page.wait_for_timeout(500)
+    assert 0 < len(asked) < 5  # in blocks, not base by base
 
 
 def test_dragging_along_bases_opens_their_range_and_back_returns(watched):

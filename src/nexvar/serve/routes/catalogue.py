@@ -38,6 +38,7 @@ class About(BaseModel):
     threads: int
     auth: bool
     online: bool = False
+    taxonomy: bool
     limits: Limits
     genomes: list[str]
     models: list[str]
@@ -88,6 +89,7 @@ async def server(request: Request) -> About:
         device=str(loaded[this.models.default].device),
         threads=torch.get_num_threads(),
         auth=settings.api_key is not None,
+        taxonomy=this.taxonomy is not None,
         limits=Limits(
             generate_tokens=settings.max_tokens,
             upload_bytes=settings.max_upload,

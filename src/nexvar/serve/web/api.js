@@ -56,8 +56,7 @@ export async function get(path, signal) {
   return (await send(path, { signal })).json();
 }
 
-/** What a genome has in a region, or by a name. @param {string} genome @param {string} what `sequence`, `features`, `search`
- * @param {Record<string, string>} query */
+/** What a genome has of `what`: sequence, features, search. @param {string} genome @param {string} what @param {object} query */
 export async function ofGenome(genome, what, query, signal) {
   return get(`genomes/${encodeURIComponent(genome)}/${what}?${new URLSearchParams(query)}`, signal);
 }
@@ -103,10 +102,7 @@ export async function* events(path, { body, last, signal } = {}) {
   }
 }
 
-/**
- * Sends a file as the raw body; XMLHttpRequest, since fetch does not tell how much is sent.
- * @param {File} file @param {(share: number) => void} progress @param {AbortSignal} signal
- */
+/** Sends a file as it is. XMLHttpRequest tells how much is sent. @param {File} file @param {(share: number) => void} progress */
 export function upload(file, progress, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();

@@ -23,6 +23,7 @@ function chosen() {
     genome: known.genomes.find((each) => each.id === genome) ?? known.genomes[0],
     model: loaded.find((card) => card.name === model) ?? loaded.find((card) => card.name === known.server?.models?.[0]) ?? loaded[0] ?? null,
     limits: known.server?.limits,
+    taxonomy: known.server?.taxonomy,
   };
 }
 

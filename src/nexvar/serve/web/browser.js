@@ -2,12 +2,13 @@
 
 import { address, authorization, keyed, ofGenome } from './api.js';
 import { classOf, diverging } from './colours.js';
-import { formatRegion } from './coords.js';
+import { clip, formatRegion } from './coords.js';
 import { complain } from './dom.js';
 import { LETTERS } from './heatmap.js';
 import { logoHeights } from './stats.js';
 
 const SEQUENCE_AT_ONCE = 100_000;
+const BLOCK = 10_000;
 const FEATURES_AT_ONCE = 2_000_000;
 const HEIGHT = 54;
 const COLOURS = { pathogenic: diverging(-4, 5, false), benign: diverging(4, 5, false), open: '#6b7280' };
@@ -43,6 +44,7 @@ export function genomeBrowser(root, message, pick) {
   let library = null;
   let work = Promise.resolve();
   let current = null;
+  const blocks = new Map();
   const waiting = [];  // tracks that were added before there was a browser
 
   /** One thing after another: igv loads tracks by itself, and in any order. */
@@ -71,21 +73,38 @@ export function genomeBrowser(root, message, pick) {
     });
   }
 
+  /** igv asks for bases one at a time, too: they come in blocks, each once. */
   async function bases(contig, start, end) {
     if (end - start > SEQUENCE_AT_ONCE) return null;
-    const region = { contig, start: Math.max(0, Math.floor(start)), end: Math.ceil(end) };
-    const length = current.genome.contigs.find((each) => each.name === contig)?.length ?? region.end;
-    region.end = Math.min(length, region.end);
-    const { sequence } = await ofGenome(genome, 'sequence', { region: formatRegion(region) });
-    return 'N'.repeat(region.start - Math.floor(start)) + sequence;
+    const from = Math.max(0, Math.floor(start));
+    let text = 'N'.repeat(from - Math.floor(start));
+    for (let at = from - (from % BLOCK); at < end; at += BLOCK) {
+      text += (await block(contig, at)).slice(Math.max(0, from - at), Math.ceil(end) - at);
+    }
+    return text;
+  }
+
+  function block(contig, start) {
+    const key = `${genome} ${contig} ${start}`;
+    const end = Math.min(start + BLOCK, lengthOf(contig));
+    if (end <= start) return '';
+    if (!blocks.has(key)) {
+      const asked = ofGenome(genome, 'sequence', { region: formatRegion({ contig, start, end }) }).then((answer) => answer.sequence);
+      blocks.set(key, asked);
+      asked.catch(() => blocks.delete(key));
+    }
+    return blocks.get(key);
+  }
+
+  function lengthOf(contig) {
+    return current.genome.contigs.find((each) => each.name === contig)?.length ?? 0;
   }
 
   function reader(set, shape) {
     return { readFeatures: async (contig, start, end) => {
       if (end - start > FEATURES_AT_ONCE) return [];
-      const length = current.genome.contigs.find((each) => each.name === contig)?.length ?? end;
-      const region = { contig, start: Math.max(0, Math.floor(start)), end: Math.min(length, Math.ceil(end)) };
-      if (region.end <= region.start) return [];
+      const region = clip({ contig, start, end }, lengthOf(contig));
+      if (!region) return [];
       const { features } = await ofGenome(genome, 'features', { set, region: formatRegion(region) });
       return shape(features);
     } };

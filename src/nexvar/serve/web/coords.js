@@ -51,8 +51,8 @@ export function clip({ contig, start, end }, length) {
   return kept.end > kept.start ? kept : null;
 }
 
-/** So many bases around a place, moved inwards at a contig's end. @param {string} contig @param {number} pos0
- * @param {number} size @param {number} length of the contig @returns {Region} */
+/** So many bases around a place, moved inwards at the ends of a contig of so many.
+ * @param {string} contig @param {number} pos0 @param {number} size @param {number} length @returns {Region} */
 export function around(contig, pos0, size, length) {
   const start = Math.max(0, Math.min(pos0 - Math.floor(size / 2), length - size));
   return { contig, start, end: Math.min(length, start + size) };

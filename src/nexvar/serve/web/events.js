@@ -1,9 +1,6 @@
 /** The text of server-sent events, read. */
 
-/**
- * @param {string} text what has come and was not read @returns {{events: {event: string, data: any, id: string}[], rest: string}}
- * rest: the beginning of an event that is still to come
- */
+/** @param {string} text what has come and was not read @returns {{events: any[], rest: string}} rest: of an event still to come */
 export function parseEvents(text) {
   const blocks = text.replaceAll('\r\n', '\n').split('\n\n');
   const rest = blocks.pop() ?? '';

@@ -14,7 +14,6 @@ export const STATUS = {
   N_AT_SITE: 'the genome or the allele has an N or an ambiguity code here',
   UNKNOWN_CONTIG: 'this genome has no such contig',
   OUT_OF_RANGE: 'the position lies beyond the end of the contig',
-  OUTSIDE_REGIONS: 'outside of the regions that were asked for',
   TOO_LONG: 'an allele is longer than half the window',
 };
 
@@ -65,13 +64,6 @@ export function duration(seconds) {
   if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return `${(seconds / 3600).toFixed(1)} h`;
-}
-
-/** @param {number} count of bytes */
-export function bytes(count) {
-  if (count < 1000) return `${count} B`;
-  const power = Math.min(3, Math.floor(Math.log10(count) / 3));
-  return `${(count / 1000 ** power).toFixed(count < 10 * 1000 ** power ? 1 : 0)} ${['B', 'kB', 'MB', 'GB'][power]}`;
 }
 
 /** @param {number} count @returns {string} 2.3 M, 40 B */

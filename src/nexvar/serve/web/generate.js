@@ -30,7 +30,7 @@ export function generateView(root, chosen) {
   const write = h('button', { type: 'submit', class: 'primary' }, 'Write');
   const stop = button('Stop', () => running.abort(), { disabled: true });
   const form = h('form', { class: 'generate-form' },
-    h('label', { class: 'field', for: 'prompt' }, 'Prompt', prompt), h('label', { class: 'field', for: 'species' }, 'Or a species, for models that know tags', species),
+    h('label', { class: 'field', for: 'prompt' }, 'Prompt', prompt), h('label', { class: 'field', for: 'species' }, 'A species, whose tag goes before the prompt', species),
     h('div', { class: 'fields' }, number('n-tokens', 'Bases', 200, { min: 1, max: 4096 }), number('temperature', 'Temperature', 0.9, { min: 0.01, max: 2, step: 'any' }),
       number('top-k', 'Top k (0: all)', 4, { min: 0 }), number('top-p', 'Top p', 1, { min: 0.01, max: 1, step: 'any' }), number('seed', 'Seed', 1, { min: 0 })),
     h('div', { class: 'actions' }, write, stop));
@@ -101,7 +101,8 @@ export function generateView(root, chosen) {
 
   return {
     show() {
-      const { model } = chosen();
+      const { model, taxonomy } = chosen();
+      species.parentElement.hidden = !taxonomy;
       if (model && model.objective !== 'causal') complain(message, `${model.name} is a masked model: it fills gaps and does not continue a prompt. Load a causal model.`);
       else fill(message);
     },

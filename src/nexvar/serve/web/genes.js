@@ -44,7 +44,6 @@ export function codons(cds, start, sequence) {
 /**
  * What an SNV does to the codon that it falls in; null outside of whole codons.
  * @param {Feature} cds @param {number} pos0 @param {string} alt plus strand @param {number} start @param {string} sequence
- * @returns {{before: string, after: string, from: string, to: string} | null} codons and residues
  */
 export function codonChange(cds, pos0, alt, start, sequence) {
   const codon = codons(cds, start, sequence).find((each) => each.start <= pos0 && pos0 < each.end);

@@ -15,8 +15,7 @@ export function valuesOf(heat) {
   return heat.scores.flat().filter((value) => value !== null);
 }
 
-/** Where an SNV lies among all of the stretch. @param {Heat} heat @param {{pos: number, alt: string}} variant
- * @returns {{value: number, share: number, count: number} | null} null: not in it; share: of SNVs with a lower score */
+/** Where an SNV lies among all of the stretch. @param {Heat} heat @param {{pos: number, alt: string}} variant share: of SNVs with a lower score */
 export function placeOf(heat, { pos, alt }) {
   const [column, row] = [pos - 1 - heat.start, LETTERS.indexOf(alt)];
   const value = heat.scores[column]?.[row] ?? null;
@@ -124,7 +123,7 @@ export function heatmap(root, pick) {
     }
     fill(legend, h('span', `−${end} less likely`), bar, h('span', `more likely +${end}`),
       h('span', { class: 'key' }, h('i', { class: 'dot' }), 'reference'),
-      known.size && h('span', { class: 'key' }, h('i', { class: 'ring pathogenic' }), h('i', { class: 'ring benign' }), 'known variant'));
+      known.size > 0 && h('span', { class: 'key' }, h('i', { class: 'ring pathogenic' }), h('i', { class: 'ring benign' }), 'known variant'));
   }
 
   function asTable() {

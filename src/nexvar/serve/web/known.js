@@ -79,6 +79,7 @@ export function knownPanel(root, choose) {
     const titles = ['Position', 'Change', 'Label', rated && 'Stars', 'Source', scores?.title].filter(Boolean);
     const table = h('table', h('thead', h('tr', ...titles.map((title) => h('th', { scope: 'col', class: ['Position', scores?.title].includes(title) ? 'number' : '' }, title)))),
       h('tbody', ...rows.slice(0, ROWS).map((each) => row(each, rated))));
+    list.hidden = !rows.length;
     fill(list, table, rows.length > ROWS && note(`The first ${ROWS} of ${grouped(rows.length)}.`));
     drawFigure();
   }

@@ -7,7 +7,7 @@ import { busy, button, byId, complain, fill, h, note } from './dom.js';
 import { called, genesOf } from './genes.js';
 import { heatmap } from './heatmap.js';
 import { knownPanel } from './known.js';
-import { licenceMark, provenanceLine } from './marks.js';
+import { licenceMark, notesOf, provenanceLine } from './marks.js';
 import { overview, stretchOf } from './overview.js';
 import { sequence } from './sequence.js';
 import { current, go } from './state.js';
@@ -133,7 +133,7 @@ export function locusView(chosen) {
       const answer = await post('saturate', { genome: genome.id, region: formatRegion(detail), windowing: kind.value, model: model.name }, signal);
       heat.show(answer, locus.known);
       heat.mark(current().variant);
-      fill(heatMade, provenanceLine(answer.provenance));
+      fill(heatMade, ...notesOf(answer.notes), provenanceLine(answer.provenance));
       variants.heat(answer);
       known.heat(answer);
       byId('heat').dataset.ready = '1';

@@ -19,7 +19,6 @@ export function midranks(values) {
 /**
  * AUROC of `positive` against `negative` (higher scores belong to positive) with DeLong's 95 % interval.
  * @param {number[]} positive @param {number[]} negative
- * @returns {{value: number, low: number, high: number} | null} null: fewer than FEW in a class
  */
 export function auroc(positive, negative) {
   const [n, m] = [positive.length, negative.length];
@@ -34,8 +33,7 @@ export function auroc(positive, negative) {
   return { value, low: Math.max(0, value - 1.959964 * error), high: Math.min(1, value + 1.959964 * error) };
 }
 
-/** Counts in equal bins between the extremes. @param {number[]} values @param {number} bins
- * @returns {{low: number, high: number, counts: number[]}} */
+/** Counts in equal bins between the extremes. @param {number[]} values @param {number} bins */
 export function histogram(values, bins) {
   const [low, high] = extremes(values);
   const counts = new Array(bins).fill(0);

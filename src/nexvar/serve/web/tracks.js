@@ -7,7 +7,7 @@ import { busy, button, complain, fill, h, note } from './dom.js';
 import { counted } from './format.js';
 import { licenceMark, provenanceLine } from './marks.js';
 
-/** How igv reads a file, by its ending; null: not at all. @param {string} name @returns {{type: string, format: string} | null} */
+/** How igv reads a file, by its ending; null: not at all. @param {string} name */
 export function formatOf(name) {
   const ending = /\.([a-z0-9]+)(\.gz)?$/i.exec(name)?.[1]?.toLowerCase() ?? '';
   const types = { bw: ['wig', 'bigwig'], bigwig: ['wig', 'bigwig'], bedgraph: ['wig', 'bedgraph'], wig: ['wig', 'wig'], bed: ['annotation', 'bed'],

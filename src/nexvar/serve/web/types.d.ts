@@ -27,5 +27,5 @@ interface Found { kind: string; name: string; contig: string; start: number; end
 
 interface Job {
   id: string; kind: string; state: string; name: string; genome: string; model: string; outputs: string[];
-  done: number; total: number | null; rate: number | null; eta: number | null; error: any; summary: string[] | null; created: string;
+  done: number; total: number | null; rate: number | null; eta: number | null; error: any; summary: string[] | null; created: number;
 }

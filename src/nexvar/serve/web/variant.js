@@ -9,7 +9,7 @@ import { busy, button, byId, complain, copier, fill, h, note } from './dom.js';
 import { exact, meaning, percent, quoted, score, STATUS, tsv } from './format.js';
 import { called, codingOf, codonChange, genesOf } from './genes.js';
 import { kindOf, LETTERS, placeOf, valuesOf } from './heatmap.js';
-import { licenceMark, provenanceLine } from './marks.js';
+import { licenceMark, notesOf, provenanceLine } from './marks.js';
 import { distribution } from './plots.js';
 
 /** What a TSV of `nexvar score` says of an allele, by the same names. @param {Record<string, any>} row */
@@ -72,7 +72,7 @@ export function variantPanel(choose) {
     fill(answer, ...title(row), scored && numbers(row), !scored && h('p', { class: 'error', role: 'alert' }, refusal(row)), ...(scored ? [among(place)] : []), knownHere(),
       h('div', { class: 'actions' }, copier('Copy TSV', () => tsv([tsvRow(row)])), copier('Copy VCF line', () => vcfLine(row)),
         copier('Copy command', () => command(shown, locus.genome.id, result.provenance.model))),
-      ...result.notes.map((line) => note(line)), provenanceLine(result.provenance));
+      ...notesOf(result.notes), provenanceLine(result.provenance));
     answer.dataset.ready = '1';
     if (scored && place) distribution(answer.querySelector('canvas'), valuesOf(heat), place.value);
   }

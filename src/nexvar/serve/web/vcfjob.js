@@ -2,7 +2,7 @@
 
 import { address, blob, events, get, keyed, post, remove, stopped, upload } from './api.js';
 import { busy, button, complain, download, fill, h, note } from './dom.js';
-import { bytes, counted, duration } from './format.js';
+import { counted, duration } from './format.js';
 import { licenceMark } from './marks.js';
 
 const OVER = ['done', 'failed', 'cancelled'];
@@ -32,7 +32,7 @@ export function jobsView(root, chosen, show) {
     if (!outputs.length) return complain(message, 'Choose at least one kind of result.');
     const stop = new AbortController();
     const bar = h('progress', { max: 1, value: 0, 'aria-label': `Sending ${file.name}` });
-    fill(message, h('p', { class: 'busy' }, `Sending ${file.name}, ${bytes(file.size)} `, bar, button('Stop', () => stop.abort())));
+    fill(message, h('p', { class: 'busy' }, `Sending ${file.name}, ${(file.size / 1e6).toFixed(1)} MB `, bar, button('Stop', () => stop.abort())));
     try {
       const sent = await upload(file, (share) => { bar.value = share; }, stop.signal);
       busy(message, 'Reading the file …');
@@ -76,7 +76,7 @@ export function jobsView(root, chosen, show) {
           if (control.signal.aborted) return;
           if (error instanceof Error && 'status' in error && error.status === 404) return;
         }
-        await new Promise((resolve) => setTimeout(resolve, 1500));  // the server went: it resumes the job when it is back
+        await new Promise((resolve) => setTimeout(resolve, 1500));  // the server will be back
       }
     } finally {
       watched.delete(id);
@@ -89,13 +89,13 @@ export function jobsView(root, chosen, show) {
     const model = chosen().models.find((each) => each.name === job.model);
     return h('li', { class: `job ${job.state}`, 'data-job': job.id },
       h('div', { class: 'job-head' }, h('strong', job.name || 'unnamed file'), h('span', { class: `state ${job.state}` }, job.state),
-        h('span', { class: 'note' }, `${job.genome} · ${job.model} · ${new Date(job.created).toLocaleString()}`), licenceMark(model)),
+        h('span', { class: 'note' }, `${job.genome} · ${job.model} · ${new Date(1000 * job.created).toLocaleString()}`), licenceMark(model)),
       !['failed', 'cancelled'].includes(job.state) && bar, h('p', { class: 'numbers', role: 'status' }, progressWords(job)),
       job.error && h('p', { class: 'error', role: 'alert' }, job.error),
       ...job.summary.map((line) => h('p', { class: 'summary' }, line)),
       h('div', { class: 'actions' }, ...(job.state === 'done' ? job.outputs.map((format) => result(job, format)) : []),
         job.state === 'done' && job.outputs.includes('vcf.gz') && button('Open in browser', () => open(job)),
-        button(OVER.includes(job.state) ? 'Delete' : 'Cancel', () => discard(job), { class: 'quiet' })));
+        button(OVER.includes(job.state) ? 'Delete' : 'Cancel', () => discard(job))));
   }
 
   function result(job, format) {
