@@ -254,3 +254,11 @@ def test_rows_that_lie_across_memory_are_the_same_rows(products):
     weight, across = draw(520, 512), draw(1, 512, 3).transpose(1, 2)  # (1, 3, 512), dense and not contiguous
     assert_rounded(linear(across, weight), F.linear(across.float(), weight.float()))
     assert torch.equal(linear(across, weight), linear(across.contiguous(), weight))
+
+
+@torch.inference_mode()
+def test_a_product_of_no_rows_is_empty():
+    """An expert that no token chose; the compiled product read row 0 of it, which is no memory of ours."""
+    weight = torch.ones(2048, 1024, dtype=torch.bfloat16)
+    assert linear(weight.new_empty(0, 1024), weight).shape == (0, 2048)
+    assert linear(weight.new_empty(2, 0, 1024), weight).shape == (2, 0, 2048)

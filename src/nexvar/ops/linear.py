@@ -33,7 +33,7 @@ def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor
     if _onednn_pays(x, weight_OI, bias_O):
         return torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
     rows = x.numel() // x.shape[-1]
-    if rows <= matvec.MOST_ROWS and _matvec_pays(x, weight_OI, bias_O):
+    if 0 < rows <= matvec.MOST_ROWS and _matvec_pays(x, weight_OI, bias_O):
         return _in_registers(x, weight_OI, bias_O)
     if rows > matvec.MOST_ROWS and x.dtype == weight_OI.dtype and is_raised(x):
         if is_recorded(x, weight_OI, bias_O) or torch.compiler.is_compiling():
