@@ -14,7 +14,7 @@ import ctypes
 import gc
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,27 +139,28 @@ def run_once(job: Job) -> Run:
     return Run(*found[0], memory)
 
 
-def against(base: str, jobs: dict[str, Job], repeats: int) -> list[tuple[object, ...]]:
-    """Rows for ``table`` of jobs that return a tensor, run in turn: name, wall s, CPU s, how many times less than
-    ``base`` takes (wall, CPU), MiB above, largest difference from ``base`` relative to its largest value."""
-    runs: dict[str, list[Run]] = {name: [] for name in jobs}
-    for _ in range(repeats):
-        for name, job in jobs.items():
-            runs[name].append(run_once(job))
-    reference = runs[base][0].result
-    walls, cpus = ({n: min(getattr(r, k) for r in rs) for n, rs in runs.items()} for k in ("wall", "cpu"))
-    return [
-        (
-            name,
-            walls[name],
-            cpus[name],
-            walls[base] / walls[name],
-            cpus[base] / cpus[name],
-            max(r.memory for r in own) / 2**20,
-            float((own[0].result - reference).abs().max() / reference.abs().max()),
-        )
-        for name, own in runs.items()
-    ]
+def compare(case: str, ours: Job, against: str, other: Job, *, repeats: int = 3, apart: float = 1e-3) -> Iterator[Row]:
+    """Time and peak memory of two jobs that return the same tensor; an error if theirs differ by more than ``apart``,
+    relative to the largest value."""
+    expected = other().float()
+    difference = float((ours().float() - expected).abs().max() / expected.abs().max())
+    if not difference <= apart:
+        raise SystemExit(f"{case}: the contestants differ by {difference:.1e}")
+    yield timed_row(case, against, interleaved({"ours": ours, "other": other}, repeats, warmup=0))
+    yield Row(case, against, peak_above(ours) / 1e6, peak_above(other) / 1e6, "MB")
+
+
+def timed_row(case: str, against: str, times: dict[str, Timing]) -> Row:
+    """Of two contestants, ours first: CPU seconds, or seconds where a GPU computes."""
+    mine, theirs = times.values()
+    if torch.cuda.is_available():
+        return Row(case, against, mine.wall, theirs.wall, "s")
+    return Row(case, against, mine.cpu, theirs.cpu)
+
+
+def at_matmul_rate(row: Row, flops: float, dtype: torch.dtype = torch.float32) -> Row:
+    """The time of ``row`` against that of as many operations at this machine's matmul rate."""
+    return Row(row.case, "its operations at the matmul rate", row.ours, flops / 1e9 / matmul_rate(dtype), row.unit)
 
 
 def matmul_rate(dtype: torch.dtype = torch.float32, size: int = 1536, repeats: int = 5) -> float:

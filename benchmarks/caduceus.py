@@ -1,25 +1,23 @@
-"""Caduceus against the official way of computing it: python benchmarks/caduceus.py [--lengths 1024 8192 32768]
+"""Caduceus against the official way of computing it: ``python benchmarks/caduceus.py [--full]``.
 
 The opponent follows kuleshov-group/caduceus with mamba-ssm's ``selective_scan_ref``, what runs where no CUDA
 extension is installed: every direction projects in and out by itself, and decays and inputs exist for the whole
-sequence, (B, E, L, N). Same weights, same numbers (the difference is printed), turns taken in one process.
+sequence, (B, E, L, N). Width 256, same weights, same numbers; 1,024 bases (--full: up to 32,768).
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from _measure import against, interleaved, table
+from _measure import Row, compare, interleaved, report, timed_row
 from nexvar.models.caduceus import Config, Mamba, Model
-from nexvar.ops import ssm_scan_cpu
 
 
 def official_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
@@ -56,34 +54,29 @@ def official_forward(model: Model, ids_BL: Tensor) -> Tensor:
     return F.linear(backbone.norm_f(h + residual), weight)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 8192, 32768])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--layers", type=int, default=4)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    model = Model(Config(d_model=256, n_layer=options.layers)).eval()
-    print(
-        f"Caduceus-Ph, width 256, {options.layers} layers, {options.threads} threads; C scan: {ssm_scan_cpu.status()}\n"
-    )
-    rows: list[tuple[object, ...]] = []
-    for length in options.lengths:
+def rows(full: bool) -> Iterator[Row]:
+    layers = 4 if full else 2
+    model = Model(Config(d_model=256, n_layer=layers)).eval()
+    for length in (1024, 8192, 32768) if full else (1024,):
         ids = torch.randint(7, 11, (1, length))
+        theirs = functools.partial(official_forward, model, ids)
         jobs = {
-            "official style": functools.partial(official_forward, model, ids),
-            "torch only": functools.partial(ours, model, ids, "torch"),
+            "torch alone": functools.partial(ours, model, ids, "torch"),
             "C scan": functools.partial(ours, model, ids, "c"),
         }
         with torch.no_grad():
-            rows += [(length, *row) for row in against("official style", jobs, options.repeats)]
+            for name, job in jobs.items():
+                yield from compare(f"{layers} layers, {length:,} bases, {name}", job, "the official way", theirs)
         if length <= 8192:
-            for name in ("torch only", "C scan"):
-                step = interleaved({"step": functools.partial(train_step, model, jobs[name])}, options.repeats)["step"]
-                rows.append((length, f"{name}, forward + backward", step.wall, step.cpu, "", "", "", ""))
-    print(table(("L", "contestant", "wall s", "CPU s", "wall x", "CPU x", "MiB above", "rel. diff"), rows))
+            for name, job in jobs.items():
+                times = interleaved({"both": functools.partial(train_step, model, job), "forward": no_grad(job)})
+                yield timed_row(
+                    f"{layers} layers, {length:,} bases, {name}, forward and backward", "the forward", times
+                )
+
+
+def no_grad(job: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    return torch.no_grad()(job)
 
 
 def ours(model: Model, ids: Tensor, scan: str) -> Tensor:
@@ -99,4 +92,4 @@ def train_step(model: Model, job: Callable[[], Tensor]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report(__doc__, rows)

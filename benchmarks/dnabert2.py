@@ -1,6 +1,6 @@
-"""DNABERT-2-117M (random weights), 8 x 512 tokens, full and padded: this package against the official way.
+"""DNABERT-2-117M (random weights) against the official way: ``python benchmarks/dnabert2.py [--full]``.
 
-    python benchmarks/dnabert2.py [--rows 8] [--tokens 512] [--threads 2]
+8 x 256 tokens through 2 layers (--full: 8 x 512 through all 12), without padding and with.
 
 The naive contestant computes as the official bert_layers.py does without Triton: the linear layers on real tokens,
 but scores, ALiBi biases and probabilities of all heads for padding too, in memory at once.
@@ -8,15 +8,15 @@ but scores, ALiBi biases and probabilities of all heads for padding too, in memo
 
 from __future__ import annotations
 
-import argparse
 import math
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from _measure import interleaved, matmul_rate, peak_above, table
+from _measure import Row, at_matmul_rate, compare, report
 from nexvar.models.dnabert2 import Config, Model
 
 
@@ -64,60 +64,24 @@ def flops(config: Config, lengths: list[int]) -> float:
     return 2.0 * config.num_hidden_layers * (linear + attention)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=512)
-    parser.add_argument("--layers", type=int, default=12, help="fewer on a busy machine: the ratios stay the same")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
+@torch.inference_mode()
+def rows(full: bool) -> Iterator[Row]:
+    layers, count, tokens = (12, 8, 512) if full else (2, 8, 256)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = Model(Config(num_hidden_layers=args.layers)).eval().to(device, dtype)
+    model = Model(Config(num_hidden_layers=layers)).eval().to(device, dtype)
     model.reset_buffers()
-    ids_BL = torch.randint(5, 4096, (args.rows, args.tokens), device=device)
-    full = [args.tokens] * args.rows
-    padded = [args.tokens * (i + 1) // args.rows for i in range(args.rows)]  # 1/8, 2/8, … of the row: 56 % real
-    rows, seconds = [], {}
-    with torch.inference_mode():
-        rate = matmul_rate(dtype)
-        for name, lengths in (("full", full), ("padded", padded)):
-            mask_BL = torch.arange(args.tokens, device=device) < torch.tensor(lengths, device=device)[:, None]
-            ours = partial(last_hidden, model, ids_BL, mask_BL)
-            theirs = partial(naive_forward, model, ids_BL, mask_BL)
-            difference = float((ours() - theirs()).abs().max())
-            times = interleaved({"nexvar": ours, "official style": theirs}, repeats=args.repeats)
-            work = flops(model.config, lengths) / 1e9
-            for who, job in (("nexvar", ours), ("official style", theirs)):
-                t = times[who]
-                base = t.wall if device == "cuda" else t.cpu
-                faster = times["official style"].cpu / t.cpu, times["official style"].wall / t.wall
-                rows.append(
-                    [name, who, sum(lengths), t.wall, t.cpu, work / base / rate, peak_above(job) / 2**20, *faster]
-                )
-            seconds[name] = times["nexvar"]
-            print(f"{name}: largest difference {difference:.1e}")
-    shape = f"{args.layers} layers, {args.rows} x {args.tokens} tokens, {dtype}, {args.threads} threads"
-    print(f"DNABERT-2-117M, {shape}, last hidden state")
-    print(f"this machine's matmul: {rate:.0f} GFLOP per {'second' if device == 'cuda' else 'CPU-second'}")
-    header = [
-        "",
-        "",
-        "real tokens",
-        "wall s",
-        "cpu s",
-        "of matmul rate",
-        "peak MB above model",
-        "x faster cpu",
-        "x faster wall",
-    ]
-    print(table(header, rows))
-    share = sum(padded) / sum(full)
-    print(f"padded: {share:.0%} of the tokens in {seconds['padded'].cpu / seconds['full'].cpu:.0%} of the CPU time")
+    ids_BL = torch.randint(5, 4096, (count, tokens), device=device)
+    padded = [tokens * (i + 1) // count for i in range(count)]  # 1/8, 2/8, … of the row: 56 % real
+    for name, lengths in (("all real", [tokens] * count), ("56 % real", padded)):
+        mask_BL = torch.arange(tokens, device=device) < torch.tensor(lengths, device=device)[:, None]
+        ours = partial(last_hidden, model, ids_BL, mask_BL)
+        theirs = partial(naive_forward, model, ids_BL, mask_BL)
+        case = f"{layers} layers, {count} x {tokens} tokens, {name}"
+        found = list(compare(case, ours, "the official way", theirs, apart=1e-3 if dtype == torch.float32 else 0.1))
+        yield from found
+        yield at_matmul_rate(found[0], flops(model.config, lengths), dtype)
 
 
 if __name__ == "__main__":
-    main()
+    report(__doc__, rows)

@@ -1,6 +1,6 @@
-"""Genos-1.2B (random weights, bfloat16), 1 x 1,024 tokens: this package against the eager way of computing it.
+"""Genos-1.2B (random weights, bfloat16) against the eager way of computing it: ``python benchmarks/genos.py [--full]``.
 
-    python benchmarks/genos.py [--tokens 1024] [--threads 2]
+1 x 512 tokens through 2 layers (--full: 1 x 1,024 through all 12).
 
 The naive contestant computes as transformers' eager Mixtral does: key heads repeated, scores and probabilities of all
 heads in memory with a causal mask, the experts one after the other over tokens found by a one-hot mask.
@@ -8,16 +8,16 @@ heads in memory with a causal mask, the experts one after the other over tokens 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from _measure import interleaved, matmul_rate, peak_above, table
+from _measure import Row, at_matmul_rate, compare, report
 from nexvar.models.genos import Config, Model
 
 GENOS_1_2B = Config(
@@ -94,17 +94,11 @@ def flops(config: Config, tokens: int) -> float:
     return 2.0 * config.num_hidden_layers * tokens * per_token
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tokens", type=int, default=1024)
-    parser.add_argument("--layers", type=int, default=12, help="fewer on a busy machine: the ratios stay the same")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
+@torch.inference_mode()
+def rows(full: bool) -> Iterator[Row]:
+    layers, tokens = (12, 1024) if full else (2, 512)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = dataclasses.replace(GENOS_1_2B, num_hidden_layers=args.layers)
+    config = dataclasses.replace(GENOS_1_2B, num_hidden_layers=layers)
     with torch.device("meta"):
         model = Model(config)
     model = model.to(torch.bfloat16).to_empty(device=device).eval()
@@ -113,25 +107,12 @@ def main() -> None:
     for layer in model.model.layers:
         layer.block_sparse_moe.gate.float()
     model.reset_buffers()
-    weights = sum(p.numel() * p.dtype.itemsize for p in model.parameters())
-    ids_BL = torch.randint(5, 9, (1, args.tokens), device=device)
+    ids_BL = torch.randint(5, 9, (1, tokens), device=device)
     ours, theirs = partial(last_hidden, model, ids_BL), partial(naive_forward, model, ids_BL)
-    with torch.inference_mode():
-        difference = float((ours().float() - theirs().float()).abs().mean() / theirs().float().abs().mean())
-        rate = matmul_rate(torch.bfloat16)
-        times = interleaved({"nexvar": ours, "eager style": theirs}, repeats=args.repeats)
-        work, rows = flops(config, args.tokens) / 1e9, []
-        for name, job in (("nexvar", ours), ("eager style", theirs)):
-            t = times[name]
-            base = t.wall if device == "cuda" else t.cpu
-            faster = times["eager style"].cpu / t.cpu, times["eager style"].wall / t.wall
-            rows.append([name, t.wall, t.cpu, work / base / rate, 1 + peak_above(job) / weights, *faster])
-    shape = f"{args.layers} layers, 1 x {args.tokens} tokens, bfloat16, {args.threads} threads"
-    print(f"Genos-1.2B, {shape}, mean relative difference {difference:.1e}")
-    print(f"this machine's bfloat16 matmul: {rate:.0f} GFLOP per {'second' if device == 'cuda' else 'CPU-second'}")
-    header = ["", "wall s", "cpu s", "of matmul rate", "peak memory / weights", "x faster cpu", "x faster wall"]
-    print(table(header, rows))
+    found = list(compare(f"{layers} layers, {tokens:,} tokens", ours, "the eager way", theirs, apart=0.3))
+    yield from found
+    yield at_matmul_rate(found[0], flops(config, tokens), torch.bfloat16)
 
 
 if __name__ == "__main__":
-    main()
+    report(__doc__, rows)

@@ -1,22 +1,21 @@
-"""HyenaDNA against the official way of computing it: python benchmarks/hyenadna.py [--lengths 8192 65536 262144]
+"""HyenaDNA against the official way of computing it: ``python benchmarks/hyenadna.py [--full]``.
 
 The opponent follows the Hugging Face port: channels first, the filters computed anew in every forward, one FFT of
-length 2L over all channels. Same weights; the difference of the logits is printed; turns taken in one process.
---alone LENGTH runs only ours, once, at a length where the opponent does not fit: time and memory above the model.
---decode PROMPT compares decoding with the cache to a forward per token.
+length 2L over all channels. Width 256, same weights, same numbers; 8,192 bases (--full: up to 262,144, and a million
+against a quarter of it, where the opponent does not fit).
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from _measure import against, interleaved, run_once, table
+from _measure import Row, compare, interleaved, report, run_once, timed_row
 from nexvar.models.hyenadna import Config, Filter, Model
 
 
@@ -71,41 +70,24 @@ def random_model(max_seq_len: int, width: int = 256, layers: int = 8) -> Model:
     return model
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lengths", type=int, nargs="*", default=[8192, 65536, 262144])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--alone", type=int)
-    parser.add_argument("--decode", type=int)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    model = random_model(max(*options.lengths, options.alone or 0, 1024) + 2)
-    print(f"HyenaDNA, width 256, 8 layers, {options.threads} threads\n")
-    if options.alone:
-        alone(model, options.alone)
-    elif options.decode:
-        decode(options.decode)
-    else:
-        compare(model, options.lengths, options.repeats)
-
-
-def compare(model: Model, lengths: list[int], repeats: int) -> None:
-    rows: list[tuple[object, ...]] = []
+def rows(full: bool) -> Iterator[Row]:
+    layers, lengths = (8, (8192, 65_536, 262_144)) if full else (4, (8192,))
+    model = random_model(1_000_002 if full else max(lengths) + 2, layers=layers)
     for length in lengths:
         ids = torch.randint(7, 11, (1, length))
-        jobs = {
-            "official style": functools.partial(official_forward, model, ids),
-            "ours": functools.partial(ours, model, ids),
-        }
+        mine, theirs = functools.partial(ours, model, ids), functools.partial(official_forward, model, ids)
         with torch.no_grad():
-            if length <= 8192:
-                ours(model, ids)  # the filters are kept from here on
-            rows += [(length, *row) for row in against("official style", jobs, repeats)]
+            yield from compare(f"{layers} layers, {length:,} bases", mine, "the official way", theirs, repeats=2)
         if length <= 8192:
-            step = interleaved({"step": functools.partial(train_step, model, ids)}, repeats)["step"]
-            rows.append((length, "ours, forward + backward", step.wall, step.cpu, "", "", "", ""))
-    print(table(("L", "contestant", "wall s", "CPU s", "wall x", "CPU x", "MiB above", "rel. diff"), rows))
+            times = interleaved({"both": functools.partial(train_step, model, ids), "forward": torch.no_grad()(mine)})
+            yield timed_row(f"{layers} layers, {length:,} bases, forward and backward", "the forward", times)
+    if full:
+        with torch.no_grad():
+            long, short = (
+                run_once(functools.partial(ours, model, torch.randint(7, 11, (1, n)))) for n in (1_000_000, 250_000)
+            )
+        yield Row(f"{layers} layers, 1,000,000 bases", "250,000 bases", long.cpu, short.cpu)
+        yield Row(f"{layers} layers, 1,000,000 bases", "250,000 bases", long.memory / 1e6, short.memory / 1e6, "MB")
 
 
 def ours(model: Model, ids: Tensor) -> Tensor:
@@ -119,36 +101,5 @@ def train_step(model: Model, ids: Tensor) -> None:
     ours(model, ids).square().mean().backward()
 
 
-def alone(model: Model, length: int) -> None:
-    ids = torch.randint(7, 11, (1, length))
-    with torch.no_grad():
-        run = run_once(functools.partial(ours, model, ids))
-    print(table(("L", "wall s", "CPU s", "MiB above"), [(length, run.wall, run.cpu, run.memory / 2**20)]))
-
-
-def decode(prompt: int, tokens: int = 32) -> None:
-    model = random_model(prompt + tokens + 2)
-    ids = torch.randint(7, 11, (1, prompt + tokens))
-
-    def forward_per_token() -> None:
-        for t in range(prompt, prompt + 4):  # four are enough to know the rate
-            official_forward(model, ids[:, :t])
-
-    cache = model.new_cache(1, prompt + tokens)
-    model(ids[:, :prompt], cache=cache)
-    steps = iter(range(prompt, prompt + tokens))
-
-    def cached() -> None:
-        for _ in range(4):
-            t = next(steps)
-            model(ids[:, t : t + 1], cache=cache)
-
-    with torch.no_grad():
-        times = interleaved({"a forward per token": forward_per_token, "cache": cached}, repeats=5)
-    base = times["a forward per token"]
-    rows = [(name, t.wall / 4, t.cpu / 4, base.wall / t.wall, base.cpu / t.cpu) for name, t in times.items()]
-    print(table(("decoding", "wall s/token", "CPU s/token", "wall x", "CPU x"), rows))
-
-
 if __name__ == "__main__":
-    main()
+    report(__doc__, rows)

@@ -1,22 +1,23 @@
-"""Forward, score, prefill and embedding over a million bases: ``python benchmarks/long_context.py --fasta real.fa``.
+"""Forward, score, prefill and embedding of long sequences: ``python benchmarks/long_context.py [--full] [--fasta F]``.
 
-Small models with random weights, float32: what is measured is time and peak memory above the model, at two lengths.
+Small models with random weights, float32; time and peak memory above the model at 32,768 against 8,192 bases (--full:
+1,048,576 against 131,072). A ratio of 4 (8) is linear growth; of memory, 1 is none.
 A forward gives the logits of the last base alone; scores and embeddings go through ``score_sequences`` and ``embed``.
 nexvar: the Hyena layers S, D, H of StripedHyena 2. nexvar-attention adds one attention layer, whose time grows with
-the square of the length and whose keys and values with the length: for shorter lengths (``--lengths 4096 32768``).
+the square of the length and whose keys and values with the length: it stays at 8,192 against 4,096 bases.
 Without --fasta: random bases.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from _measure import peak_above, run_once, table
+from _measure import Row, peak_above, report, run_once
 from hyenadna import random_model
 from nexvar.cards import Card
 from nexvar.genome.reference import Fasta
@@ -27,10 +28,8 @@ from nexvar.models import caduceus, striped_hyena2
 from nexvar.tokenizers import make
 from nexvar.weights.load import Loaded
 
-FAMILIES = ("nexvar", "nexvar-attention", "hyenadna", "caduceus-ph", "caduceus-ps")
 
-
-def bases(fasta: str | None, length: int) -> str:
+def bases(fasta: Path | None, length: int) -> str:
     """The first ``length`` A, C, G, T, N of all records, one after the other."""
     if fasta is None:
         return "".join(random.Random(0).choices("ACGT", k=length))
@@ -81,7 +80,7 @@ def jobs(loaded: Loaded, text: str) -> dict[str, Callable[[], Any]]:
         assert torch.isfinite(module(ids, logits=last).logits).all()
 
     def prefill() -> None:
-        cache = module.new_cache(1, len(text) + 64)
+        cache = module.new_cache(1, len(text))
         for piece in ids.split(piece_tokens(module, ids.shape[1]), dim=1):
             module(piece, cache=cache, logits=last)
 
@@ -91,31 +90,19 @@ def jobs(loaded: Loaded, text: str) -> dict[str, Callable[[], Any]]:
     return {**found, "embedding": lambda: embed(loaded, [text])}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="*", choices=FAMILIES, default=["nexvar", "hyenadna", "caduceus-ph"])
-    parser.add_argument("--what", nargs="*", default=["forward", "score", "prefill", "embedding"])
-    parser.add_argument("--lengths", type=int, nargs=2, default=[131_072, 1_048_576])
-    parser.add_argument("--fasta")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.set_grad_enabled(False)
-    short, long = (bases(options.fasta, length) for length in options.lengths)
-    rows: list[tuple[object, ...]] = []
-    for family in options.models:
+@torch.inference_mode()
+def rows(full: bool, fasta: Path | None = None) -> Iterator[Row]:
+    for family in ("nexvar", "nexvar-attention", "hyenadna", "caduceus-ph"):
+        lengths = (4096, 8192) if family == "nexvar-attention" else (131_072, 1_048_576) if full else (8192, 32_768)
+        short, long = (bases(fasta, length) for length in lengths)
         loaded = load(family, len(long))
-        for job in jobs(loaded, short[:4096]).values():
+        for name, job in jobs(loaded, short[:4096]).items():
             peak_above(job)  # what is made once: kernels, kept filters
-        for name in jobs(loaded, short[:4096]):
-            if name not in options.what:
-                continue
-            runs = [run_once(jobs(loaded, text)[name]) for text in (short, long)]
-            memory = [run.memory / 2**20 for run in runs]
-            rows.append((family, name, *(run.cpu for run in runs), *memory, memory[1] / memory[0]))
-            print(*rows[-1], flush=True)
-    print(table(("model", "what", "CPU s", "CPU s, long", "MiB above", "MiB above, long", "ratio"), rows))
+            few, many = (run_once(jobs(loaded, text)[name]) for text in (short, long))
+            case, against = f"{family}, {name} of {len(long):,} bases", f"{len(short):,} bases"
+            yield Row(case, against, many.cpu, few.cpu)
+            yield Row(case, against, many.memory / 1e6, few.memory / 1e6, "MB")
 
 
 if __name__ == "__main__":
-    main()
+    report(__doc__, rows, "fasta")

@@ -1,10 +1,10 @@
-"""Estimated against measured peak memory: ``python benchmarks/memory.py [ARCHITECTURE ...]``.
+"""Measured peak memory against what ``nexvar models --fits`` estimates: ``python benchmarks/memory.py [--full]``.
 
 One process for each case: a random model of modest size is built, saved and loaded from the card-like folder, and one
 forward is run (with a full cache where the model has one). Measured is the anonymous resident memory at its highest,
 less what the process held before loading, plus weights that stay mapped. The activation constants of
 ``footprint.py`` were taken from other sizes (2,048 and 8,192 tokens, 256 to 512 wide), then once adjusted to this
-table for HyenaDNA, Caduceus and the Nucleotide Transformers, and for bfloat16. Linux only.
+table for HyenaDNA, Caduceus and the Nucleotide Transformers, and for bfloat16 (--full). Linux only.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from _measure import Row, report
 from nexvar import cards, models
 from nexvar.weights import footprint
 from nexvar.weights.assemble import build, make_config
@@ -55,7 +57,8 @@ def measure(architecture: str, dtype: str, folder: Path) -> dict[str, float]:
         for tensor in module.state_dict().values():
             if tensor.is_floating_point():
                 tensor.normal_(std=0.02)
-        described = {"tokenizer": "byte", "objective": card.objective, "context": card.context}
+        tokenizer = "byte" if config.vocabulary >= 128 else card.tokenizer
+        described = {"tokenizer": tokenizer, "objective": card.objective, "context": card.context}
         save(folder, module, architecture=architecture, config=config, card=described)
         return {}
     small = dataclasses.replace(card, config=dataclasses.asdict(config), context=max(card.context, bases))
@@ -82,31 +85,25 @@ def measure(architecture: str, dtype: str, folder: Path) -> dict[str, float]:
     going[0] = False
     thread.join()
     measured = peak[0] - before + mapped
-    return {"tokens": tokens, "estimated": promised.total, "measured": measured, "weights": promised.weights,
-            "cache": promised.cache, "activations": promised.activations}  # fmt: skip
+    return {"tokens": tokens, "estimated": promised.total, "measured": measured}
 
 
-def main() -> None:
-    chosen = sys.argv[1:] or list(CASES)
-    print("| architecture | dtype | tokens | weights | cache | activations | estimated | measured | ratio |")
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
-    for architecture in chosen:
+def rows(full: bool) -> Iterator[Row]:
+    assert set(CASES) == set(models.ARCHITECTURES)
+    for architecture in CASES:
         with tempfile.TemporaryDirectory() as place:
-            for dtype in ("", "float32", "bfloat16"):  # the first call writes the folder
+            for dtype in ("", "float32", "bfloat16") if full else ("", "float32"):  # the first call writes the folder
                 command = [sys.executable, __file__, "--one", architecture, dtype or "float32", f"{place}/m"]
                 out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-                if not dtype:
-                    continue
-                r = json.loads(out.splitlines()[-1])
-                cells = [f"{r[k] / 1e6:,.0f} MB" for k in ("weights", "cache", "activations", "estimated", "measured")]
-                ratio = r["estimated"] / r["measured"]
-                print(f"| {architecture} | {dtype} | {r['tokens']:,} | {' | '.join(cells)} | {ratio:.2f} |", flush=True)
+                if dtype:
+                    r = json.loads(out.splitlines()[-1])
+                    case = f"{architecture}, {dtype}, {r['tokens']:,} tokens"
+                    yield Row(case, "the estimate", r["measured"] / 1e6, r["estimated"] / 1e6, "MB")
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     if sys.argv[1:2] == ["--one"]:
+        torch.set_num_threads(1)
         print(json.dumps(measure(sys.argv[2], sys.argv[3], Path(sys.argv[4]))))
     else:
-        assert set(CASES) == set(models.ARCHITECTURES)
-        main()
+        report(__doc__, rows)

@@ -1,6 +1,6 @@
-"""NTv3-8M (random weights), 1 x 32,768 bases: this package against the hub code's way of computing it.
+"""NTv3-8M (random weights) against the hub code's way of computing it: ``python benchmarks/ntv3.py [--full]``.
 
-    python benchmarks/ntv3.py [--length 32768] [--threads 2]
+8,192 bases (--full: 32,768), float32.
 
 The naive contestant is written the way the hub's PyTorch code computes: channels-first convolutions between transposes
 for every LayerNorm, LayerNorms by hand, positions repeated before the doubling convolutions, attention in memory.
@@ -8,13 +8,13 @@ for every LayerNorm, LayerNorms by hand, positions repeated before the doubling 
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from _measure import interleaved, matmul_rate, peak_above, table
+from _measure import Row, compare, report
 from nexvar.models.ntv3 import Config, Model
 from nexvar.ops.unet import ConvBlock, TowerBlock
 
@@ -81,29 +81,14 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--length", type=int, default=32_768)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    config = Config()
-    model = Model(config).eval()
-    ids_BL = torch.randint(6, 10, (1, args.length))
-    with torch.inference_mode():
-        jobs = {"nexvar": lambda: model(ids_BL).logits, "hub-code style": lambda: naive_forward(model, ids_BL)}
-        difference = (jobs["nexvar"]() - jobs["hub-code style"]()).abs().max().item()
-        rate = matmul_rate()
-        times = interleaved(jobs, repeats=args.repeats)
-        memory = {name: peak_above(job) for name, job in jobs.items()}
-    naive = times["hub-code style"]
-    rows = [[n, t.wall, t.cpu, args.length / t.cpu, memory[n] / 2**20, naive.cpu / t.cpu] for n, t in times.items()]
-    print(f"NTv3-8M, 1 x {args.length} bases, float32, {args.threads} threads, largest difference {difference:.1e}")
-    print(f"this machine's matmul: {rate:.0f} GFLOP per CPU-second")
-    print(table(["", "wall s", "cpu s", "bases per cpu s", "peak MB above model", "times faster (cpu)"], rows))
+@torch.inference_mode()
+def rows(full: bool) -> Iterator[Row]:
+    length = 32_768 if full else 8192
+    model = Model(Config()).eval()
+    ids_BL = torch.randint(6, 10, (1, length))
+    ours, theirs = (lambda: model(ids_BL).logits), (lambda: naive_forward(model, ids_BL))
+    yield from compare(f"{length:,} bases", ours, "the hub code's way", theirs)
 
 
 if __name__ == "__main__":
-    main()
+    report(__doc__, rows)

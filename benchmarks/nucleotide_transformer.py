@@ -1,6 +1,6 @@
-"""NT-v2-50M (random weights), 2 x 2,048 tokens: this package against the remote code's way of computing it.
+"""NT-v2-50M (random weights) against the remote code's way: ``python benchmarks/nucleotide_transformer.py [--full]``.
 
-    python benchmarks/nucleotide_transformer.py [--rows 2] [--tokens 2048] [--threads 2]
+1 x 1,024 tokens (--full: 2 x 2,048), float32.
 
 The naive contestant is written the way the hub's modeling_esm.py computes: scores, masks and probabilities for all
 heads in memory, the rotary tables anew in every layer, every temporary at full length.
@@ -8,14 +8,14 @@ heads in memory, the rotary tables anew in every layer, every temporary at full 
 
 from __future__ import annotations
 
-import argparse
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from _measure import interleaved, matmul_rate, peak_above, table
+from _measure import Row, at_matmul_rate, compare, report
 from nexvar.models.nucleotide_transformer import Config, Model
 
 NT_V2_50M = Config(
@@ -76,34 +76,17 @@ def flops(config: Config, rows: int, tokens: int) -> float:
     return 2.0 * rows * tokens * (config.num_hidden_layers * per_token + head)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=2048)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
+@torch.inference_mode()
+def rows(full: bool) -> Iterator[Row]:
+    count, tokens = (2, 2048) if full else (1, 1024)
     model = Model(NT_V2_50M).eval()
-    ids_BL = torch.randint(6, 4102, (args.rows, args.tokens))
+    ids_BL = torch.randint(6, 4102, (count, tokens))
     mask_BL = torch.ones_like(ids_BL, dtype=torch.bool)
-    with torch.inference_mode():
-        ours, theirs = (lambda: model(ids_BL).logits), (lambda: naive_forward(model, ids_BL, mask_BL))
-        difference = (ours() - theirs()).abs().max().item()
-        rate = matmul_rate()
-        times = interleaved({"nexvar": ours, "remote-code style": theirs}, repeats=args.repeats)
-        memory = {"nexvar": peak_above(ours), "remote-code style": peak_above(theirs)}
-    work = flops(NT_V2_50M, args.rows, args.tokens) / 1e9
-    rows = [
-        [name, t.wall, t.cpu, work / t.cpu / rate, memory[name] / 2**20, times["remote-code style"].cpu / t.cpu]
-        for name, t in times.items()
-    ]
-    print(f"NT-v2-50M, {args.rows} x {args.tokens} tokens, float32, {args.threads} threads")
-    print(f"largest difference of the logits: {difference:.1e}")
-    print(f"this machine's matmul: {rate:.0f} GFLOP per CPU-second")
-    print(table(["", "wall s", "cpu s", "of matmul rate", "peak MB above model", "times faster (cpu)"], rows))
+    ours, theirs = (lambda: model(ids_BL).logits), (lambda: naive_forward(model, ids_BL, mask_BL))
+    found = list(compare(f"{count} x {tokens:,} tokens", ours, "the remote code's way", theirs))
+    yield from found
+    yield at_matmul_rate(found[0], flops(NT_V2_50M, count, tokens))
 
 
 if __name__ == "__main__":
-    main()
+    report(__doc__, rows)

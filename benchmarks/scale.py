@@ -1,31 +1,25 @@
-"""What scoring costs beside the model: time to the first rows, memory, seconds per variant of every stage.
+"""What scoring costs beside the model: ``python benchmarks/scale.py [--full]``.
 
-    python benchmarks/scale.py                 # a VCF of 1,000,000 SNVs, a stand-in for the model that costs nothing
-    python benchmarks/scale.py --variants 20000 --profile
-    python benchmarks/scale.py --model nexvar_mito --variants 400    # the share of the real model
-
-The stand-in answers every forward with the same logits, so that what is left is everything else: reading, planning,
-windows, tokens, batches, read-outs, parts, merging. Memory is the growth of the peak over the state before the run.
+A VCF of 20,000 SNVs (--full: a million) and a stand-in for the model that answers every forward with the same logits, so
+that what is left is everything else: reading, planning, windows, tokens, batches, read-outs, parts, merging. Against
+what nexvar_mito itself takes for a variant; the time to the first rows; memory.
 """
 
 from __future__ import annotations
 
-import argparse
-import cProfile
-import os
-import pstats
 import random
 import resource
-import signal
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
+from _measure import Row, report
 from nexvar.cards import get
 from nexvar.inference.score import Options
 from nexvar.models import GenomicModel, Output
@@ -92,59 +86,40 @@ def timed_forward(loaded: Loaded) -> list[float]:
     return spent
 
 
-def first_rows(folder: Path, begun: float, cpu: float, stop: bool) -> None:
-    """Watch for the first finished part."""
+def first_rows(folder: Path, begun: float, found: list[float]) -> None:
+    """Watch for the first finished part; ``found`` gets the CPU seconds since ``begun``."""
     while not any(folder.glob("part-*.parquet")):
         time.sleep(0.01)
-    wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    print(f"first rows on disk after {wall:.1f} s, {cpu:.1f} s of CPU time", flush=True)
-    if stop:
-        os.kill(os.getpid(), signal.SIGINT)
+    found.append(time.process_time() - begun)
 
 
 def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", type=int, default=1_000_000)
-    parser.add_argument("--model", help="a real one instead of the stand-in")
-    parser.add_argument("--window", type=int, default=get("nexvar_mito").window)
-    parser.add_argument("--output", default="out.vcf.gz")
-    parser.add_argument("--first", action="store_true", help="stop when the first rows are on disk")
-    parser.add_argument("--profile", action="store_true")
-    args = parser.parse_args()
+def scored(loaded: Loaded, inputs: tuple[Path, Path], out: Path) -> tuple[float, float]:
+    """CPU seconds of the model and of everything, for all variants."""
+    spent, begun = timed_forward(loaded), time.process_time()
+    score_file(ScoreJob(InputFiles(*inputs), out, model=loaded, options=Options(window=get("nexvar_mito").window)))
+    return spent[0], time.process_time() - begun
+
+
+def rows(full: bool) -> Iterator[Row]:
+    variants, few = 1_000_000 if full else 20_000, 40
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        fasta, vcf = write_inputs(folder, args.variants)
         (folder / "few").mkdir()
-        few = write_inputs(folder / "few", 200)
-        loaded = load(args.model, device="cpu") if args.model else stand_in()
-        options = Options(window=args.window)
-        score_file(ScoreJob(InputFiles(*few), folder / "few.vcf.gz", model=loaded, options=options))
-        spent = timed_forward(loaded)
-        before, begun, cpu = peak(), time.perf_counter(), time.process_time()
-        out = folder / args.output
-        threading.Thread(target=first_rows, args=(Path(f"{out}.parts"), begun, cpu, args.first), daemon=True).start()
-        profile = cProfile.Profile()
-        if args.profile:
-            profile.enable()
-        try:
-            summary = score_file(ScoreJob(InputFiles(fasta, vcf), out, model=loaded, options=options))
-        except KeyboardInterrupt:  # --first
-            return
-        if args.profile:
-            profile.disable()
-            pstats.Stats(profile).sort_stats("tottime").print_stats(30)
-        wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
-        beside = cpu - spent[0]
-        print(f"{summary.scored:,} variants scored in {wall:.1f} s, {cpu:.1f} s of CPU time")
-        print(f"memory grew by {peak() - before:.0f} MB")
-        print(f"model {spent[0]:.1f} s; beside it {beside:.1f} s = {1e6 * beside / summary.scored:.0f} us a variant, "
-              f"{beside / cpu:.1%} of all")  # fmt: skip
+        inputs, some = write_inputs(folder, variants), write_inputs(folder / "few", few)
+        real, _ = scored(load("nexvar_mito", device="cpu"), some, folder / "real.vcf.gz")
+        scored(stand_in(), some, folder / "few.vcf.gz")
+        before, first, out = peak(), list[float](), folder / "out.vcf.gz"
+        begun = time.process_time()
+        threading.Thread(target=first_rows, args=(Path(f"{out}.parts"), begun, first), daemon=True).start()
+        model, everything = scored(stand_in(), inputs, out)
+    yield Row("a variant, all but the model", "nexvar_mito alone", (everything - model) / variants, real / few)
+    yield Row(f"{variants:,} variants: the first rows", "all", first[0], everything)
+    yield Row(f"{variants:,} variants: peak memory", "of the process before", peak(), before, "MB")
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main()
+    report(__doc__, rows)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from _measure import Job, Row, interleaved, peak_above, report
+from _measure import Job, Row, interleaved, peak_above, report, timed_row
 from nexvar.ops.ssm_scan import selective_scan
 
 
@@ -49,10 +49,7 @@ def rows(full: bool) -> Iterator[Row]:
         memory = {name: peak_above(job) / 1e6 for name, job in jobs.items()}
         for name in fast:
             case = f"{what} of {length:,} steps, {name}"
-            if cuda:
-                yield Row(case, "naive", times[name].wall, times["naive"].wall, "s")
-            else:
-                yield Row(case, "naive", times[name].cpu, times["naive"].cpu)
+            yield timed_row(case, "naive", {who: times[who] for who in (name, "naive")})
             yield Row(case, "naive", memory[name], memory["naive"], "MB")
 
 
