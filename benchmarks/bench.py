@@ -40,7 +40,7 @@ LEFT_OUT = {  # script: why `make bench` does not run it
     "serve_load": "compares nothing: it holds a server to limits",
 }
 NOISE = 0.2  # ratios of runs in turn differ by this much from one day to the next
-LIMIT_S = 300
+LIMIT_S = 900
 UNITS = (
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
     *("asimd", "bf16", "i8mm", "sve"),

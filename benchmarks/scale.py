@@ -1,7 +1,7 @@
 """What scoring costs beside the model: ``python benchmarks/scale.py [--full]``.
 
-A VCF of 20,000 SNVs (--full: a million) and a stand-in for the model that answers every forward with the same logits, so
-that what is left is everything else: reading, planning, windows, tokens, batches, read-outs, parts, merging. Against
+A VCF of 20,000 SNVs (--full: a million) and a stand-in for the model that answers every forward with the same logits,
+so that what is left is everything else: reading, planning, windows, tokens, batches, read-outs, parts, merging. Against
 what nexvar_mito itself takes for a variant; the time to the first rows; memory.
 """
 

@@ -1,7 +1,8 @@
-"""Shared work in variant scoring: ``python benchmarks/sharing.py [--fasta hg19.fa --vcf findlay_sge.hg19.vcf]``.
+"""Shared work in variant scoring: ``python benchmarks/sharing.py [--full] [--fasta hg19.fa --vcf sge.hg19.vcf]``.
 
-The BRCA1 protocol of Evo 2 (window 8,192, variant at index 4,096, forward strand, mean log-likelihood). The tokens are
-counted for all variants; the time is measured on the first ``--positions`` positions, one process, contestants in turn:
+The BRCA1 protocol of Evo 2 (window 8,192, variant at index 4,096, forward strand, mean log-likelihood; the time by
+windows of 1,024, --full: 8,192). The tokens are counted for all variants, in windows; the time is measured on the first
+position:
 
     shared     nexvar: the prefix of a window once, reference and alternatives from branches of its cache
     unshared   nexvar with ``share=False``: the same batches, every window from its beginning
@@ -15,19 +16,17 @@ Without files: a random genome with 1,326 positions and 3,893 SNVs in 13 cluster
 
 from __future__ import annotations
 
-import argparse
 import random
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import torch
 
 import _naive_striped_hyena2 as naive
-from _measure import interleaved, table
+from _measure import Row, interleaved, report, timed_row
 from nexvar.cards import Card
 from nexvar.genome import variants
 from nexvar.genome.bed import parse_region
@@ -99,15 +98,13 @@ def families(fasta: Fasta, items: list[Variant], window: int, *, tiled: bool = F
         yield [Member(torch.frombuffer(bytearray(s.encode()), dtype=torch.uint8)) for s in (ref, *alts)]
 
 
-def counted(name: str, fasta: Fasta, items: list[Variant], window: int, *, tiled: bool = False) -> list[object]:
-    tally, windows = Tally(), 0
+def counted(name: str, fasta: Fasta, items: list[Variant], window: int, *, tiled: bool = False) -> Row:
+    """What is computed, against a pass for the reference and for each alternative of every position, in windows."""
+    tally = Tally()
     for family in families(fasta, items, window, tiled=tiled):
-        found = likelihood.count_tokens([family], batch_tokens=8192)
-        tally.computed += found.computed
-        windows += len(family)
-    positions = len({(v.chrom, v.pos0) for v in items})
-    alone = window * (positions + sum(len(v.alts) for v in items))  # a reference and its alternatives, each position
-    return [name, sum(len(v.alts) for v in items), windows, tally.computed / window, tally.computed / alone]
+        tally.computed += likelihood.count_tokens([family], batch_tokens=8 * window).computed
+    alone = len({(v.chrom, v.pos0) for v in items}) + sum(len(v.alts) for v in items)
+    return Row(f"tokens: {name}", "a pass for every window", tally.computed / window, alone, "windows")
 
 
 def scored(loaded: Loaded, fasta: Fasta, items: list[Variant], resolved: ScoreSettings) -> tuple[list[float], Tally]:
@@ -117,7 +114,7 @@ def scored(loaded: Loaded, fasta: Fasta, items: list[Variant], resolved: ScoreSe
 
 
 @torch.inference_mode()
-def original(loaded: Loaded, fasta: Fasta, items: list[Variant]) -> list[float]:
+def original(loaded: Loaded, fasta: Fasta, items: list[Variant], window: int) -> list[float]:
     def mean_log_likelihood(sequence: str) -> float:
         ids = torch.tensor([list(sequence.encode())])
         log_probs = naive.forward(loaded.module, ids).log_softmax(-1)[0, :-1]
@@ -125,76 +122,52 @@ def original(loaded: Loaded, fasta: Fasta, items: list[Variant]) -> list[float]:
 
     values = []
     for v in items:
-        windows = make_windows(fasta, v, 8192)
+        windows = make_windows(fasta, v, window)
         ref = mean_log_likelihood(windows[0].ref_seq)
         values += [mean_log_likelihood(w.alt_seq) - ref for w in windows]
     return values
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fasta", type=Path)
-    parser.add_argument("--vcf", type=Path)
-    parser.add_argument("--positions", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--pattern", default="SDH" * 8 + "*", help="S short, D medium, H long convolution, * attention")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+def rows(full: bool, fasta: Path | None = None, vcf: Path | None = None) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        if options.vcf:
-            fasta = Fasta(options.fasta)
-            items = by_position([record.variant for record in open_variants(options.vcf, fasta)])
+        if vcf is not None:
+            genome = Fasta(fasta)
+            items = by_position([record.variant for record in open_variants(vcf, genome)])
         else:
-            fasta, items = synthetic(Path(folder))
-        compare(fasta, items, options)
+            genome, items = synthetic(Path(folder))
+        first, bases = items[0], 1024 if full else 256
+        region = parse_region(f"{first.chrom}:{first.pos0 + 1}-{first.pos0 + bases}", genome)
+        dense = [record.variant for record in variants.saturate(genome, region)]
+        yield counted("BRCA1 protocol", genome, items if full else items[:200], 8192)
+        yield counted(f"every SNV of {bases:,} bases", genome, dense, 8192)
+        yield counted(f"every SNV of {bases:,} bases, tiled", genome, dense, 8192, tiled=True)
+        yield counted(f"every SNV of {bases:,} bases, tiled, window 512", genome, dense, 512, tiled=True)
+        yield from timed(genome, items[:1], 8192 if full else 1024)
 
 
-def compare(fasta: Fasta, items: list[Variant], options: argparse.Namespace) -> None:
-    first = items[0]
-    region = parse_region(f"{first.chrom}:{first.pos0 + 1}-{first.pos0 + 1024}", fasta)
-    dense = [record.variant for record in variants.saturate(fasta, region)]
-    rows = [
-        counted("BRCA1 protocol", fasta, items, 8192),
-        counted("saturate 1,024 bases", fasta, dense, 8192),
-        counted("the same, tiled", fasta, dense, 8192, tiled=True),
-        counted("saturate 1,024 bases, window 512, tiled", fasta, dense, 512, tiled=True),
-    ]
-    print(table(["tokens", "alleles", "windows", "in windows", "of one pass per window"], rows))
-
-    loaded = tiny(options.width, options.pattern)
-    some = list(islice(items, options.positions))
-    shared = Options(**PROTOCOL).resolve(loaded)
-    alone = Options(**PROTOCOL, share=False).resolve(loaded)
-    site = Options(**PROTOCOL, readouts=("site",), windowing="tiled").resolve(loaded)
-    _, tally = scored(loaded, fasta, dense, site)
-    print(f"site ratio of {3 * len(dense):,} SNVs, tiled: {tally.computed / 8192:.2f} windows, one strand")
-
-    tally = scored(loaded, fasta, some[:1], replace(shared, window=256, left=128))[1]  # warm
+def timed(fasta: Fasta, items: list[Variant], window: int) -> Iterator[Row]:
+    loaded = tiny(256, "SDH" * 8 + "*")
+    at = {"window": window, "left": window // 2}
+    shared = replace(Options(**PROTOCOL).resolve(loaded), **at)
+    alone = replace(Options(**PROTOCOL, share=False).resolve(loaded), **at)
     found: dict[str, list[float]] = {}
 
-    def run(who: str, resolved: ScoreSettings | None) -> None:
-        nonlocal tally
-        if resolved is None:
-            found[who] = original(loaded, fasta, some)
+    def run(who: str, settings: ScoreSettings | None) -> None:
+        if settings is None:
+            found[who] = original(loaded, fasta, items, window)
         else:
-            found[who], counted_now = scored(loaded, fasta, some, resolved)
-            tally = counted_now if who == "shared" else tally
+            found[who], _ = scored(loaded, fasta, items, settings)
 
-    contestants = {"shared": shared, "unshared": alone, "original": None}
-    jobs = {who: partial(run, who, how) for who, how in contestants.items()}
-    times = interleaved(jobs, options.repeats, warmup=0)
-    values = found["shared"]
-    for who in ("unshared", "original"):
-        worst = max(abs(a - b) for a, b in zip(values, found[who], strict=True))
-        print(f"largest difference from {who}: {worst:.1e} of scores up to {max(map(abs, values)):.1e}")
-    ours = times["shared"]
-    tokens = {"shared": tally.computed, "unshared": tally.naive, "original": tally.naive}
-    print(f"{loaded.card.parameters:,} parameters, {options.positions} positions, {len(values)} SNVs")
-    rows = [[n, tokens[n] / 8192, t.cpu, t.wall, t.cpu / ours.cpu, t.wall / ours.wall] for n, t in times.items()]
-    print(table(["contestant", "windows", "cpu s", "wall s", "of shared (cpu)", "of shared (wall)"], rows))
+    jobs = {"shared": shared, "every window from its beginning": alone, "the original's loop": None}
+    times = interleaved({who: partial(run, who, how) for who, how in jobs.items()}, repeats=3, warmup=0)
+    mine = found["shared"]
+    for who in list(jobs)[1:]:
+        worst = max(abs(a - b) for a, b in zip(mine, found[who], strict=True))
+        if worst > 1e-2 * max(map(abs, mine)):
+            raise SystemExit(f"{who}: scores differ by {worst:.1e}")
+        case = f"{len(mine)} SNVs, window {window:,}, common prefixes shared"
+        yield timed_row(case, who, {"shared": times["shared"], who: times[who]})
 
 
 if __name__ == "__main__":
-    main()
+    report(__doc__, rows, "fasta", "vcf")

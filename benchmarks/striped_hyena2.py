@@ -1,19 +1,20 @@
-"""StripedHyena 2 against the original's way of computing it: ``python benchmarks/striped_hyena2.py [--length 8192]``.
+"""StripedHyena 2 against the original's way of computing it: ``python benchmarks/striped_hyena2.py [--full]``.
 
-38.6 M parameters (width 512, 12 layers, pattern SDH*SDHSDH*S), two threads, one process, contestants in turn.
-``ratio`` is ours / naive; for decoding, speed-up is naive / ours. The naive way gives bit for bit what the original
-code (vtx 1.0.8) gives on these weights, in float32 and bfloat16, in the same time (checked once, one thread).
-NOTE: a decoding step streams all weights for one token: ``weights`` says how long reading them once takes here.
+38.6 M parameters (width 512, 12 layers, pattern SDH*SDHSDH*S): a forward over 1,024 bases (--full: 8,192), the prefill
+of a cache, and decoding after 256 tokens (2,048). The naive way gives bit for bit what the original code (vtx 1.0.8)
+gives on these weights, in float32 and bfloat16, in the same time (checked once, one thread).
+NOTE: a decoding step streams all weights for one token: the last row says what reading them once takes here.
 """
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterator
+from functools import partial
 
 import torch
 
 import _naive_striped_hyena2 as naive
-from _measure import Timing, interleaved, matmul_rate, peak_above, table
+from _measure import Row, at_matmul_rate, compare, interleaved, report, timed_row
 from nexvar.models.striped_hyena2 import KEEP_FLOAT32, Config, Model
 from nexvar.threads import largest_matrix, threads_for
 
@@ -42,36 +43,18 @@ def matmul_flops(length: int) -> float:
     return 2 * matrices * length + 2 * CONFIG.pattern.count("*") * length**2 * CONFIG.hidden_size
 
 
-def forwards(length: int, dtype: torch.dtype, repeats: int) -> list[list[object]]:
-    model = make(dtype)
+def forwards(model: Model, length: int, dtype: torch.dtype) -> Iterator[Row]:
     ids = torch.randint(65, 85, (1, length), generator=torch.Generator().manual_seed(0))
-    ours, theirs = lambda: model(ids).logits, lambda: naive.forward(model, ids)
-    difference = (ours().float() - theirs().float()).abs().max().item()
-    if difference > (1e-3 if dtype == torch.float32 else 0.3):
-        raise SystemExit(f"the contestants disagree by {difference}")
-    prefill = lambda: model(ids, cache=model.new_cache(1, length + 64))  # noqa: E731
-    times = interleaved({"ours": ours, "naive": theirs, "prefill": prefill}, repeats, warmup=0)
-    peaks = {"ours": peak_above(ours), "naive": peak_above(theirs), "prefill": peak_above(prefill)}
-    rate = matmul_flops(length) / times["ours"].cpu / 1e9 / matmul_rate(dtype)
-    what = f"{length} {str(dtype)[6:]}"
-    return [
-        row(f"forward {what}", times["ours"], times["naive"], peaks["ours"], peaks["naive"], f"{rate:.0%}"),
-        row(f"prefill {what} / forward", times["prefill"], times["ours"], peaks["prefill"], peaks["ours"], ""),
-    ]
+    ours, theirs = (lambda: model(ids).logits), (lambda: naive.forward(model, ids))
+    case, apart = f"forward of {length:,}, {name(dtype)}", 1e-3 if dtype == torch.float32 else 0.1
+    found = list(compare(case, ours, "the original's way", theirs, repeats=2, apart=apart))
+    yield from found
+    yield at_matmul_rate(found[0], matmul_flops(length), dtype)
+    prefill = lambda: model(ids, cache=model.new_cache(1, length + 64)).logits  # noqa: E731
+    yield from compare(f"prefill of {length:,}, {name(dtype)}", prefill, "the forward", ours, repeats=2, apart=apart)
 
 
-def row(name: str, a: Timing, b: Timing, a_peak: int, b_peak: int, rate: str) -> list[object]:
-    return [name, a.cpu, b.cpu, a.cpu / b.cpu, a.wall, b.wall, a_peak / 1e6, b_peak / 1e6, a_peak / b_peak, rate]
-
-
-def reading(dtype: torch.dtype) -> float:
-    """CPU milliseconds to read every weight of the linear layers once: the floor of a decoding step."""
-    weights = [p for p in make(dtype).parameters() if p.ndim == 2]
-    return 1e3 * interleaved({"read": lambda: [p.sum() for p in weights]}, 5)["read"].cpu
-
-
-def decoding(prompt: int, tokens: int, dtype: torch.dtype, repeats: int) -> list[object]:
-    model = make(dtype)
+def decoding(model: Model, prompt: int, tokens: int, dtype: torch.dtype, repeats: int = 3) -> Iterator[Row]:
     ids = torch.randint(65, 85, (1, prompt), generator=torch.Generator().manual_seed(0))
     cache, state = model.new_cache(1, prompt + (repeats + 1) * tokens + 1), {}
     first = model(ids, cache=cache, logits=slice(-1, None)).logits
@@ -90,43 +73,28 @@ def decoding(prompt: int, tokens: int, dtype: torch.dtype, repeats: int) -> list
             following[who] = logits.argmax(-1)
             written[who].append(int(following[who]))
 
-    times = interleaved({who: lambda who=who: go(who) for who in following}, repeats)
+    times = interleaved({who: partial(go, who) for who in following}, repeats)
     if dtype == torch.float32 and written["ours"] != written["naive"]:
         raise SystemExit("the contestants wrote different tokens")
-    a, b = times["ours"], times["naive"]
-    return [
-        f"decode after {prompt}, {str(dtype)[6:]}",
-        1e3 * a.cpu / tokens,
-        1e3 * b.cpu / tokens,
-        reading(dtype),
-        b.cpu / a.cpu,
-        tokens / a.wall,
-        tokens / b.wall,
-        b.wall / a.wall,
-    ]
+    case = f"{tokens} tokens after {prompt:,}, {name(dtype)}"
+    yield timed_row(case, "the original's way", times)
+    weights = [p for p in model.parameters() if p.ndim == 2]
+    read = interleaved({"read": lambda: [p.sum() for p in weights]}, 5)["read"]
+    yield Row(case, "reading the weights as often", times["ours"].cpu, tokens * read.cpu)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--length", type=int, default=8192)
-    parser.add_argument("--prompt", type=int, default=2048)
-    parser.add_argument("--tokens", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.set_grad_enabled(False)
-    both = (torch.float32, torch.bfloat16)
-    for dtype in both:
-        print(f"matmul {str(dtype)[6:]}: {matmul_rate(dtype):.0f} GFLOP per CPU-second")
-    rows = [r for dtype in both for r in forwards(options.length, dtype, options.repeats)]
-    rates = ["cpu s", "naive cpu s", "ratio", "wall s", "naive wall s"]
-    print(table(["case", *rates, "peak MB", "naive peak MB", "ratio", "of matmul rate"], rows))
-    rows = [decoding(options.prompt, options.tokens, dtype, options.repeats) for dtype in both]
-    print(
-        table(["case", "cpu ms/token", "naive", "weights", "speed-up", "tokens/s", "naive tokens/s", "speed-up"], rows)
-    )
+def name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@torch.inference_mode()
+def rows(full: bool) -> Iterator[Row]:
+    length, prompt, tokens = (8192, 2048, 16) if full else (1024, 256, 8)
+    for dtype in (torch.float32, torch.bfloat16):
+        model = make(dtype)
+        yield from forwards(model, length, dtype)
+        yield from decoding(model, prompt, tokens, dtype)
 
 
 if __name__ == "__main__":
-    main()
+    report(__doc__, rows)
