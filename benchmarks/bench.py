@@ -16,9 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -79,14 +78,27 @@ def run(name: str) -> list[Row] | str:
         return [Row(*row) for row in json.loads(rows.read_text())]
 
 
-def compared(name: str, rows: Sequence[Row], recorded: dict[tuple[str, ...], float]) -> list[list[object]]:
-    """Lines of the table: every ratio beside the recorded one."""
-    found: list[list[object]] = []
-    for row in rows:
-        last = recorded.get((name, *row.key))
-        change = "new" if last is None else f"{row.ratio / last - 1:+.0%}"
-        found.append([name, *row, row.ratio, "" if last is None else last, change])
-    return found
+class Line(NamedTuple):
+    """A line of the table."""
+
+    benchmark: str
+    row: Row
+    recorded: float | None
+
+    @property
+    def grew(self) -> bool:
+        return self.recorded is not None and self.row.ratio > (1 + NOISE) * self.recorded
+
+    def cells(self) -> list[object]:
+        change = "new" if self.recorded is None else f"{self.row.ratio / self.recorded - 1:+.0%}"
+        return [self.benchmark, *self.row, self.row.ratio, self.recorded or "", change]
+
+    def told(self) -> str:
+        row = self.row
+        return (
+            f"MORE: {self.benchmark}, {row.case}, against {row.against}: {row.ratio:.3g}, recorded {self.recorded:.3g} "
+            f"({row.unit})"
+        )
 
 
 def recorded_ratios(recorded: dict[str, Any]) -> dict[tuple[str, ...], float]:
@@ -115,27 +127,29 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.names) - set(names):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if options.record and options.names:
+        parser.error("--record keeps the values of one machine: all benchmarks, no names")
     recorded = json.loads(RECORDED.read_text())
-    here, begun = machine(), time.monotonic()
-    ratios, lines, failed = recorded_ratios(recorded), list[list[object]](), list[str]()
+    here, begun, found = machine(), time.monotonic(), dict[str, list[Row]]()
+    ratios, lines, failed = recorded_ratios(recorded), list[Line](), list[str]()
     for name in options.names or names:
         print(f"--- {name}", file=sys.stderr)
         rows = run(name)
         if isinstance(rows, str):
             failed.append(f"{name}: {rows}")
             continue
-        lines += compared(name, rows, ratios)
-        recorded["rows"][name] = rows
+        lines += [Line(name, row, ratios.get((name, *row.key))) for row in rows]
+        found[name] = rows
     print(features(here), "\n")
-    print(table(("benchmark", *HEADER, "recorded", "change"), lines), "\n")
+    print(table(("benchmark", *HEADER, "recorded", "change"), [line.cells() for line in lines]), "\n")
     print(f"{len(lines)} comparisons in {(time.monotonic() - begun) / 60:.1f} minutes; recorded: {recorded['note']}")
     for line in lines:
-        if line[-2] and line[-3] > (1 + NOISE) * line[-2]:
-            print(f"MORE: {line[0]}, {line[1]}, against {line[2]}: {line[-3]:.3g} {line[-4]}, recorded {line[-2]:.3g}")
+        if line.grew:
+            print(line.told())
     for line in failed:
         print(f"FAILED: {line}")
     if options.record and not failed:
-        recorded |= {"machine": here, "note": options.record}
+        recorded = {"machine": here, "note": options.record, "rows": found}
         RECORDED.write_text(json.dumps(recorded, indent=1) + "\n")
         PAGE.write_text(page(recorded))
     return 1 if failed else 0

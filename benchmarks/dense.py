@@ -1,20 +1,17 @@
-"""Variants that lie close together, by the built-in model: centred windows against anchored and tiled ones.
+"""Variants that lie close together, by the built-in model: anchored and tiled windows against centred ones.
 
-    python benchmarks/dense.py [--every 8] [--bases 25] [--threads 1] [--repeats 2]
+    python benchmarks/dense.py [--full]
 
-The card's readout (``site`` and the 64 bases behind it), both strands, the model loaded before. Sparse: every n-th
-variant of the demo's file (``--every 1`` is all of it). Dense: every SNV of so many neighbouring bases. The contestants
-take turns; "of centred" is a ratio of CPU times.
+The card's readout (``site`` and the 64 bases behind it), both strands, the model loaded before. Sparse: every 40th
+variant of the demo's file (--full: all of it). Dense: every SNV of 25 neighbouring bases.
 """
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterator
 from functools import partial
 
-import torch
-
-from _measure import interleaved, matmul_rate, table
+from _measure import Row, interleaved, report, timed_row
 from _nexvar_mito import LABELLED, RCRS
 from nexvar.cards.card import WINDOWINGS
 from nexvar.genome import variants
@@ -33,37 +30,26 @@ def scored(loaded: Loaded, fasta: Fasta, items: list[Variant], settings: ScoreSe
     return tally
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--every", type=int, default=8)
-    parser.add_argument("--bases", type=int, default=25)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+def rows(full: bool) -> Iterator[Row]:
     loaded, fasta = load("nexvar_mito", device="cpu"), Fasta(RCRS)
     make_circular(fasta, (), ())
-    region = parse_region(f"chrM:4,001-{4000 + options.bases}", fasta)
+    region, every = parse_region("chrM:4,001-4025", fasta), 1 if full else 40
     inputs = {
-        f"every {options.every}. of the demo": [r.variant for r in open_variants(LABELLED, fasta)][:: options.every],
-        f"every SNV of {options.bases} bases": [r.variant for r in variants.saturate(fasta, region)],
+        "all of the demo" if full else f"every {every}th of the demo": [
+            record.variant for record in open_variants(LABELLED, fasta)
+        ][::every],
+        "every SNV of 25 bases": [record.variant for record in variants.saturate(fasta, region)],
     }
-    print(f"{options.threads} threads, {matmul_rate():.0f} GFLOP per CPU-second")
-    rows: list[list[object]] = []
     for name, items in inputs.items():
         ways = {w: Options(windowing=w, readouts=("site",), span=64).resolve(loaded) for w in WINDOWINGS}
         tokens = {w: scored(loaded, fasta, items, settings).computed for w, settings in ways.items()}
         jobs = {w: partial(scored, loaded, fasta, items, settings) for w, settings in ways.items()}
-        times = interleaved(jobs, options.repeats, warmup=0)
-        alleles, base = sum(len(v.alts) for v in items), times["centred"]
-        rows += [
-            [name, alleles, w, tokens[w], tokens[w] / tokens["centred"], t.cpu, t.wall, t.cpu / base.cpu]
-            for w, t in times.items()
-        ]
-    print(
-        table(["variants", "alleles", "windows", "tokens", "of centred", "CPU s", "wall s", "of centred (CPU)"], rows)
-    )
+        times = interleaved(jobs, repeats=2, warmup=0)
+        for way in ways:
+            if way != "centred":
+                yield Row(f"{name}, {way} windows", "centred windows", tokens[way], tokens["centred"], "tokens")
+                yield timed_row(f"{name}, {way} windows", "centred windows", {w: times[w] for w in (way, "centred")})
 
 
 if __name__ == "__main__":
-    main()
+    report(__doc__, rows)
