@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,8 @@ from nexvar.runs.rows import score_variants
 from nexvar.serve import mcp
 from nexvar.weights.load import load
 from served import listening, make_server
-from toy_genome import vcf_line, write_vcf
+from tiny import tiny_loaded
+from toy_genome import random_bases, vcf_line, write_fasta, write_vcf
 
 MITO = load("nexvar_mito", device="cpu")
 TOOLS = {
@@ -188,6 +190,19 @@ def test_a_link_out_of_an_allowed_folder_is_refused(server, folder, tmp_path):
     (tmp_path / "secret.vcf").write_text("##fileformat=VCFv4.2\n")
     (folder / "link.vcf").symlink_to(tmp_path / "secret.vcf")
     assert "--allow-dir" in refusal(server, "score_vcf", path=str(folder / "link.vcf"))
+
+
+def test_a_contig_with_slashes_makes_no_path_and_a_lost_folder_is_one_line(tmp_path):
+    fasta = write_fasta(tmp_path / "odd.fa", **{"../../chr1": random_bases(200)})
+    (tmp_path / "out").mkdir()
+    server = make_server([tiny_loaded(window=64)], genomes={"odd": fasta}, allow_dirs=(tmp_path / "out",))
+    try:
+        made = answer(server, "saturate", region="../../chr1:100-101", genome="odd")
+        assert Path(made["path"]).parent == tmp_path / "out"
+        shutil.rmtree(tmp_path / "out")
+        assert "cannot be written" in refusal(server, "embed", sequences=["ACGT"])
+    finally:
+        server.close()
 
 
 def test_without_a_folder_nothing_is_written_or_read(folder):

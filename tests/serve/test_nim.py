@@ -219,6 +219,12 @@ def test_every_path_and_the_header_that_says_who_answers(client, model):
         assert client.post(path, json={}).status_code == 404
 
 
+def test_new_tokens_are_counted(model):
+    with serving(model) as client:
+        client.post(GENERATE, json={"sequence": PROMPT, "num_tokens": 7})
+        assert "nexvar_tokens_total 7" in client.get("/metrics").text
+
+
 def test_the_whole_vocabulary_is_drawn_where_the_operator_wants_it():
     with serving(MODELS["evo2"], nim=Nim(alphabet="full")) as client:
         made = client.post(GENERATE, json={"sequence": PROMPT, "num_tokens": 60, "top_k": 0, "random_seed": 1}).json()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,10 +14,12 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from nexvar.errors import NexVarError, printable
+from nexvar.files import replacing
 from nexvar.genome.bed import parse_region
 from nexvar.genome.reference import Interval
 from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.score import Options
+from nexvar.serve.errors import ServeError
 from nexvar.serve.service import catalogue, finding, sequences
 from nexvar.serve.service import generate as generation
 from nexvar.serve.service import score as scoring
@@ -114,7 +118,7 @@ class Embedded(BaseModel):
 
 class Generated(BaseModel):
     sequence: str
-    mean_logprob: float
+    mean_logprob: float | None
     seed: int
     notes: list[str]
     provenance: Row
@@ -159,6 +163,7 @@ def find_region(server: Server, query: str, genome: str | None) -> Found:
 
 def score_variants(server: Server, loaded: Loaded, variants: Sequence[str], genome: str | None) -> Scored:
     made = scoring.score(loaded, server.genomes.get(genome).fasta, variants, Options(max_ref_mismatch=1.0))
+    server.metrics.add("alleles", len(made["rows"]))
     return Scored(variants=[_variant_score(row) for row in made.pop("rows")], **made)
 
 
@@ -179,6 +184,7 @@ def saturate(server: Server, loaded: Loaded, region: str, genome: str | None) ->
     if (bases := len(parse_region(region, fasta))) > MOST_BASES:
         raise NexVarError(f"{bases:,} bases", where="region", fix=f"at most {MOST_BASES} bases at once")
     made = scoring.saturate(loaded, fasta, region)
+    server.metrics.add("alleles", 3 * len(made["ref"]))
     rows = sorted(_sites(made), key=lambda row: row.score)
     named = f"saturate_{made['contig']}_{made['start'] + 1}_{made['end']}.tsv"
     return Saturated(
@@ -230,9 +236,10 @@ def generate(server: Server, loaded: Loaded, prompt: str, species: str | None, n
     ask = generation.Ask([text], Sampling(n, alphabet="ACGT"), seed)
     made = generation.generate(loaded, ask, most_tokens=MOST_TOKENS)
     (sequence,), (logprobs,) = made["sequences"], made["logprobs"]
+    server.metrics.add("tokens", len(logprobs))
     return Generated(
         sequence=sequence,
-        mean_logprob=sum(logprobs) / len(logprobs),
+        mean_logprob=None if None in logprobs else sum(logprobs) / len(logprobs),
         seed=made["seed"],
         notes=[NOT_FOR_HARM],
         provenance=made["provenance"],
@@ -271,19 +278,20 @@ def job(server: Server, id_: str) -> JobState:
 
 
 def allowed(server: Server, path: str) -> Path:
-    """A file that is there, under a folder of ``--allow-dir``; NexVarError for any other."""
+    """A file that can be read, under a folder of ``--allow-dir``; ServeError for any other."""
     folders = [folder.resolve() for folder in server.settings.allow_dirs]
     if not folders:
         fix = "start the server with --allow-dir FOLDER"
-        raise NexVarError("no folder is open to tools", where="path", fix=fix)
+        raise ServeError("no folder is open to tools", where="path", fix=fix)
     try:
         found = Path(path).expanduser().resolve()
         inside = any(found.is_relative_to(folder) for folder in folders) and found.is_file()
+        inside = inside and os.access(found, os.R_OK)
     except (OSError, RuntimeError, ValueError):
         inside = False
     if not inside:
         fix = f"a file in {', '.join(map(str, folders))}"
-        raise NexVarError(f"no such file under --allow-dir: {printable(path, 100)}", where="path", fix=fix)
+        raise ServeError(f"no such file under --allow-dir: {printable(path, 100)}", where="path", fix=fix)
     return found
 
 
@@ -291,9 +299,9 @@ def _saved(server: Server, name: str, write: Callable[[IO[bytes]], Any]) -> str 
     """Where a new file of about this name was written: in the first folder of ``--allow-dir``; None without one."""
     if not server.settings.allow_dirs:
         return None
-    stem, dot, ending = name.rpartition(".")
+    stem, dot, ending = re.sub(r"[^A-Za-z0-9._-]+", "_", name).rpartition(".")  # a contig may be called anything
     path = server.settings.allow_dirs[0].resolve() / f"{stem}_{secrets.token_hex(4)}{dot}{ending}"
-    with path.open("xb") as file:
+    with replacing(path, tidy=False) as temporary, temporary.open("wb") as file:
         write(file)
     return str(path)
 

@@ -113,6 +113,7 @@ async def variant_predict(request: Request, asked: VariantRequest) -> Envelope:
     made = await with_model(
         request, judges.model, lambda loaded: score(loaded, genome.fasta, [variant], Options(), judge)
     )
+    server.metrics.add("alleles")
     (row,) = made["rows"]
     if by_strand(row)[0] is None:
         raise ServeError(f"{row['status']}: {row['detail'] or 'no score'}", where="variant", fix="another variant")
@@ -195,9 +196,11 @@ def _lists(result: dict[str, Any]) -> dict[str, Any]:
 @router.post("/predict")
 async def predict(request: Request, asked: PredictRequest) -> Success:
     """The most likely next bases, one after the other, as Genos' own server answers."""
-    name = _find(server_of(request).models, asked.model_name)
+    server = server_of(request)
+    name = _find(server.models, asked.model_name)
     greedy = Sampling(asked.predict_length, top_k=1, alphabet="ACGT")
     bases = await with_model(request, name, lambda loaded: drawn(loaded, asked.sequence, greedy).text)
+    server.metrics.add("tokens", len(bases))
     whole = asked.sequence + bases
     result = {
         "original_sequence": asked.sequence,

@@ -88,7 +88,8 @@ class ForwardAnswer(BaseModel):
 
 async def generate(request: Request, asked: GenerateRequest) -> Response:
     """Continue a sequence."""
-    settings = server_of(request).settings
+    server = server_of(request)
+    settings = server.settings
     sampling = asked.sampling(settings.nim.letters)
     if sampling.n_tokens > settings.max_tokens:
         what = f"{sampling.n_tokens:,} tokens, {settings.max_tokens:,} at most"
@@ -98,6 +99,7 @@ async def generate(request: Request, asked: GenerateRequest) -> Response:
         return drawn(loaded, _raised(asked.sequence), sampling, seed=asked.seed, logits=asked.enable_logits)
 
     made = await _asked(request, verb)
+    server.metrics.add("tokens", len(made.tokens))
     return await answer(lambda: _generated(made, asked), _named(made.loaded))
 
 

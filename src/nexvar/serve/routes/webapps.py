@@ -70,6 +70,7 @@ async def analyze_single_variant(request: Request, asked: VariantRequest) -> Var
     judge = None if judges is None else judges.by_genome.get(genome.id)
     model = None if judges is None or judge is None else judges.model
     made = await with_model(request, model, lambda loaded: score(loaded, genome.fasta, [variant], Options(), judge))
+    server.metrics.add("alleles")
     (row,) = made["rows"]
     verdict = judges.verdict(row) if judges is not None and asked.orientation == "both" else None
     return VariantAnswer(
