@@ -137,7 +137,7 @@ def test_a_label_is_learned_and_the_folder_predicts(tmp_path: Path, labelled: Pa
     path = recipe(tmp_path, text, init=GOLDEN / name, data=labelled, steps=40, rate=2e-2, batch=16)
     path.write_text(path.read_text().replace("log_every", "eval_every = 40\nlog_every"))
     run = Run(read(path))
-    texts, held = labels.read_rows(run.recipe.task, run.start.loaded, 0).texts, run.source.valid
+    texts, held = labels.read_rows(run.recipe.task, lambda text, _: text, 0).texts, run.source.valid
     assert not {texts[i] for i in held} & {texts[i] for i in run.source.train}  # equal sequences stay together
     folder = pretrain(path)
     rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]

@@ -7,7 +7,16 @@ from typing import Any
 
 import typer
 
-from nexvar.cli import checkpoints, embedding, evaluation, generation, scoring, serving, training  # noqa: F401  they add their verbs
+from nexvar.cli import (  # noqa: F401  they add their verbs
+    checkpoints,
+    embedding,
+    evaluation,
+    generation,
+    probing,
+    scoring,
+    serving,
+    training,
+)
 from nexvar.cli._app import app, echo
 from nexvar.doors import EXIT_INTERRUPTED, Stop
 from nexvar.errors import EXIT_BAD_INPUT, NexVarError

@@ -15,7 +15,7 @@ import gzip
 import hashlib
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,7 @@ import numpy as np
 
 from nexvar.errors import NexVarError
 from nexvar.files import check_regular
-from nexvar.inference.core.sequences import clean
 from nexvar.train.recipe import TaskPart
-from nexvar.weights.load import Loaded
 
 TRAIN, VALID, TEST = "train", "valid", "test"
 WORDS = {"train": TRAIN, "valid": VALID, "validation": VALID, "val": VALID, "dev": VALID, "test": TEST}
@@ -50,8 +48,11 @@ class Rows:
         return np.flatnonzero(self.split == name)
 
 
-def read_rows(part: TaskPart, loaded: Loaded, seed: int) -> Rows:
-    """The labelled file, every row checked; NexVarError names the file and the row."""
+def read_rows(part: TaskPart, clean: Callable[[str, str], str], seed: int) -> Rows:
+    """The labelled file, every row checked; NexVarError names the file and the row.
+
+    clean: (sequence as written, where) -> as a model reads it, or NexVarError (``sequences.clean``).
+    """
     path = Path(part.file)
     texts, labels, groups, sites, words = [], [], [], [], []
     for number, row in _table(path):
@@ -61,7 +62,7 @@ def read_rows(part: TaskPart, loaded: Loaded, seed: int) -> Rows:
                 has = ", ".join(str(key) for key in row if key)
                 fix = f"columns sequence, {', '.join(part.labels)}; it has {has}"
                 raise NexVarError(f"no {column}", where=where, fix=fix)
-        text = clean(loaded, str(row["sequence"]), where)
+        text = clean(str(row["sequence"]), where)
         texts.append(text)
         labels.append(tuple(_text(row[column]) for column in part.labels))
         group = row.get("group")
@@ -111,7 +112,7 @@ def _split(part: TaskPart, words: Sequence[str | None], groups: Sequence[str], s
     if part.folds:
         if VALID in given:
             raise NexVarError("folds beside rows of split valid", where="task.folds", fix="call them train")
-        fold = _folds(groups, split == TRAIN, part.folds, seed, part.file)
+        fold = folds_of(groups, split == TRAIN, part.folds, seed, part.file)
         if TEST in given:
             raise NexVarError("folds beside rows of split test", where="task.folds", fix="leave them out of the file")
         split[fold == part.fold - 1] = TEST
@@ -136,7 +137,7 @@ def _check_straddling(split: np.ndarray, groups: Sequence[str], file: str) -> No
         warnings.warn(f"{file}: {what}: what is measured is too good", stacklevel=2)
 
 
-def _folds(groups: Sequence[str], among: np.ndarray, count: int, seed: int, file: str) -> np.ndarray:
+def folds_of(groups: Sequence[str], among: np.ndarray, count: int, seed: int, file: str) -> np.ndarray:
     """(N,) the fold of each row, from 0; -1 outside ``among``. Whole groups, largest first, to the smallest fold."""
     sizes = Counter(group for group, inside in zip(groups, among, strict=True) if inside)
     if len(sizes) < count:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from nexvar.errors import NexVarError
 from nexvar.files import write_bytes
+from nexvar.inference.core.sequences import clean
 from nexvar.train import heads
 from nexvar.train.grid import REPLICAS, WINDOWS, Grid
 from nexvar.train.kinds import KINDS, Classification, Kind, Regression, balanced
@@ -47,7 +49,7 @@ class Task:
     ) -> None:
         _check(part)
         self.part, self.loaded, self.grid, self.run = part, loaded, grid, run
-        rows = read_rows(part, loaded, run.seed)
+        rows = read_rows(part, partial(clean, loaded), run.seed)
         heads.check_pool(loaded, part.pool)
         self.train, self.valid, self.test = rows.of(TRAIN), rows.of(VALID), rows.of(TEST)
         self.contents = {"task.file": sha256(Path(part.file))}

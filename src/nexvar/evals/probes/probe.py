@@ -1,0 +1,219 @@
+"""A task and frozen models -> what linear models find in their embeddings, beside what simple features find.
+
+rows (train/labels.py) ─┬─ embeddings of each model ─┬─ fitting.py ─ predictions of unseen rows ─ metrics, intervals
+                        ├─ baselines ────────────────┘
+                        └─ leaks.py: which test rows the training rows hold, and every metric without them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from nexvar.errors import NexVarError
+from nexvar.evals.metrics import FEW, Estimate, percentile_interval
+from nexvar.evals.probes import features, leaks
+from nexvar.evals.probes.features import Features
+from nexvar.evals.probes.fitting import INNER, Fitted, Fold, fit
+from nexvar.inference.core.sequences import clean
+from nexvar.train.kinds import KINDS, Classification, Kind, Regression
+from nexvar.train.labels import TEST, TRAIN, VALID, Rows, folds_of, read_rows
+from nexvar.train.recipe import TaskPart
+from nexvar.weights.load import Loaded
+
+FOLDS = 5  # where a task has neither a test nor folds of its own
+DRAWS = 300
+
+
+@dataclass(frozen=True)
+class Line:
+    """One set of features on one task. chosen: (layer, strength) of each outer fold. apart: without near-duplicates."""
+
+    features: str
+    metric: str
+    value: Estimate
+    apart: Estimate | None
+    others: dict[str, float]
+    chosen: list[tuple[str, float]]
+    fitted: Fitted
+
+    @property
+    def layer(self) -> str:
+        """The one that was chosen most often."""
+        names = [layer for layer, _ in self.chosen]
+        return max(dict.fromkeys(names), key=names.count) if names else ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """rows: of the task; tested: indices of those that were predicted; kind: what their labels mean."""
+
+    rows: Rows
+    kind: Kind
+    targets: np.ndarray
+    lines: list[Line]
+    leaks: leaks.Leaks
+    design: str
+
+
+def probe(
+    part: TaskPart,
+    models: Sequence[Loaded],
+    *,
+    layers: Sequence[str] = (),
+    cache: str | Path | None = None,
+    random_weights: bool = False,
+    seed: int = 0,
+    draws: int = DRAWS,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Probe each model on one task; NexVarError for a task or a table that cannot be.
+
+    part: kind, labels, pool, metric and folds of the task. layers: to choose among; none: all blocks and the last
+    hidden state. random_weights: each model once more, drawn anew. progress: called with a line as each set is begun.
+    """
+    if part.per != "sequence" or part.pool not in ("mean", "max", "last", "cls"):
+        raise NexVarError("a probe reads whole sequences", where="task", fix='per = "sequence", pool = "mean"')
+    rows = read_rows(replace(part, holdout=0.0, folds=0, fold=0), partial(clean, models[0]), seed)
+    kind, targets = _meaning(part, rows)
+    metric = part.metric or kind.MAIN
+    outer, design = _outer(part, rows, seed)
+    tested = np.concatenate([test for _, test in outer])
+    found = _leaks(rows, outer, tested)
+    lines = []
+    for name, candidates in _candidates(rows, models, part, layers, cache, random_weights, seed, progress):
+        inner = partial(_inner, rows, seed)
+        fitted = fit(candidates, kind, targets, outer, inner, metric) if candidates else _constant(kind, targets, outer)
+        lines.append(_line(name, metric, kind, targets, rows, fitted, found.near, draws, seed))
+    return Report(rows, kind, targets, lines, found, design)
+
+
+def _meaning(part: TaskPart, rows: Rows) -> tuple[Kind, np.ndarray]:
+    labels = list(rows.labels)
+    if part.kind not in KINDS:
+        raise NexVarError(f"no kind {part.kind!r}", where="task.kind", fix=f"one of {', '.join(KINDS)}")
+    if part.kind == Regression.KIND:
+        kind: Kind = Regression(tuple(part.labels)).standardised_by(labels, part.file)
+    elif part.kind == Classification.KIND:
+        classes = sorted({label for (label,) in labels})
+        if len(classes) < 2:
+            raise NexVarError("only one class", where=part.file, fix="two labels or more")
+        kind = Classification(tuple(classes))
+    else:
+        kind = KINDS[part.kind](tuple(part.labels))
+    targets = kind.targets(labels, part.file).double().numpy()
+    return kind, targets.astype(np.int64) if part.kind == Classification.KIND else targets
+
+
+def _outer(part: TaskPart, rows: Rows, seed: int) -> tuple[list[Fold], str]:
+    """What is fitted on and what is predicted, and a line that says so."""
+    test = rows.of(TEST)
+    if len(test) and not part.folds:
+        train = np.flatnonzero(rows.split != TEST)
+        return [(train, test)], f"{len(train):,} training rows, {len(test):,} test rows, as the file says"
+    count = part.folds or FOLDS
+    among = rows.split != TEST
+    fold = folds_of(rows.groups, among, count, seed, part.file)
+    folds = [(np.flatnonzero(among & (fold != i)), np.flatnonzero(fold == i)) for i in range(count)]
+    return folds, f"{int(among.sum()):,} rows in {count} folds; groups stay together"
+
+
+def _inner(rows: Rows, seed: int, train: np.ndarray) -> list[Fold]:
+    """Of the rows that are fitted on, which choose: those of split valid, else three folds."""
+    words = rows.split[train]
+    if (words == VALID).any():
+        return [(train[words == TRAIN], train[words == VALID])]
+    groups = [rows.groups[i] for i in train]
+    fold = folds_of(groups, np.ones(len(train), dtype=bool), INNER, seed + 1, "the training rows")
+    return [(train[fold != i], train[fold == i]) for i in range(INNER)]
+
+
+def _leaks(rows: Rows, outer: Sequence[Fold], tested: np.ndarray) -> leaks.Leaks:
+    """Of each fold against what it was fitted on."""
+    each = [leaks.find([rows.texts[i] for i in train], [rows.texts[i] for i in test]) for train, test in outer]
+    return leaks.Leaks(np.concatenate([e.exact for e in each]), np.concatenate([e.near for e in each]))
+
+
+def _candidates(
+    rows: Rows,
+    models: Sequence[Loaded],
+    part: TaskPart,
+    layers: Sequence[str],
+    cache: str | Path | None,
+    random_weights: bool,
+    seed: int,
+    progress: Callable[[str], None],
+) -> Iterator[tuple[str, Features]]:
+    """Name and features of every line of the table; none: the majority, or the mean."""
+    for loaded in models:
+        progress(f"{loaded.card.name}: embeddings of {len(rows.texts):,} sequences")
+        yield loaded.card.name, features.of_model(loaded, rows.texts, part.pool, layers, cache)
+        if random_weights:
+            name = f"{loaded.card.name}, random weights"
+            progress(name)
+            yield (
+                name,
+                features.of_model(features.with_random_weights(loaded, seed), rows.texts, part.pool, layers, None),
+            )
+    progress("baselines")
+    yield "k-mers, 1 to 5", {"": features.kmers(rows.texts)}
+    if (placed := features.positions(rows.texts)) is not None and placed.shape[1] <= 4000:
+        yield "base at each position", {"": placed}
+    yield "GC and length", {"": features.composition(rows.texts)}
+    yield "majority" if part.kind == Classification.KIND else "mean", {}
+
+
+def _constant(kind: Kind, targets: np.ndarray, outer: Sequence[Fold]) -> Fitted:
+    """The same answer for all: the commonest class, the mean."""
+    made = []
+    for train, test in outer:
+        if targets.ndim == 1:
+            answer = np.log(np.bincount(targets[train], minlength=kind.outputs) / len(train) + 1e-12)
+        else:
+            answer = np.nanmean(targets[train], 0)
+        made.append(np.tile(answer, (len(test), 1)))
+    return Fitted(np.concatenate([test for _, test in outer]), np.concatenate(made), [])
+
+
+def _line(
+    name: str,
+    metric: str,
+    kind: Kind,
+    targets: np.ndarray,
+    rows: Rows,
+    fitted: Fitted,
+    near: np.ndarray,
+    draws: int,
+    seed: int,
+) -> Line:
+    truth, out_NK = targets[fitted.rows], fitted.out_NK
+    measured = kind.metrics(out_NK, truth)
+    if metric not in measured:
+        raise NexVarError(f"no metric {metric!r}", where="task.metric", fix=f"one of {', '.join(measured)}")
+    groups = np.unique([rows.groups[i] for i in fitted.rows], return_inverse=True)[1]
+    whole = _interval(metric, kind, truth, out_NK, groups, draws, seed)
+    apart, without = ~near, None
+    if near.any() and apart.sum() >= FEW and metric in kind.metrics(out_NK[apart], truth[apart]):
+        without = _interval(metric, kind, truth[apart], out_NK[apart], groups[apart], draws, seed)
+    others = {key: value for key, value in measured.items() if key != metric}
+    return Line(name, metric, whole, without, others, fitted.chosen, fitted)
+
+
+def _interval(
+    metric: str, kind: Kind, targets: np.ndarray, out_NK: np.ndarray, groups: np.ndarray, draws: int, seed: int
+) -> Estimate:
+    """The metric with its 95 % interval, whole groups resampled."""
+    rng, owners = np.random.default_rng(seed), np.unique(groups, return_inverse=True)[1]
+    order = np.argsort(owners, kind="stable")
+    ends = np.cumsum(np.bincount(owners))
+    starts = np.r_[0, ends[:-1]]
+    drawn = []
+    for _ in range(draws):
+        picked = rng.integers(len(ends), size=len(ends))
+        rows = np.concatenate([order[starts[g] : ends[g]] for g in picked]) if len(order) > len(ends) else order[picked]
+        drawn.append(kind.metrics(out_NK[rows], targets[rows]).get(metric, np.nan))
+    return percentile_interval(kind.metrics(out_NK, targets)[metric], np.array(drawn))
