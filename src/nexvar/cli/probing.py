@@ -15,13 +15,15 @@ from nexvar.cli.options import LoadOptions, Reads, Writes
 def probe(
     *,
     task: Annotated[Path, typer.Option(help="a TSV, CSV or Parquet: sequence, labels, perhaps split, group"), Reads()],
-    model: Annotated[list[str] | None, typer.Option(help="name or folder (repeatable); default: nexvar_mito")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="name or folder (repeatable); default: nexvar_mito"), Reads()
+    ] = None,
     kind: Annotated[str, typer.Option(help="classification, multi-label or regression")] = "classification",
     labels: Annotated[str, typer.Option(help="the label columns, by comma")] = "label",
     pool: Annotated[str, typer.Option(help="mean, max, last or cls")] = "mean",
     layer: Annotated[list[str] | None, typer.Option(help="to choose among (repeatable); default: all blocks")] = None,
     metric: Annotated[str, typer.Option(help="default: mcc, mean_auroc or pearson, by kind")] = "",
-    folds: Annotated[int, typer.Option(help="cross-validation; default: the file's test, else 5")] = 0,
+    folds: Annotated[int, typer.Option(help="cross-validation; default: the rows of split test, else 5")] = 0,
     random_weights: Annotated[bool, typer.Option("--random-weights", help="each model once more, untrained")] = False,
     cache: Annotated[Path | None, typer.Option(help="a folder where embeddings are kept"), Writes(tree=True)] = None,
     draws: Annotated[int, typer.Option(help="bootstrap draws")] = 300,
