@@ -27,6 +27,7 @@ from nexvar.cli.options import (
     Writes,
 )
 from nexvar.doors import resumable
+from nexvar.errors import NexVarError
 
 if TYPE_CHECKING:
     from nexvar.runs.job import InputFiles
@@ -144,6 +145,8 @@ def merge(
 
     kinds = {embed_run.KIND: embed_run.merge, likelihood_run.KIND: likelihood_run.merge}
     run = kinds.get(parts.unfinished_kind(output) or "")
+    if run is not None and calibration is not None:
+        raise NexVarError("these parts are no scores", where="--calibration", fix="leave it out")
     if run is not None:
         report(run(output, also).lines())
     else:

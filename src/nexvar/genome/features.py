@@ -141,39 +141,44 @@ def with_utrs(table: pa.Table) -> pa.Table:
     """
     kinds, (kind_N,) = codes(table["kind"])
     code = {name: i for i, name in enumerate(kinds.to_pylist())}
-    _, (contig_N,) = codes(table["contig"])
-    _, (parent_N,) = codes(table["parent"])
-    owner_N = parent_N.astype(np.int64) * (int(contig_N.max(initial=0)) + 1) + contig_N  # PAR genes are on X and Y
-    owner_N[parent_N < 0] = -1
-    _, owner_N = np.unique(owner_N, return_inverse=True)  # 0: without parent, if there are such
-    orphan = (parent_N < 0).any()
     start_N, end_N = (table[name].to_numpy() for name in ("start", "end"))
-    size = int(owner_N.max(initial=0)) + 1
-    low_P, high_P = np.full(size, np.iinfo(np.int32).max), np.full(size, -1)
-    coding = np.isin(kind_N, [code[name] for name in CODING if name in code])
+    owner_N = _owners(table)
+    low_P = np.full(int(owner_N.max(initial=0)) + 1, np.iinfo(np.int32).max)  # of each parent's coding bases
+    high_P, has_exons_P = np.full(len(low_P), -1), np.zeros(len(low_P), dtype=bool)
+    coding = np.isin(kind_N, [code[name] for name in CODING if name in code]) & (owner_N >= 0)
     np.minimum.at(low_P, owner_N[coding], start_N[coding])
     np.maximum.at(high_P, owner_N[coding], end_N[coding])
-    exons = kind_N == code.get("exon", -2)
-    has_exons = np.bincount(owner_N[exons], minlength=size) > 0
-    known_P = has_exons & (high_P >= 0)
-    if orphan:
-        known_P[0] = False
-    exon_rows = np.flatnonzero(exons & known_P[owner_N])
-    owner, start, end = owner_N[exon_rows], start_N[exon_rows], end_N[exon_rows]
-    strand = table["strand"].take(exon_rows).to_numpy(zero_copy_only=False)
-    pieces = []
-    for low, high, names in (
-        (start, np.minimum(end, low_P[owner]), ("five_prime_UTR", "three_prime_UTR")),
-        (np.maximum(start, high_P[owner]), end, ("three_prime_UTR", "five_prime_UTR")),
-    ):
-        there = low < high
-        rows = table.take(exon_rows[there])
-        kind = np.where(strand[there] == "-", names[1], names[0])
-        for name, values in (("start", low[there]), ("end", high[there]), ("kind", kind), ("id", [""] * len(kind))):
-            index = SCHEMA.get_field_index(name)
-            column = pa.array(values, pa.string() if name == "kind" else SCHEMA.field(name).type)
-            rows = rows.set_column(index, name, column.cast(SCHEMA.field(name).type))
-        pieces.append(rows)
+    exons = (kind_N == code.get("exon", -2)) & (owner_N >= 0)
+    has_exons_P[owner_N[exons]] = True
+    known_N = (owner_N >= 0) & (has_exons_P & (high_P >= 0))[owner_N]
+
+    rows = np.flatnonzero(exons & known_N)
+    owner, start, end = owner_N[rows], start_N[rows], end_N[rows]
+    minus = table["strand"].take(rows).to_numpy(zero_copy_only=False) == "-"
+    before = _as_utrs(table, rows, start, np.minimum(end, low_P[owner]), minus)
+    behind = _as_utrs(table, rows, np.maximum(start, high_P[owner]), end, ~minus)
     of_file = np.isin(kind_N, [code[name] for name in UTRS if name in code])
-    kept = table.filter(pa.array(~(of_file & known_P[owner_N])))
-    return pa.concat_tables([kept, *pieces]).unify_dictionaries()
+    kept = table.filter(pa.array(~(of_file & known_N)))
+    return pa.concat_tables([kept, before, behind]).unify_dictionaries()
+
+
+def _owners(table: pa.Table) -> np.ndarray:
+    """(N,) a number for each parent on each contig, -1 for rows without one: PAR genes are on X and on Y."""
+    _, (contig_N,) = codes(table["contig"])
+    _, (parent_N,) = codes(table["parent"])
+    owner_N = np.full(len(parent_N), -1)
+    there = parent_N >= 0
+    pair_N = parent_N[there].astype(np.int64) * (int(contig_N.max(initial=0)) + 1) + contig_N[there]
+    owner_N[there] = np.unique(pair_N, return_inverse=True)[1]
+    return owner_N
+
+
+def _as_utrs(table: pa.Table, rows: np.ndarray, start: np.ndarray, end: np.ndarray, three: np.ndarray) -> pa.Table:
+    """Those of the rows (exons) with bases left between ``start`` and ``end``, as UTRs; three: the three_prime_UTRs."""
+    left = start < end
+    made = table.take(rows[left])
+    kind = np.where(three[left], "three_prime_UTR", "five_prime_UTR").tolist()
+    for name, values in (("start", start[left]), ("end", end[left]), ("kind", pa.array(kind, pa.string()))):
+        column = pa.array(values).cast(SCHEMA.field(name).type)
+        made = made.set_column(SCHEMA.get_field_index(name), name, column)
+    return made
