@@ -80,7 +80,8 @@ def test_the_cap_is_exact_and_what_is_above_leaves_nothing(client, server, monke
     assert send(client, pieces(LIMIT) if chunked else whole).status_code == 201
     before = len(kept(server))
     answer = send(client, pieces(LIMIT + 1) if chunked else whole + b"x")
-    assert answer.status_code == 413 and "10,000 bytes" in answer.json()["error"]
+    assert answer.status_code == 413 and answer.json()["fix"].endswith("more --max-upload")
+    assert "10,000 bytes" in answer.json()["error"]
     assert len(kept(server)) == before
 
 

@@ -61,9 +61,17 @@ class Conflict(ServeError):
 
 
 class TooLarge(ServeError):
-    """A body above the cap."""
+    """A body above the cap of so many bytes. file: it is a file's."""
 
     status = 413
+
+    def __init__(self, cap: int, *, file: bool = False) -> None:
+        fix = (
+            "compress it with bgzip, or start the server with more --max-upload"
+            if file
+            else "send less, or upload a file"
+        )
+        super().__init__(f"the body is larger than {cap:,} bytes", where="body", fix=fix)
 
 
 class WrongType(ServeError):

@@ -130,7 +130,7 @@ class Guard:
             return receive
         cap = self.settings.max_upload if path in RAW else self.settings.max_body
         if length is not None and (not length.isdecimal() or len(length) > 15 or int(length) > cap):
-            raise _too_large(cap)
+            raise TooLarge(cap, file=path in RAW)
         if path in RAW:
             return receive
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
@@ -156,13 +156,9 @@ async def _read(receive: Receive, cap: int) -> bytes:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > cap:
-            raise _too_large(cap)
+            raise TooLarge(cap)
         more = message.get("more_body", False)
     return b"".join(parts)
-
-
-def _too_large(cap: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {cap:,} bytes", where="body", fix="send less, or upload a file")
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -54,8 +54,7 @@ class Upload:
     def write(self, data: bytes) -> None:
         """Add bytes. Raises TooLarge, or Full where the server has no room."""
         if self.bytes + len(data) > self.limit:
-            fix = "compress it with bgzip, or start the server with more --max-upload"
-            raise TooLarge(f"a body of more than {self.limit:,} bytes", where="body", fix=fix)
+            raise TooLarge(self.limit, file=True)
         self.store.reserve(len(data))
         self.bytes += len(data)
         with _disk():
