@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from browsing import Served, Watched, hostile, watching
+from browsing import MASKED, Served, Watched, hostile, watching
+from places import GOLDEN
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -42,9 +43,12 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def served(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The server that the tests share: the built-in model and genome, and a genome with hostile names."""
+    """The server that the tests share: the built-in model and genome with a track, a masked model that predicts tracks,
+    and a genome with hostile names."""
     folder = tmp_path_factory.mktemp("served")
-    server = Served(folder / "data", hostile(folder))
+    (folder / "signal.bedgraph").write_text("chrM\t14400\t14480\t2\nchrM\t14480\t14560\t5\n")
+    options = ["--track", f"chrM:signal={folder / 'signal.bedgraph'}", "--model", "nexvar_mito"]
+    server = Served(folder / "data", [*options, "--model", str(GOLDEN / MASKED), *hostile(folder)])
     server.start()
     yield server
     server.kill()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from browsing import HOSTILE, Served, watching
+from browsing import HOSTILE, MASKED, Served, watching
 from nexvar import NexVar
 from nexvar.evals.demo import shipped
 
@@ -122,12 +122,44 @@ def test_tracks_of_one_s_own_stay_here_and_a_model_without_heads_says_so(watched
     (tmp_path / "mine.txt").write_text("x")
     page = watched.open(VIEWS["locus"])
     page.locator("#igv[data-ready]").wait_for()
+    page.get_by_role("button", name="signal").click()
+    page.locator("#igv").get_by_text("signal").wait_for()
     assert page.get_by_role("button", name="Predict coverage").is_disabled()
     assert "no track heads" in page.locator("#tracks").inner_text()
     page.get_by_label("Add a file of mine").set_input_files(tmp_path / "mine.txt")
     page.get_by_role("alert").filter(has_text="mine.txt is no track").wait_for()
     page.get_by_label("Add a file of mine").set_input_files(tmp_path / "mine.bedgraph")
     page.locator("#igv").get_by_text("mine.bedgraph").wait_for()
+
+
+def test_a_masked_model_scores_predicts_tracks_and_does_not_write(watched):
+    page = watched.open(f"#/locus?genome=chrM&model={MASKED}&region=chrM:3201-3328&variant=chrM:3243A%3EG")
+    page.locator("#variant-answer[data-ready]").wait_for()
+    page.locator("#heat[data-ready]").wait_for()
+    assert "UNMASKED_LLR_TILED" in page.locator("#variant-answer").inner_text()
+    page.locator("#igv[data-ready]").wait_for()
+    assert page.get_by_label("Tracks to predict").input_value() == "human_track_0"
+    page.get_by_label("Tracks to predict").fill("human_track_0, human_track_1")
+    page.get_by_role("button", name="Predict coverage").click()
+    page.get_by_text("2 predicted tracks.").wait_for()
+    page.locator("#igv").get_by_text("human_track_1, predicted").wait_for()
+    page.get_by_role("link", name="Generate").click()
+    page.get_by_role("alert").filter(has_text=f"{MASKED} is a masked model").wait_for()
+
+
+def test_weights_that_are_not_commercial_are_marked_beside_their_numbers(watched):
+    def forbid(route):
+        body = route.fetch().json()
+        body["models"][0]["commercial"] = False
+        route.fulfill(json=body)
+
+    watched.page.route("**/api/v1/models", forbid)
+    page = watched.open(VIEWS["locus"])
+    page.locator("#variant-answer[data-ready]").wait_for()
+    page.locator("#heat[data-ready]").wait_for()
+    assert page.locator(".score .mark").inner_text() == "non-commercial"
+    for place in ("#heat-note", "#status"):
+        assert page.locator(place).get_by_text("non-commercial").is_visible()
 
 
 def test_a_key_and_a_server_that_goes_away(chromium, tmp_path):

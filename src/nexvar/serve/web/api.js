@@ -16,13 +16,11 @@ export class ApiError extends Error {
   }
 }
 
-/** Asks the user for a key: `refused` says that the last one was wrong. @type {(refused: boolean) => Promise<string>} */
+/** Asks the user for a key: `refused` says that the last one was wrong. */
 let askForKey = () => Promise.reject(new ApiError(401, 'This server wants a key.', 'open the address that it printed'));
-/** @type {(there: boolean) => void} */
 let tellPresence = () => {};
 let there = true;
-/** @type {Promise<string> | null} one question for all requests that wait */
-let question = null;
+let question = null;  // one for all requests that wait
 
 /** @param {typeof askForKey} ask @param {typeof tellPresence} tell called when the server goes and when it is back */
 export function connect(ask, tell) {

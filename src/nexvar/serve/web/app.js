@@ -10,7 +10,6 @@ import { searchBox } from './search.js';
 import { current, follow, go, keyIn, onChange, parseFragment, VIEWS } from './state.js';
 import { jobsView } from './vcfjob.js';
 
-/** @type {{server: any, genomes: any[], models: any[]}} */
 const known = { server: null, genomes: [], models: [] };
 
 /** Shows a view. @type {(state: State, again: boolean) => unknown} */

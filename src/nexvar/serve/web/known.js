@@ -6,8 +6,8 @@
 import { post } from './api.js';
 import { classOf } from './colours.js';
 import { formatVariant, grouped, isSnv, shortened } from './coords.js';
-import { busy, button, complain, copier, fill, h, note } from './dom.js';
-import { counted, exact, score, tsv } from './format.js';
+import { busy, button, complain, fill, h, note } from './dom.js';
+import { counted, score } from './format.js';
 import { kindOf, placeOf } from './heatmap.js';
 import { licenceMark, provenanceLine } from './marks.js';
 import { strips } from './plots.js';
@@ -15,10 +15,7 @@ import { auroc, FEW } from './stats.js';
 
 const ROWS = 200;
 
-/**
- * What is said of a set of scores by class: AUROC with its interval, or why there is none.
- * @param {{kind: string, value: number | null}[]} scored
- */
+/** AUROC with its interval, or why there is none. @param {{kind: string, value: number | null}[]} scored */
 export function verdict(scored) {
   const of = (kind) => scored.filter((each) => each.kind === kind && each.value !== null).map((each) => -Number(each.value));
   const [pathogenic, benign] = [of('pathogenic'), of('benign')];
@@ -71,7 +68,6 @@ export function knownPanel(root, choose) {
     fill(controls, filter,
       button('Score all as in the map', asInMap, { disabled: !heat || !here }),
       button('Score all by the model’s readout', own, { disabled: !here || !few }),
-      scores && copier('Copy TSV', asTsv),
       h('span', { class: 'note' }, !here ? 'None in this region.' : !few ? `The second is for at most ${limit} variants: choose a smaller region, or score the file under VCF.`
         : !heat ? 'The map’s scores come with the map.' : ''));
     const rows = filtered();
@@ -108,7 +104,7 @@ export function knownPanel(root, choose) {
   function asInMap() {
     const of = heat;
     const values = new Map(locus.known.map((each) => [named(each), isSnv(each) ? placeOf(of, each)?.value ?? null : null]));
-    scores = { kind: 'map', title: kindOf(of), provenance: of.provenance, values };
+    scores = { title: kindOf(of), provenance: of.provenance, values };
     draw();
   }
 
@@ -119,17 +115,12 @@ export function knownPanel(root, choose) {
     try {
       const answer = await post('score', { genome: locus.genome.id, variants: names, ...(locus.model ? { model: locus.model.name } : {}) }, running.signal);
       const values = new Map(names.map((name, i) => [name, answer.rows[i].llr]));
-      scores = { kind: 'own', title: `Score (${answer.provenance.readout}, a window for each)`, provenance: answer.provenance, values };
+      scores = { title: `Score (${answer.provenance.readout}, a window for each)`, provenance: answer.provenance, values };
       fill(message);
       draw();
     } catch (error) {
       complain(message, error);
     }
-  }
-
-  function asTsv() {
-    return tsv(filtered().map((each) => ({ '#CHROM': locus.region.contig, POS: each.pos, ID: each.id ?? '.', REF: each.ref, ALT: each.alt, LABEL: each.label ?? '', STARS: each.stars ?? '',
-      [scores?.kind === 'map' ? heat?.readout ?? 'SCORE' : 'LLR']: exact(scores?.values.get(named(each))) })));
   }
 
   filter.addEventListener('change', draw);

@@ -5,7 +5,7 @@ import { colour, sized } from './dom.js';
 import { score } from './format.js';
 import { extremes, histogram } from './stats.js';
 
-/** How scores are spread, and where one of them lies. @param {HTMLCanvasElement} canvas @param {number[]} values @param {number} value */
+/** How scores are spread, and where one of them lies. @param {number[]} values @param {number} value */
 export function distribution(canvas, values, value) {
   const width = Math.max(200, canvas.parentElement?.clientWidth ?? 300);
   const [height, base] = [76, 58];
@@ -31,7 +31,7 @@ export function distribution(canvas, values, value) {
 }
 
 /**
- * Scores by class, a dot each. @param {HTMLCanvasElement} canvas
+ * Scores by class, a dot each.
  * @param {{name: string, kind: 'pathogenic' | 'benign' | 'open', values: number[]}[]} groups
  */
 export function strips(canvas, groups) {
@@ -58,7 +58,7 @@ export function strips(canvas, groups) {
   axis(context, x, low, high, base, width);
 }
 
-/** One value a base, as a line. @param {HTMLCanvasElement} canvas @param {number[]} values @param {[number, number]} range */
+/** One value a base, as a line. @param {number[]} values @param {[number, number]} range */
 export function line(canvas, values, [low, high]) {
   const width = Math.max(200, canvas.parentElement?.clientWidth ?? 400);
   const context = sized(canvas, width, 56);

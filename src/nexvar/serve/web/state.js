@@ -35,9 +35,7 @@ export function keyIn(fragment) {
   return match ? decodeURIComponent(match[1]) : null;
 }
 
-/** @type {State} */
 let state = parseFragment(globalThis.location?.hash ?? '');
-/** @type {((state: State, before: State) => void)[]} */
 const listeners = [];
 
 /** @returns {State} */

@@ -1,6 +1,6 @@
 /** Tracks beside the genome: the operator's, a file of the user's own, and what a model with track heads predicts. */
 
-import { post } from './api.js';
+import { get, post } from './api.js';
 import { trackAddress } from './browser.js';
 import { formatRegion } from './coords.js';
 import { busy, button, complain, fill, h, note } from './dom.js';
@@ -33,10 +33,27 @@ export function trackControls(root, browser) {
     file.value = '';
   } });
 
+  const species = h('select', { 'aria-label': 'Species of the tracks', onchange: () => suggest() });
+  const list = h('datalist', { id: 'track-list' });
+  const names = h('input', { type: 'text', list: 'track-list', 'aria-label': 'Tracks to predict, by commas', placeholder: 'tracks, by commas' });
+  let offered = {};
+
+  function suggest() {
+    names.value = offered[species.value]?.[0] ?? '';
+    fill(list, ...(offered[species.value] ?? []).map((name) => h('option', { value: name })));
+  }
+
+  async function ask(model) {
+    offered = (await get(`models/${encodeURIComponent(model)}`)).tracks;
+    fill(species, ...Object.keys(offered).map((name) => h('option', name)));
+    suggest();
+  }
+
   async function predict() {
     busy(message, `Predicting ${counted(locus.region.end - locus.region.start, 'base')} with ${locus.model.name} …`);
     try {
-      const answer = await post('tracks', { genome: locus.genome.id, region: formatRegion(locus.region), model: locus.model.name });
+      const wanted = names.value.split(',').map((name) => name.trim()).filter(Boolean);
+      const answer = await post('tracks', { genome: locus.genome.id, region: formatRegion(locus.region), model: locus.model.name, species: species.value, names: wanted });
       for (const track of answer.tracks) {
         await browser.add({ type: 'wig', name: `${track.name}, predicted`, height: 60, order: 10, features: stretches(track, locus.region.contig), autoscale: true });
       }
@@ -51,8 +68,9 @@ export function trackControls(root, browser) {
       locus = next;
       const predicts = next.model?.heads.includes('tracks');
       const own = (next.genome.tracks ?? []).map((name) => button(name, () => browser.add({ name, url: trackAddress(next.genome.id, name), type: 'wig', format: 'bigwig', height: 60, order: 15 })));
+      if (predicts) ask(next.model.name).catch((error) => complain(message, error));
       fill(root, h('div', { class: 'controls' }, ...own, h('label', { for: 'track-file', class: 'button' }, 'Add a file of mine'), file,
-        button('Predict coverage', predict, { disabled: !predicts }),
+        predicts && species, predicts && names, list, button('Predict coverage', predict, { disabled: !predicts }),
         h('span', { class: 'note' }, predicts ? '' : 'The loaded model has no track heads, so it predicts no coverage. The file stays on this machine.')), message);
     },
   };
