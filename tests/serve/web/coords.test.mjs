@@ -41,5 +41,6 @@ test('the address keeps everything but sequences', () => {
   assert.equal(parseFragment('#/nowhere?region=%3Cimg%3E').view, 'locus');
   assert.equal(parseFragment('#/vcf').region, null);
   assert.equal(keyIn('#key=a%2Fb'), 'a/b');
+  assert.equal(keyIn('#key=50%!'), '50%!');
   assert.equal(keyIn('#/locus'), null);
 });

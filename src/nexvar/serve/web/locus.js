@@ -145,7 +145,7 @@ export function locusView(chosen) {
 
   return {
     choose,
-    /** @param {State} state @param {boolean} again load even what is there */
+    /** again: load even what is there. @param {State} state @param {boolean} again */
     async show({ region, variant }, again) {
       byId('welcome').hidden = Boolean(region);
       byId('workspace').hidden = !region;
@@ -166,7 +166,6 @@ export function locusView(chosen) {
       variants.show(variant);
       if (!same) offerHeat();
     },
-    /** A scored file among the tracks. @param {string} name @param {any} files */
     add: (name, files) => browser.add({ type: 'variant', format: 'vcf', name, ...files, height: 60, order: 12 }),
   };
 }

@@ -30,10 +30,7 @@ export function distribution(canvas, values, value) {
   context.fill();
 }
 
-/**
- * Scores by class, a dot each.
- * @param {{name: string, kind: 'pathogenic' | 'benign' | 'open', values: number[]}[]} groups
- */
+/** Scores by class, a dot each. @param {{name: string, kind: string, values: number[]}[]} groups */
 export function strips(canvas, groups) {
   const width = Math.max(240, canvas.parentElement?.clientWidth ?? 400);
   const row = 38;

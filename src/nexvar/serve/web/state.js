@@ -32,7 +32,11 @@ export function formatFragment({ view, genome, model, region, variant }) {
 /** The key in `#key=…`, as `nexvar serve` prints it. @param {string} fragment @returns {string | null} */
 export function keyIn(fragment) {
   const match = /^#key=(.+)$/.exec(fragment);
-  return match ? decodeURIComponent(match[1]) : null;
+  try {
+    return match ? decodeURIComponent(match[1]) : null;
+  } catch {
+    return match[1];  // a key may hold a %
+  }
 }
 
 let state = parseFragment(globalThis.location?.hash ?? '');
