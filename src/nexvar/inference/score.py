@@ -112,7 +112,7 @@ class Options:
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise NexVarError(f"batch of {self.batch_tokens} tokens", where="--batch-tokens", fix="1 or more")
         if self.span is not None and not 0 <= self.span <= 1_000_000:
-            raise NexVarError(f"span of {self.span} bases", where="--span", fix="0 or more")
+            raise NexVarError(f"span of {self.span} bases", where="--span", fix="from 0 to 1,000,000")
         if self.protocol is not None:
             protocols.get(self.protocol)
 

@@ -130,8 +130,11 @@ async def _error(request: Request, error: Exception) -> JSONResponse:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    line = printable(error.detail, 200)
-    body = ErrorBody(detail=line, error=line).model_dump()
+    allowed = (error.headers or {}).get("Allow")
+    fixes = {404: "GET /openapi.json lists the paths", 405: f"use {allowed}" if allowed else None}
+    what, fix = printable(error.detail, 200), fixes.get(error.status_code)
+    line = f"{what}: {fix}" if fix else what
+    body = ErrorBody(detail=line, error=line, fix=fix).model_dump()
     return JSONResponse(in_shape(body, error.status_code, request.url.path), error.status_code, error.headers)
 
 

@@ -61,6 +61,7 @@ async def with_model(
 async def finished(request: Request, task: Task[T]) -> T:
     """The result of a task, or Cancelled when the client leaves before."""
     future = asyncio.wrap_future(task.future)
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody asks for it when all have left
     try:
         while not future.done():
             await asyncio.wait({future}, timeout=POLL)
