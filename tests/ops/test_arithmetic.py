@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,10 @@ needs_compiler = pytest.mark.skipif(not matvec.available(), reason=f"no compiled
 
 @pytest.fixture(params=arithmetic.ARITHMETICS)
 def products(request, monkeypatch):
-    """Each arithmetic in turn, whatever this processor has."""
+    """Each arithmetic in turn, whatever this processor has: it was measured so."""
     monkeypatch.setenv(arithmetic.VARIABLE, request.param)
+    monkeypatch.setattr(arithmetic, "_remembered", lambda probe: request.param)
+    monkeypatch.setattr(arithmetic, "_told", None)
     arithmetic.cpu_products.cache_clear()
     yield request.param
     arithmetic.cpu_products.cache_clear()
@@ -92,6 +95,29 @@ def test_an_arithmetic_that_does_not_exist_is_one_line(monkeypatch):
     with pytest.raises(NexVarError, match="no arithmetic 'int3'.*NEXVAR_CPU_MATMUL|NEXVAR_CPU_MATMUL.*no arithmetic"):
         arithmetic.cpu_products()
     arithmetic.cpu_products.cache_clear()
+
+
+def test_an_arithmetic_that_is_slow_here_is_said(monkeypatch):
+    monkeypatch.setenv(arithmetic.VARIABLE, "bfloat16")
+    for measured, asked, said in (("float32", None, 1), ("bfloat16", None, 0), ("float32", "bfloat16", 0)):
+        monkeypatch.setattr(arithmetic, "_remembered", lambda probe, measured=measured: measured)
+        monkeypatch.setattr(arithmetic, "_told", asked)  # by a parent, which said it
+        arithmetic.cpu_products.cache_clear()
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            assert arithmetic.cpu_products() == "bfloat16"
+        assert [str(w.message).split(":")[0] for w in seen] == [f"{arithmetic.VARIABLE}=bfloat16"] * said
+    arithmetic.cpu_products.cache_clear()
+
+
+def test_a_disturbed_probe_is_not_believed():
+    """Less than half of the turns disturbed: no matter. In doubt float32, which is never much slower."""
+    calm, twice = [1.0] * 5, [2.0] * 5
+    assert arithmetic._faster({"bfloat16": calm, "float32": twice}) == "bfloat16"
+    assert arithmetic._faster({"bfloat16": [1.0, 90.0, 1.0, 90.0, 1.0], "float32": twice}) == "bfloat16"
+    assert arithmetic._faster({"bfloat16": twice, "float32": [1.0, 90.0, 1.0, 90.0, 1.0]}) == "float32"
+    assert arithmetic._faster({"bfloat16": calm, "float32": [1.2] * 5}) == "float32"
+    assert arithmetic._faster({"bfloat16": calm, "float32": calm}) == "float32"
 
 
 def test_a_machine_remembers_its_arithmetic_and_damage_is_measured_anew(tmp_path, monkeypatch):

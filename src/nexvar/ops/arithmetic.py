@@ -5,7 +5,7 @@ products of many rows are computed in float32 (operands raised, sums in float32,
 for bfloat16 do too), while products of few rows, which are bound by reading the weights, stay in bfloat16.
 
     probe, once per machine (a tenth of a second, kept in the user's cache)  ──>  "bfloat16" or "float32"
-    NEXVAR_CPU_MATMUL = bfloat16 | float32                                   ──>  overrides it
+    NEXVAR_CPU_MATMUL = bfloat16 | float32                                   ──>  overrides it; says so if that is slow
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import os
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -31,6 +32,7 @@ VARIABLE = "NEXVAR_CPU_MATMUL"
 ARITHMETICS = ("bfloat16", "float32")
 FEW_ROWS = 16  # up to here a product costs what reading the weights costs, in either arithmetic
 PROBE_ROWS, PROBE_WIDTH, PROBE_TURNS = 256, 512, 5
+_told: str | None = None  # the arithmetic that ``use`` was given
 CLEARLY = 1.25  # bfloat16 is chosen where float32 takes this many times as long; in doubt float32
 
 
@@ -46,7 +48,8 @@ def in_float32(dtype: torch.dtype, device: torch.device) -> bool:
 
 def use(arithmetic: str) -> None:
     """From now on this process has that arithmetic, whatever a probe says: a worker has its parent's."""
-    os.environ[VARIABLE] = arithmetic
+    global _told
+    os.environ[VARIABLE] = _told = arithmetic
     cpu_products.cache_clear()
 
 
@@ -55,6 +58,9 @@ def cpu_products() -> str:
     """ "bfloat16" or "float32": the arithmetic of this CPU's bfloat16 products; NexVarError for a wrong override."""
     wanted = os.environ.get(VARIABLE, "auto")
     if wanted in ARITHMETICS:
+        if wanted == "bfloat16" != _told and _remembered(_probe) != wanted:
+            slow = "this processor multiplies bfloat16 matrices more slowly than float32 ones; unset it"
+            warnings.warn(f"{VARIABLE}=bfloat16: {slow}", stacklevel=2)
         return wanted
     if wanted != "auto":
         fix = f"auto, {' or '.join(ARITHMETICS)}"
@@ -79,6 +85,11 @@ def _probe() -> str:
                 job()
                 if turn:  # the first call of each prepares its kernels
                     times[name].append(time.thread_time() - start)
+    return _faster(times)
+
+
+def _faster(times: dict[str, list[float]]) -> str:
+    """Medians: what disturbs less than half of the turns does not count."""
     medians = {name: statistics.median(seen) for name, seen in times.items()}
     return "bfloat16" if medians["bfloat16"] * CLEARLY < medians["float32"] else "float32"
 
