@@ -2,9 +2,9 @@
 
 Four layers of Evo 2 1B's width with random weights, without FP8: a forward with products in float32 and in torch's own
 bfloat16, beside a float32 model's; then one token at a time with bfloat16, int8 and int4 weights, beside reading the
-bfloat16 ones. ``--full``: also a token through a Hyena and an attention layer of Evo 2 7B's width, and by arithmetic
-through all 32 layers. ``ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2`` before the
-command shows a processor without bfloat16 units.
+bfloat16 ones, and the same of two layers of Genos. ``--full``: longer, and a token through a Hyena and an attention
+layer of Evo 2 7B's width, and by arithmetic through all 32. ``ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
+MKL_ENABLE_INSTRUCTIONS=AVX2`` before the command shows a processor without bfloat16 units.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from _measure import Job, Row, interleaved, peak_above, report
-from nexvar import cards
-from nexvar.models import striped_hyena2
+from nexvar import cards, models
 from nexvar.ops import arithmetic, matvec
 from nexvar.threads import threads_for
 from nexvar.weights.assemble import make_config
@@ -28,26 +28,28 @@ PROMPT, DECODED = 100, 4
 METHODS = ("int8", "int4")
 
 
-def model(dtype: torch.dtype, name: str = "nexvar_1b_base", pattern: str = "SDH*") -> striped_hyena2.Model:
+def model(weights: str, name: str = "nexvar_1b_base", **values: Any) -> nn.Module:
+    """A model of a card's sizes but for these values, with random weights: float32, bfloat16, or a method's."""
     card = cards.get(name)
-    config = make_config(card.architecture, card.config, card.name)
-    config = dataclasses.replace(config, pattern=pattern, fp8_projections=False)
-    module = striped_hyena2.Model(config)
-    module.init_weights(torch.Generator().manual_seed(0))
-    for key, parameter in module.named_parameters():
-        if not any(fnmatch.fnmatch(key, kept) for kept in striped_hyena2.KEEP_FLOAT32):
+    architecture = models.get(card.architecture)
+    module = architecture.Model(dataclasses.replace(make_config(card.architecture, card.config, card.name), **values))
+    if hasattr(module, "init_weights"):
+        module.init_weights(torch.Generator().manual_seed(0))
+    dtype = torch.float32 if weights == "float32" else torch.bfloat16
+    quantizer = Quantizer(weights, architecture.QUANTIZED, torch.device("cpu"), dtype)
+    for key, parameter in list(module.named_parameters()):
+        if not any(fnmatch.fnmatch(key, kept) for kept in architecture.KEEP_FLOAT32):
             parameter.data = parameter.data.to(dtype)
+        if weights in METHODS:
+            quantizer.put(module, key, parameter.data, dtype)
     return module.eval()
 
 
-def quantized(module: striped_hyena2.Model, method: str) -> striped_hyena2.Model:
-    quantizer = Quantizer(method, striped_hyena2.QUANTIZED, torch.device("cpu"), torch.bfloat16)
-    for name, parameter in list(module.named_parameters()):
-        quantizer.put(module, name, parameter.data, torch.bfloat16)
-    return module
+def four_layers(weights: str) -> nn.Module:
+    return model(weights, pattern="SDH*", fp8_projections=False)
 
 
-def forward(module: striped_hyena2.Model, ids: Tensor, products: str) -> Job:
+def forward(module: nn.Module, ids: Tensor, products: str) -> Job:
     def job() -> object:
         before = arithmetic.cpu_products()
         arithmetic.use(products)
@@ -58,12 +60,12 @@ def forward(module: striped_hyena2.Model, ids: Tensor, products: str) -> Job:
     return job
 
 
-def decode(module: striped_hyena2.Model) -> Job:
+def decode(module: nn.Module) -> Job:
     """Some tokens, with the threads that ``generate`` has."""
     cache = module.new_cache(1, 4096)
     module(torch.randint(65, 85, (1, PROMPT)), cache=cache)
     token = torch.full((1, 1), 65)
-    dtype = module.embedding_layer.weight.dtype
+    dtype = module.get_parameter(f"{module.token_embedding}.weight").dtype
 
     def job() -> None:
         with threads_for(0, dtype, matvec.serves(dtype, token.device)):
@@ -73,7 +75,7 @@ def decode(module: striped_hyena2.Model) -> Job:
     return job
 
 
-def reading(module: striped_hyena2.Model) -> Job:
+def reading(module: nn.Module) -> Job:
     """As many times as tokens are decoded; the kinder of torch's loops, which is bound by memory."""
     weights = [p for p in module.parameters() if p.ndim == 2 and p.dtype == torch.bfloat16]
 
@@ -89,8 +91,7 @@ def of_7b() -> Iterator[Row]:
     jobs = {}
     for letter in "H*":
         for method in ("bfloat16", *METHODS):
-            module = model(torch.bfloat16, "nexvar_7b", letter)
-            jobs[letter, method] = decode(module if method == "bfloat16" else quantized(module, method))
+            jobs[letter, method] = decode(model(method, "nexvar_7b", pattern=letter))
     times = interleaved({f"{letter} {method}": job for (letter, method), job in jobs.items()}, repeats=7)
     layers = cards.get("nexvar_7b").config["pattern"]
     whole = {}
@@ -104,10 +105,18 @@ def of_7b() -> Iterator[Row]:
         yield Row(f"a token, all of Evo 2 7B by arithmetic, {method}", "bfloat16", whole[method], whole["bfloat16"])
 
 
+def tokens(what: str, steps: dict[str, Job], repeats: int) -> Iterator[Row]:
+    times = {name: 1e3 * time.cpu / DECODED for name, time in interleaved(steps, repeats=repeats).items()}
+    for name in [name for name in steps if name not in ("bfloat16", "reading")]:
+        yield Row(f"a token, {what}, {name}", "bfloat16", times[name], times["bfloat16"], "CPU-ms")
+    if "reading" in times:
+        yield Row(f"a token, {what}, bfloat16", "reading its weights", times["bfloat16"], times["reading"], "CPU-ms")
+
+
 @torch.inference_mode()
 def rows(full: bool) -> Iterator[Row]:
     bases, repeats = (1024, 3) if full else (256, 2)
-    plain, small = model(torch.float32), model(torch.bfloat16)
+    plain, small = four_layers("float32"), four_layers("bfloat16")
     ids = torch.randint(65, 85, (1, bases))
     jobs = {f"products in {way}": forward(small, ids, way) for way in arithmetic.ARITHMETICS}
     jobs["a float32 model"] = forward(plain, ids, arithmetic.cpu_products())
@@ -116,17 +125,11 @@ def rows(full: bool) -> Iterator[Row]:
         case = f"forward of {bases} bases, bfloat16, {name}"
         yield Row(case, "a float32 model", times[name].cpu, times["a float32 model"].cpu)
         yield Row(case, "a float32 model", memory[name], memory["a float32 model"], "MB")
-    steps = {"bfloat16": decode(small), "reading bfloat16": reading(small), "float32": decode(plain)}
-    steps |= {method: decode(quantized(model(torch.bfloat16), method)) for method in METHODS}
-    times = interleaved(steps, repeats=5 * repeats)
-    per_token = {name: 1e3 * time.cpu / DECODED for name, time in times.items()}
-    for name in ("float32", *METHODS):
-        yield Row(
-            f"a token, four layers of Evo 2 1B, {name}", "bfloat16", per_token[name], per_token["bfloat16"], "CPU-ms"
-        )
-    yield Row(
-        "a token, bfloat16", "reading its weights", per_token["bfloat16"], per_token["reading bfloat16"], "CPU-ms"
-    )
+    steps = {"bfloat16": decode(small), "reading": reading(small), "float32": decode(plain)}
+    steps |= {method: decode(four_layers(method)) for method in METHODS}
+    yield from tokens("four layers of Evo 2 1B", steps, 5 * repeats)
+    steps = {weights: decode(model(weights, "genos_1.2b", num_hidden_layers=2)) for weights in ("bfloat16", *METHODS)}
+    yield from tokens("two layers of Genos 1.2B", steps, 5 * repeats)
     if full:
         yield from of_7b()
 
