@@ -95,6 +95,9 @@ def test_an_arithmetic_that_does_not_exist_is_one_line(monkeypatch):
     with pytest.raises(NexVarError, match="no arithmetic 'int3'.*NEXVAR_CPU_MATMUL|NEXVAR_CPU_MATMUL.*no arithmetic"):
         arithmetic.cpu_products()
     arithmetic.cpu_products.cache_clear()
+    monkeypatch.setenv(arithmetic.VARIABLE, "")  # as if it were not there
+    assert arithmetic.cpu_products() in arithmetic.ARITHMETICS
+    arithmetic.cpu_products.cache_clear()
 
 
 def test_an_arithmetic_that_is_slow_here_is_said(monkeypatch):

@@ -56,7 +56,7 @@ def use(arithmetic: str) -> None:
 @functools.cache
 def cpu_products() -> str:
     """ "bfloat16" or "float32": the arithmetic of this CPU's bfloat16 products; NexVarError for a wrong override."""
-    wanted = os.environ.get(VARIABLE, "auto")
+    wanted = os.environ.get(VARIABLE) or "auto"
     if wanted in ARITHMETICS:
         if wanted == "bfloat16" != _told and _remembered(_probe) != wanted:
             slow = "this processor multiplies bfloat16 matrices more slowly than float32 ones; unset it"
