@@ -18,7 +18,6 @@ import numpy as np
 
 from nexvar.errors import NexVarError
 from nexvar.files import check_regular, replacing
-from nexvar.genome.columns import remedy
 from nexvar.genome.reference import Fasta
 from nexvar.genome.textio import Lines
 
@@ -125,7 +124,7 @@ def _bedgraph(lines: Lines, fasta: Fasta) -> Iterator[tuple[str, int, int, float
         whole = all(f.isascii() and f.isdigit() and len(f) <= 10 for f in fields[1:3])
         if not (len(fields) == 4 and whole and math.isfinite(value)):
             raise NexVarError(f"{line[:40]!r} is neither of a bigWig nor of a bedGraph", where=where,
-                              fix=remedy(line, 4, "a bedGraph has chrom, start, end and a number"))  # fmt: skip
+                              fix="a bedGraph has chrom, start, end and a number")  # fmt: skip
         if fields[0] != chrom:
             chrom, last = fields[0], 0
             if chrom in seen:
