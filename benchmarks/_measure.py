@@ -113,7 +113,7 @@ def peak_above(job: Job) -> int:
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to the present VmRSS
     before = _status_bytes("VmRSS")
     job()
-    return _status_bytes("VmHWM") - before
+    return max(_status_bytes("VmHWM") - before, 4096)  # a page: less cannot be told from nothing
 
 
 class Run(NamedTuple):

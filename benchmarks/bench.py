@@ -73,7 +73,7 @@ def run(name: str) -> list[Row] | str:
             done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S)
         except subprocess.TimeoutExpired:
             return f"did not end in {LIMIT_S} s"
-        if done.returncode:
+        if done.returncode or not rows.exists():
             return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return [Row(*row) for row in json.loads(rows.read_text())]
 
@@ -134,7 +134,11 @@ def main() -> int:
     ratios, lines, failed = recorded_ratios(recorded), list[Line](), list[str]()
     for name in options.names or names:
         print(f"--- {name}", file=sys.stderr)
-        rows = run(name)
+        try:
+            rows = run(name)
+        except KeyboardInterrupt:
+            failed.append(f"{name}: stopped, and what comes after it was not run")
+            break
         if isinstance(rows, str):
             failed.append(f"{name}: {rows}")
             continue
@@ -148,7 +152,9 @@ def main() -> int:
             print(line.told())
     for line in failed:
         print(f"FAILED: {line}")
-    if options.record and not failed:
+    if options.record and failed:
+        print("nothing was recorded")
+    elif options.record:
         recorded = {"machine": here, "note": options.record, "rows": found}
         RECORDED.write_text(json.dumps(recorded, indent=1) + "\n")
         PAGE.write_text(page(recorded))
