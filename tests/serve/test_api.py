@@ -290,6 +290,15 @@ def test_so_it_is_for_what_is_asked_by_get(client, path, status, where):
     assert where is None or said["where"] == where
 
 
+def test_pieces_of_a_chromosome_are_named_as_the_chromosome(tmp_path):
+    (tmp_path / "g.fa").write_text(">chr2\nACGT\n>chr17:101-108\nACGTACGT\n>chr17:201-204\nGGGG\n")
+    with client_of(make_server(genomes={"g": tmp_path / "g.fa"})) as client:
+        contigs = client.get("/api/v1/genomes").json()["genomes"][0]["contigs"]
+        assert [(each["name"], each["length"]) for each in contigs] == [("chr2", 4), ("chr17", 204)]
+        bases = client.get("/api/v1/genomes/g/sequence?region=chr17:201-204").json()
+        assert bases["sequence"] == "GGGG"
+
+
 def test_a_region_longer_than_the_cap_is_refused(tmp_path):
     (tmp_path / "g.fa").write_text(">chr1\n" + "ACGT" * 250_001 + "\n")
     with client_of(make_server(genomes={"g": tmp_path / "g.fa"})) as client:

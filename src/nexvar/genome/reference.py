@@ -118,6 +118,13 @@ class Fasta:
         """Why a name that might mean a contig of the FASTA does not; "" where nothing is like it."""
         return self._names.why_unknown(name)
 
+    @property
+    def ends(self) -> dict[str, int]:
+        """Contigs as ``resolve`` names them, and where they end: a chromosome in place of the regions that are here."""
+        regions = {record for slices in self._slices.values() for record, _, _ in slices}
+        whole = {name: length for name, length in self.contigs.items() if name not in regions}
+        return whole | {name: slices[-1][2] for name, slices in self._slices.items()}
+
     def is_slice(self, contig: str) -> bool:
         """Whether the FASTA has only parts of a resolved contig: its length is not known, then."""
         return contig in self._slices

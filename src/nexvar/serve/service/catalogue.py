@@ -100,13 +100,12 @@ def _how_it_fits(name: str) -> str:
 
 
 def genome(genome: Genome) -> dict[str, Any]:
-    """id, contigs with length and circular, what else there is."""
+    """id, contigs with length and circular, what else there is; of a chromosome in pieces, where the last ends."""
     fasta = genome.fasta
     return {
         "id": genome.id,
         "contigs": [
-            {"name": name, "length": length, "circular": name in fasta.circular}
-            for name, length in fasta.contigs.items()
+            {"name": name, "length": length, "circular": name in fasta.circular} for name, length in fasta.ends.items()
         ],
         "genes": genome.genes is not None,
         "known": genome.known is not None,
