@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import sys
@@ -29,6 +30,7 @@ from tiny import tiny_loaded
 from toy_genome import random_bases, vcf_line, write_fasta, write_vcf
 
 MITO = load("nexvar_mito", device="cpu")
+ACCEPT = {"Accept": "application/json, text/event-stream"}
 TOOLS = {
     "list_models", "find_region", "score_variants", "saturate", "embed", "generate", "score_vcf", "job",
 }  # fmt: skip
@@ -256,6 +258,29 @@ def test_a_call_that_is_given_up_ends_its_work(server):
     assert not server.thread.busy
 
 
+def test_over_http_a_client_that_leaves_ends_its_work(caplog):
+    gc.collect()
+    caplog.clear()  # of other tests' futures
+    server = make_server([MITO])
+    with listening(server) as address:
+        arguments = {"prompt": "ACGT", "n": 2000}
+        body = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": "generate", "arguments": arguments},
+        }
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"http://{address}/mcp", json=body, headers=ACCEPT, timeout=httpx.Timeout(30, read=0.5))
+        until = time.monotonic() + 60
+        while server.thread.busy and time.monotonic() < until:
+            time.sleep(0.05)
+        assert "nexvar_tokens_total" not in httpx.get(f"http://{address}/metrics").text  # nothing was done to its end
+        assert not server.thread.busy
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
 def test_over_http_the_guard_stands_before_it(server):
     with listening(make_server([MITO], api_key="secret")) as address:
 
@@ -268,7 +293,7 @@ def test_over_http_the_guard_stands_before_it(server):
         result = asyncio.run(asked({"Authorization": "Bearer secret"}))
         assert result.structured_content["places"][0]["region"] == "chrM:3230-3304"
         first = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
-        key, accept = {"Authorization": "Bearer secret"}, {"Accept": "application/json, text/event-stream"}
+        key, accept = {"Authorization": "Bearer secret"}, ACCEPT
         for headers, status in (({}, 401), (key | {"Host": "elsewhere"}, 400), (key | {"Origin": "http://x"}, 403)):
             assert httpx.post(f"http://{address}/mcp", json=first, headers=accept | headers).status_code == status
         assert httpx.post(f"http://{address}/mcp", content="[" * 9, headers=accept | key).status_code == 415

@@ -11,6 +11,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from typing import Annotated, Any, TypeVar
 
 from mcp.server.mcpserver import Context, MCPServer
@@ -18,18 +19,21 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.routing import Route
 
 from nexvar import __version__
 from nexvar.errors import RESEARCH_ONLY, NexVarError, printable
 from nexvar.serve import tools
 from nexvar.serve.errors import body_of
+from nexvar.serve.running import finished
 from nexvar.serve.settings import Settings
 from nexvar.serve.state import Server
 from nexvar.serve.worker import Ticket
 from nexvar.weights.load import Loaded
 
 T = TypeVar("T")
+HTTP_REQUEST: ContextVar[Request | None] = ContextVar("HTTP_REQUEST", default=None)  # whose client may leave
 INSTRUCTIONS = f"""NexVar runs genomic foundation models on this machine; nothing leaves it. {RESEARCH_ONLY}
 Positions in variants and regions are 1-based. Begin with list_models; find_region turns a gene into a region."""
 
@@ -82,6 +86,8 @@ class Desk:
                     return verb(server, loaded)
 
             task = server.thread.submit(work, seconds=server.settings.seconds)
+            if (request := HTTP_REQUEST.get()) is not None:
+                return await finished(request, task)
             try:
                 return await asyncio.shield(asyncio.wrap_future(task.future))
             finally:
@@ -97,6 +103,7 @@ class _Server(MCPServer):
         known = self._tool_input_schema(name)
         if known is not None and (unknown := sorted(set(arguments) - set(known.get("properties", {})))):
             raise ToolError(f"{printable(unknown[0], 60)}: there is no such argument: {', '.join(known['properties'])}")
+        HTTP_REQUEST.set(None if context is None else context.request_context.request)
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
