@@ -1,4 +1,4 @@
-"""One server and one browser for a test run. Nothing may leave this machine, nothing may go wrong unseen."""
+"""One server for a test run, one browser for a module. Nothing may leave this machine, nothing may go wrong unseen."""
 
 from __future__ import annotations
 
@@ -26,23 +26,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
+def executable() -> str:
+    """The browser's path; skips where there is none, but not with CI set."""
     if not os.environ.get("CI"):
         pytest.importorskip("playwright")
         pytest.importorskip("fastapi")
         if BROWSER is None:
             pytest.skip("Chromium is not installed")
     assert BROWSER, "with CI set Chromium must be there"
+    return BROWSER
+
+
+@pytest.fixture(scope="module")
+def chromium(executable: str) -> Iterator[Any]:
+    """The browser. It ends with its module: while it lives, an event loop runs in this thread, and no other test could
+    start its own."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="session")
-def served(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(executable: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The server that the tests share: the built-in model and genome with a track, a masked model that predicts tracks,
     and a genome with hostile names."""
     folder = tmp_path_factory.mktemp("served")
