@@ -182,3 +182,14 @@ def test_a_closed_output_is_found_before_anything_is_computed():
             ["bash", "-c", f"exec {sys.executable} -m nexvar {words} >&-"], capture_output=True, text=True, timeout=60
         )
         assert (done.returncode, done.stderr) == (2, "nexvar: standard output: it is closed: name a file with -o\n")
+
+
+@pytest.mark.parametrize(("given", "there"), [(None, doors.SPINS), ("7", "7")])
+def test_threads_that_wait_sleep_soon_unless_the_user_says_otherwise(given, there):
+    """libgomp reads the variable when torch is imported: a program says it before."""
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    environment |= {} if given is None else {"GOMP_SPINCOUNT": given}
+    code = "import os, sys; from nexvar import doors; doors.catch_signals(); assert 'torch' not in sys.modules"
+    code += "; print(os.environ['GOMP_SPINCOUNT'])"
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == there

@@ -30,6 +30,9 @@ from typing import Any
 from nexvar.errors import EXIT_BAD_INPUT, MAX_MESSAGE, NexVarError, printable
 
 EXIT_FAULT, EXIT_INTERRUPTED, EXIT_TERMINATED = 3, 130, 143
+# Rounds for which a thread of libgomp (torch's on Linux) asks whether the others are ready, before it sleeps. Its own
+# choice is a hundred times as many: nearly all of the time where others use the cores, too (docs/performance.md).
+SPINS = "2000"
 KEPT = "the finished parts are kept, the same command resumes"
 REPORT = "please report this line with the command, and what NEXVAR_DEBUG=1 shows"
 MORE_MEMORY = "free some, or ask for less: --batch-tokens, --workers, --dtype, a smaller model"
@@ -238,8 +241,10 @@ def _show_traceback(error: BaseException) -> None:
 def catch_signals() -> dict[int, Any]:
     """Ctrl-C and SIGTERM end this process with one line; returns the handlers that were there.
 
-    Other threads than the main one cannot, and go on without.
+    Other threads than the main one cannot, and go on without. What else must be said before torch is imported is said
+    here, too: see ``SPINS``.
     """
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     numbers = {signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}
     before: dict[int, Any] = {}
 

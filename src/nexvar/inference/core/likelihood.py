@@ -32,6 +32,7 @@ from nexvar.inference.core import pieces
 from nexvar.inference.core.batching import Tally, in_batches, padded, run_whole, token_bytes
 from nexvar.inference.core.pieces import cache_for_pieces, piece_tokens
 from nexvar.inference.core.readout import next_token_log_probs, nucleotide_log_probs
+from nexvar.threads import largest_matrix, threads_for
 from nexvar.weights.footprint import held_bytes
 from nexvar.weights.load import Loaded
 
@@ -327,10 +328,11 @@ class _Computer:
             predict(before_BV[:, None], 0)
         read = L - 1 if to_the_end else L
         step = L if cache is None else min(pieces.PIECE_TOKENS, max(self.batch_tokens // B // 64, 1) * 64)
-        for start in range(0, read, step):
-            logits_BPV = module(ids_BL[:, start : min(start + step, read)], cache=cache).logits
-            predict(logits_BPV, start + 1)
-            before_BV = logits_BPV[:, -1]
+        with threads_for(largest_matrix(module) * B * min(step, read), self.loaded.dtype):
+            for start in range(0, read, step):
+                logits_BPV = module(ids_BL[:, start : min(start + step, read)], cache=cache).logits
+                predict(logits_BPV, start + 1)
+                before_BV = logits_BPV[:, -1]
         self.tally.computed += ids_BL.numel()
         return found_2BL.cpu().numpy(), before_BV
 
