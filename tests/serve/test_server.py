@@ -122,7 +122,7 @@ def test_no_server_header_and_odd_requests_are_400(server):
 
 
 def test_sigterm_lets_requests_in_flight_end_and_exits_with_0(tmp_path):
-    with running(tmp_path, "--drain-seconds", "1") as server:
+    with running(tmp_path, "--drain-seconds", "5") as server:
         answers = []
         asking = threading.Thread(
             target=lambda: answers.append(server.ask("POST", "/api/v1/generate", SLOW | {"n_tokens": 400, "seed": 1}))
