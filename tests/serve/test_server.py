@@ -202,3 +202,9 @@ def test_the_key_is_printed_for_people_only(monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert greeting(server, 80)[0] == "NexVar serves at http://[::1]:80/#key=secret"
     server.close()
+
+
+def test_a_server_that_may_download_says_so():
+    server = make_server(allow_load=True)
+    assert "nothing leaves this machine but requests for weights; no key is needed" in greeting(server, 80)
+    server.close()

@@ -103,11 +103,12 @@ def greeting(server: Server, port: int) -> list[str]:
     settings = server.settings
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     key = f"/#key={settings.api_key}" if settings.api_key and sys.stdout.isatty() else ""
+    leaves = "nothing leaves this machine" + (" but requests for weights" if settings.allow_load else "")
     models = [f"{each.card.name} on {each.device}, {each.precision}" for each in server.models.loaded.values()]
     return [
         f"NexVar serves at http://{host}:{port}{key}",
         f"model: {'; '.join(models)}",
         f"genomes: {', '.join(server.genomes.by_id)}",
-        f"nothing leaves this machine; {'everybody must bring the key' if settings.api_key else 'no key is needed'}",
+        f"{leaves}; {'everybody must bring the key' if settings.api_key else 'no key is needed'}",
         RESEARCH_ONLY,
     ]
