@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from nexvar.errors import NexVarError
+
 Job = Callable[[], object]
 
 
@@ -61,14 +63,19 @@ def report(page: str | None, rows: Callable[..., Iterable[Row]], *files: str) ->
     for name in files:
         parser.add_argument(f"--{name}", type=Path)
     options = parser.parse_args()
+    if options.threads < 1:
+        parser.error(f"--threads is {options.threads}: 1 or more")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     found = []
-    for row in rows(options.full, **{name: getattr(options, name) for name in files}):
-        found.append(row)
-        print(f"{row.case}, against {row.against}: {row.ratio:.3g} ({row.unit})", flush=True)
-        if options.json:
-            options.json.write_text(json.dumps(found))
+    try:
+        for row in rows(options.full, **{name: getattr(options, name) for name in files}):
+            found.append(row)
+            print(f"{row.case}, against {row.against}: {row.ratio:.3g} ({row.unit})", flush=True)
+            if options.json:
+                options.json.write_text(json.dumps(found))
+    except NexVarError as error:
+        parser.error(str(error))
     print("\n" + table(HEADER, [(*row, row.ratio) for row in found]))
 
 

@@ -187,16 +187,19 @@ def machine(device: torch.device) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda", type=torch.device)
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--tiny", action="store_true", help="small shapes, and no test suite: does the code run?")
     options = parser.parse_args()
-    if options.device.type == "cuda" and not torch.cuda.is_available():
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
         print("no CUDA device here, so nothing is measured; --tiny --device cpu runs the same code", file=sys.stderr)
         return 2
-    print(f"# On a GPU\n{machine(options.device)}\n", flush=True)
+    if device.type == "cpu" and not options.tiny:
+        parser.error("a CPU would take days over these shapes: --tiny")
+    print(f"# On a GPU\n{machine(device)}\n", flush=True)
     if not options.tiny:
         print(f"{suite()}\n", flush=True)
-    print(measure(options.device, SMALL if options.tiny else FULL))
+    print(measure(device, SMALL if options.tiny else FULL))
     return 0
 
 
