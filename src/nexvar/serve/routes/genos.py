@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from nexvar.cards import all_cards
 from nexvar.errors import RESEARCH_ONLY
 from nexvar.genome.reference import Variant
 from nexvar.inference.core.sampling import Sampling
@@ -242,17 +241,13 @@ async def rna_seq_coverage_track(request: Request, asked: TrackRequest) -> Respo
 
 def _with_tracks(server: Server) -> tuple[str, list[str]]:
     """A loaded model with track heads, and which of its tracks are sent; NotAvailable."""
-    for name, loaded in server.models.loaded.items():
-        known = tracks.track_names(loaded)
-        wanted = list(server.settings.genos_tracks) or known
-        if known and len(wanted) > MOST_TRACKS and not server.settings.genos_tracks:
-            what = f"{name} has {len(known):,} tracks and none was chosen"
-            raise NotAvailable(what, where="rna_seq_coverage_track", fix="start the server with --genos-track NAME")
-        if known:
-            return name, wanted
-    able = [card.name for card in all_cards().values() if card.config.get("conditions_vocab_size")]
-    fix = f"start the server with a model that has them, such as {', '.join(able[:3])}"
-    raise NotAvailable("no loaded model has track heads", where="rna_seq_coverage_track", fix=fix)
+    name = tracks.model_with_tracks(server.models)
+    chosen = list(server.settings.genos_tracks)
+    known = tracks.track_names(server.models.loaded[name])
+    if not chosen and len(known) > MOST_TRACKS:
+        what = f"{name} has {len(known):,} tracks and none was chosen"
+        raise NotAvailable(what, where="rna_seq_coverage_track", fix="start the server with --genos-track NAME")
+    return name, chosen or known
 
 
 def _find(models: Models, name: str) -> str:

@@ -10,8 +10,6 @@ from pydantic import BaseModel, Field
 from nexvar.errors import RESEARCH_ONLY, NexVarError
 from nexvar.genome.bed import parse_region
 from nexvar.serve import limits
-from nexvar.serve.errors import NotAvailable
-from nexvar.serve.models import Models
 from nexvar.serve.routes.bodies import answer
 from nexvar.serve.routes.shapes import Name, OfModel, Provenance, Region
 from nexvar.serve.running import server_of, with_model
@@ -52,7 +50,7 @@ async def tracks(request: Request, body: ToTrack) -> Response:
     server = server_of(request)
     fasta = server.genomes.get(body.genome).fasta
     place = parse_region(body.region, fasta)
-    model = body.model or _with_tracks(server.models)
+    model = body.model or service.model_with_tracks(server.models)
 
     def verb(loaded: Loaded) -> dict[str, Any]:
         names = body.names or service.track_names(loaded, body.species)
@@ -77,11 +75,3 @@ async def tracks(request: Request, body: ToTrack) -> Response:
 
     made = await with_model(request, model, verb)
     return await answer(lambda: made)
-
-
-def _with_tracks(models: Models) -> str:
-    for name, loaded in list(models.loaded.items()):
-        if service.track_names(loaded):
-            return name
-    fix = "start the server with --model ntv3_100m_post, for one"
-    raise NotAvailable("no loaded model has track heads", where="model", fix=fix)

@@ -8,15 +8,28 @@ from typing import Any
 import numpy as np
 import torch
 
+from nexvar.cards import all_cards
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
 from nexvar.models.ntv3 import central
+from nexvar.serve.errors import NotAvailable
+from nexvar.serve.models import Models
 from nexvar.weights.load import Loaded
 
 
 def track_names(loaded: Loaded, species: str = "human") -> list[str]:
     """The tracks of a species that the model predicts; [] for one without track heads."""
     return list(getattr(loaded.module.config, "bigwigs_per_species", {}).get(species, []))
+
+
+def model_with_tracks(models: Models) -> str:
+    """The name of the first loaded model with track heads; NotAvailable."""
+    for name, loaded in list(models.loaded.items()):
+        if track_names(loaded):
+            return name
+    able = [card.name for card in all_cards().values() if card.config.get("conditions_vocab_size")]
+    fix = f"start the server with one that has them, such as --model {', '.join(able[:3])}"
+    raise NotAvailable("no loaded model has track heads", where="model", fix=fix)
 
 
 @torch.inference_mode()
