@@ -17,6 +17,7 @@
 #define ROWS 2           // rows of x at a time
 #define SHARE (1 << 17)  // bytes of w that a thread takes at a time
 #define BLOCK 256        // inputs that share a scale where w is int8; sums of integers stay below 2^31
+#define AHEAD (1 << 14)  // bytes of int8 w that are asked for before their turn: the processor itself looks less far
 #define EACH _Pragma("GCC unroll 4") for
 
 // DOT(a constant number of rows, the first of them, ...): two at a time, so that their sums stay in registers; all of them
@@ -132,6 +133,7 @@ INLINE void block_int8(int rows, const int16_t *x, int64_t stride, const int8_t 
         EACH(int u = 0; u < 2; u++) {
             const int64_t at = i + u * 2 * W;
             if (!whole && at >= count) break;
+            __builtin_prefetch(w + at + AHEAD);
             const vs codes = of_int8(whole ? ALL(vb, w + at) : UP_TO(vb, w + at, count - at));
             EACH(int n = 0; n < rows; n++) part[n][u] = add_products(part[n][u], codes, ALL(vs, x + n * stride + at));
         }
