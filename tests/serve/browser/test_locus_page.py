@@ -161,6 +161,8 @@ def test_a_wrong_variant_is_a_sentence_beside_it_and_stays_typed(watched, typed,
     alert.wait_for()
     assert said in alert.inner_text()
     assert page.get_by_role("textbox", name="Variant").input_value() == typed
+    if typed == "chrM:3243C>G":
+        assert page.get_by_role("button", name="A, the reference").is_disabled()
 
 
 def test_an_unknown_gene_brings_the_nearest_names_and_a_region_beyond_the_end_a_sentence(watched):

@@ -36,9 +36,8 @@ export function stubFasta(contigs) {
   return contigs.map(({ name, length }) => `>${name}:1-1 @len=${length}\nN\n`).join('');
 }
 
-/** @param {HTMLElement} message @param {(region: Region, pos0: number) => void} pick a click */
+/** @param {HTMLElement} message @param {(pos0: number) => void} pick */
 export function genomeBrowser(root, message, pick) {
-  /** @type {any} igv's browser */
   let igv = null;
   let genome = '';
   let library = null;
@@ -68,7 +67,7 @@ export function genomeBrowser(root, message, pick) {
     igv.genome.sequence.getSequence = bases;
     await igv.loadTrackList([...fixedTracks(locus), ...waiting.splice(0).map(withKey)]);
     igv.on('trackclick', (track, popover, place) => {
-      if (typeof place === 'number' && current) pick(current.region, Math.floor(place));
+      if (typeof place === 'number') pick(Math.floor(place));
       return false;
     });
   }

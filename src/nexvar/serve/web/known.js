@@ -62,7 +62,7 @@ export function knownPanel(root, choose) {
   }
 
   function draw() {
-    const limit = locus.limits?.score_alleles ?? 100;
+    const limit = locus.limits.score_alleles;
     const here = locus.known.length;
     const few = locus.known.length <= limit;
     fill(controls, filter,

@@ -40,7 +40,11 @@ export function locusView(chosen) {
   const bases = sequence(byId('sequence'), (pos0, base) => variants.open(pos0, base), (start, end) => go({ region: { contig: locus.region.contig, start, end } }));
   const heat = heatmap(byId('heat'), choose);
   const known = knownPanel(byId('known'), choose);
-  const browser = genomeBrowser(byId('igv'), byId('igv-message'), (region, pos0) => variants.open(pos0, locus.bases[pos0 - locus.detail.start] ?? ''));
+  const browser = genomeBrowser(byId('igv'), byId('igv-message'), (pos0) => {
+    const base = locus.bases[pos0 - locus.detail.start];
+    if (base) variants.open(pos0, base);
+    else go({ region: around(locus.region.contig, pos0, 2 * AROUND, locus.length), variant: null });
+  });
   const tracks = trackControls(byId('tracks'), browser);
   const [head, map, heatNote, heatMade, place] = ['locus-head', 'overview', 'heat-note', 'heat-made', 'place'].map(byId);
   const kind = h('select', { 'aria-label': 'Kind of score', onchange: () => compute() }, h('option', { value: 'tiled' }, 'Quick score'), h('option', { value: 'anchored' }, 'The model’s own readout'));

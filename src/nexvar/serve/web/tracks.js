@@ -67,7 +67,7 @@ export function trackControls(root, browser) {
     show(next) {
       locus = next;
       const predicts = next.model?.heads.includes('tracks');
-      const own = (next.genome.tracks ?? []).map((name) => button(name, () => browser.add({ name, url: trackAddress(next.genome.id, name), type: 'wig', format: 'bigwig', height: 60, order: 15 })));
+      const own = next.genome.tracks.map((name) => button(name, () => browser.add({ name, url: trackAddress(next.genome.id, name), type: 'wig', format: 'bigwig', height: 60, order: 15 })));
       if (predicts) ask(next.model.name).catch((error) => complain(message, error));
       fill(root, h('div', { class: 'controls' }, ...own, h('label', { for: 'track-file', class: 'button' }, 'Add a file of mine'), file,
         predicts && species, predicts && names, list, button('Predict coverage', predict, { disabled: !predicts }),

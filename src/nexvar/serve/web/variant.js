@@ -53,7 +53,7 @@ export function variantPanel(choose) {
     shown = variant;
     result = null;
     input.value = formatVariant(variant);
-    offer(variant.contig, variant.pos - 1, variant.ref);
+    offer(variant.contig, variant.pos - 1, variant.ref.length > 1 ? '' : locus.bases[variant.pos - 1 - locus.detail.start] ?? variant.ref);
     busy(answer, `Scoring ${showVariant(variant)} …`);
     try {
       const body = { genome: locus.genome.id, variants: [formatVariant(variant)], ...(locus.model ? { model: locus.model.name } : {}) };
@@ -80,7 +80,7 @@ export function variantPanel(choose) {
   function title(row) {
     const { pos, ref, alt } = shown;
     const inside = (feature) => feature.start < pos && feature.end >= pos;
-    const features = (locus.features ?? []).filter(inside);
+    const features = locus.features.filter(inside);
     const genes = genesOf(features);
     const changes = isSnv({ ref, alt }) ? codingOf(features).map((cds) => codonChange(cds, pos - 1, alt, locus.detail.start, locus.bases)) : [];
     return [
@@ -117,7 +117,7 @@ export function variantPanel(choose) {
   }
 
   function knownHere() {
-    const found = (locus.known ?? []).filter((each) => each.pos === shown?.pos && each.ref === shown?.ref && each.alt === shown?.alt);
+    const found = locus.known.filter((each) => each.pos === shown?.pos && each.ref === shown?.ref && each.alt === shown?.alt);
     return found.length > 0 && note(`Known: ${found.map((each) => [each.label, each.source].filter(Boolean).join(', ')).join('; ')}. The score does not use this.`);
   }
 
@@ -131,7 +131,6 @@ export function variantPanel(choose) {
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
     const text = input.value.trim();
-    if (!text) return complain(answer, 'Type a variant, such as chrM:3243A>G.');
     try {
       const variant = parseVariant(text) ?? (await searched(text));
       if (variant) choose(variant);
@@ -144,7 +143,7 @@ export function variantPanel(choose) {
   async function searched(text) {
     const { results } = await ofGenome(locus.genome.id, 'search', { q: text });
     const found = results.find((each) => each.kind === 'variant');
-    return found ? { contig: found.contig, pos: found.start + 1, ref: found.ref, alt: found.alt } : null;
+    return found && { contig: found.contig, pos: found.start + 1, ref: found.ref, alt: found.alt };
   }
 
   return {
