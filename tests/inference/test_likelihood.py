@@ -90,6 +90,21 @@ def test_out_of_memory_halves_the_batch(monkeypatch):
     assert values == [pytest.approx(row, rel=1e-6) for row in expected]
 
 
+def test_trunks_and_their_leaves_are_halved_where_memory_runs_out(monkeypatch):
+    families = [[[*[65, 67, 71] * 60, base, *[84] * 30] for base in (65, first, 71)] for first in (67, 78, 84, 82)]
+    expected = totals(families, batch_tokens=10_000)
+    forward = LOADED.module.forward
+
+    def small_memory(ids_BL, **options):
+        if ids_BL.numel() > 200:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(ids_BL, **options)
+
+    monkeypatch.setattr(LOADED.module, "forward", small_memory)
+    values = totals(families, batch_tokens=10_000)
+    assert values == [pytest.approx(row, rel=1e-6) for row in expected]
+
+
 @pytest.mark.parametrize(("free", "tokens"), [(1 << 50, 8192), (1 << 29, 4096), (1, 1)])
 def test_the_batch_fits_the_free_memory(free, tokens, monkeypatch):
     """Half a GiB, of which a quarter may be used: 12 float32 values times the widest layer, 512, for each token."""

@@ -71,7 +71,7 @@ def test_longer_than_the_context_is_never_cut(model):
 def test_lower_case_scores_as_upper_case(model):
     if model.card.objective == "causal":
         lower, upper = model.score_sequences(["acgtnACGTTT", "ACGTNACGTTT"])
-        assert lower == upper
+        assert lower == pytest.approx(upper, rel=1e-6)  # two rows of one product, where experts sort tokens
 
 
 def test_tags_are_scored_and_have_no_other_strand():

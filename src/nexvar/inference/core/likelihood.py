@@ -19,8 +19,8 @@ together. The result is that of every sequence alone (float32: within 1e-5), wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -93,14 +93,12 @@ def log_likelihoods(
     """
     tally = tally if tally is not None else Tally()
     computer = _Computer(loaded, families, nucleotides, batch_tokens, tally)
-    results: dict[tuple[int, int], Likelihood] = {}
-    count = sum(len(family) for family in families)
-    alone, trunks = _plan(families, share, batch_tokens)
-    for leaves, likelihoods in computer.everything(alone, trunks):
-        results.update(zip(((leaf.family, leaf.member) for leaf in leaves), likelihoods, strict=True))
-        tally.done(len(results) / count)
+    alone, batches = _plan(families, share, batch_tokens)
+    computer.run_leaves(alone, 0, computer.alone)
+    for batch in batches:
+        run_whole(loaded, batch, computer.along_trunks, lambda leaves: max(map(computer.tokens, leaves)))
     tally.naive += sum(len(member.ids) for family in families for member in family)
-    return [[results[i, m] for m in range(len(family))] for i, family in enumerate(families)]
+    return [[computer.found[i, m] for m in range(len(family))] for i, family in enumerate(families)]
 
 
 def count_tokens(families: Sequence[Family], *, batch_tokens: int, share: bool = True) -> Tally:
@@ -108,12 +106,12 @@ def count_tokens(families: Sequence[Family], *, batch_tokens: int, share: bool =
 
     A token counts where its likelihood is computed; the last one of a sequence is not read.
     """
-    alone, trunks = _plan(families, share, batch_tokens)
+    alone, batches = _plan(families, share, batch_tokens)
     tally = Tally(naive=sum(len(member.ids) for family in families for member in family))
     tally.computed += sum(len(families[leaf.family][leaf.member].ids) for leaf in alone)
-    for steps in trunks:
+    for batch in batches:
         ends: dict[int, int] = {}  # family -> tokens of its trunk
-        for step in steps:
+        for step in _steps(batch):
             for leaf in step.leaves:
                 ends[leaf.family] = step.at
                 tally.computed += len(families[leaf.family][leaf.member].ids) - step.at
@@ -132,8 +130,8 @@ class _Step:
     leaves: list[_Leaf]
 
 
-def _plan(families: Sequence[Family], share: bool, batch_tokens: int) -> tuple[list[_Leaf], list[list[_Step]]]:
-    """Members that run alone, and the steps of every batch of families whose trunks are read together.
+def _plan(families: Sequence[Family], share: bool, batch_tokens: int) -> tuple[list[_Leaf], list[list[list[_Leaf]]]]:
+    """Members that run alone, and batches of families whose trunks are read together: the leaves of each family.
 
     What leaves a trunk early is not worth a branch and runs alone.
     """
@@ -150,7 +148,7 @@ def _plan(families: Sequence[Family], share: bool, batch_tokens: int) -> tuple[l
         if not batches or (len(batches[-1]) + 1) * leaves[0].at > TRUNK_BATCHES * batch_tokens:
             batches.append([])
         batches[-1].append(leaves)
-    return alone, [_steps([leaf for leaves in batch for leaf in leaves]) for batch in batches]
+    return alone, batches
 
 
 def _branch_points(family: Family) -> list[int]:
@@ -169,12 +167,12 @@ def _branch_points(family: Family) -> list[int]:
     return points
 
 
-def _steps(leaves: list[_Leaf]) -> list[_Step]:
-    """Leaves by where they leave. Those of the next places leave here too, as long as the tokens that they then read
-    once more are fewer than what a step costs: a forward of the trunks, and one of the leaves."""
+def _steps(batch: Sequence[list[_Leaf]]) -> list[_Step]:
+    """The leaves of these families by where they leave. Those of the next places leave here too, as long as the tokens
+    that they then read once more are fewer than what a step costs: a forward of the trunks, and one of the leaves."""
     steps: list[_Step] = []
     read_again = 0
-    for leaf in sorted(leaves, key=lambda leaf: leaf.at):
+    for leaf in sorted((leaf for leaves in batch for leaf in leaves), key=lambda leaf: leaf.at):
         if steps:
             read_again += leaf.at - steps[-1].at
         if not steps or read_again >= 2 * FORWARD_TOKENS:
@@ -215,24 +213,27 @@ class _Trunks:
 
 @dataclass
 class _Computer:
-    """Computes members: trunks once, then what follows in each member."""
+    """Computes members: trunks once, then what follows in each member. found: (family, member) -> its likelihood."""
 
     loaded: Loaded
     families: Sequence[Family]
     nucleotides: bool
     batch_tokens: int
     tally: Tally
+    found: dict[tuple[int, int], Likelihood] = field(default_factory=dict)
 
-    def everything(
-        self, alone: list[_Leaf], trunks: list[list[_Step]]
-    ) -> Iterator[tuple[Sequence[_Leaf], list[Likelihood]]]:
-        for batch in self._batches(alone, 0):
-            yield batch, run_whole(self.loaded, batch, self._alone, self._tokens)
-        for steps in trunks:
-            yield from self._along(steps)
-
-    def _tokens(self, leaf: _Leaf) -> int:
+    def tokens(self, leaf: _Leaf) -> int:
         return len(self.families[leaf.family][leaf.member].ids)
+
+    def run_leaves(
+        self, leaves: Sequence[_Leaf], at: int, compute: Callable[[list[_Leaf]], list[Likelihood]], beside: int = 0
+    ) -> None:
+        """``compute`` them in batches, of which only the tokens from ``at`` on are new; see ``_batches``."""
+        count = sum(len(family) for family in self.families)
+        for batch in self._batches(leaves, at, beside):
+            likelihoods = run_whole(self.loaded, batch, compute, self.tokens)
+            self.found.update(zip(((leaf.family, leaf.member) for leaf in batch), likelihoods, strict=True))
+            self.tally.done(len(self.found) / count)
 
     def _batches(self, leaves: Sequence[_Leaf], at: int, beside: int = 0) -> Iterator[list[_Leaf]]:
         """Leaves whose tokens from ``at`` on run together: by length, so that padding costs less than a forward.
@@ -241,10 +242,10 @@ class _Computer:
         """
         batch: list[_Leaf] = []
         padding = 0
-        for leaf in sorted(leaves, key=self._tokens):
-            longer = self._tokens(leaf) - self._tokens(batch[-1]) if batch else 0
+        for leaf in sorted(leaves, key=self.tokens):
+            longer = self.tokens(leaf) - self.tokens(batch[-1]) if batch else 0
             padding += longer * len(batch)
-            too_many = (len(batch) + 1) * (self._tokens(leaf) - at + beside) > self.batch_tokens
+            too_many = (len(batch) + 1) * (self.tokens(leaf) - at + beside) > self.batch_tokens
             if batch and (too_many or padding > FORWARD_TOKENS):
                 yield batch
                 batch, padding = [], 0
@@ -253,34 +254,38 @@ class _Computer:
             yield batch
 
     @torch.inference_mode()
-    def _alone(self, leaves: Sequence[_Leaf]) -> list[Likelihood]:
+    def alone(self, leaves: Sequence[_Leaf]) -> list[Likelihood]:
         """Members from their beginning."""
-        cache = cache_for_pieces(self.loaded.module, len(leaves), max(map(self._tokens, leaves)))
-        return self._likelihoods(leaves, cache, None, np.zeros((2, len(leaves), 1)))
+        cache = cache_for_pieces(self.loaded.module, len(leaves), max(map(self.tokens, leaves)))
+        nothing = np.zeros((2, 1, 1))
+        return self._likelihoods(leaves, cache, None, nothing, [0] * len(leaves))
 
     @torch.inference_mode()
-    def _along(self, steps: list[_Step]) -> Iterator[tuple[Sequence[_Leaf], list[Likelihood]]]:
-        """The members of some families, from step to step along their trunks."""
+    def along_trunks(self, batch: list[list[_Leaf]]) -> list[None]:
+        """The members of some families, from step to step along their trunks; where memory runs out, of half of them.
+
+        batch: the leaves of each family, in the order of their places.
+        """
         loaded = self.loaded
-        last = {leaf.family: step.at for step in steps for leaf in step.leaves}
-        longest = max(self._tokens(leaf) for step in steps for leaf in step.leaves)
+        last = {leaves[0].family: leaves[-1].at for leaves in batch}
+        longest = max(self.tokens(leaf) for leaves in batch for leaf in leaves)
         trunks = _Trunks(list(last), loaded.module.new_cache(len(last), longest), np.zeros((2, len(last), 1)))
         beside = None
-        for step in steps:
+        for step in _steps(batch):
             trunks.keep([family for family in trunks.families if last[family] >= step.at])
-            run_whole(loaded, [step], partial(self._extend, trunks), lambda step: step.at)
+            self._extend(trunks, step.at)
             if beside is None:
                 beside = _row_bytes(trunks.cache, loaded.device) // token_bytes(loaded)
-            for batch in self._batches(step.leaves, step.at, beside):
-                yield batch, run_whole(loaded, batch, partial(self._leave, trunks), self._tokens)
+            self.run_leaves(step.leaves, step.at, partial(self._leave, trunks), beside)
+        return [None] * len(batch)
 
-    def _extend(self, trunks: _Trunks, steps: Sequence[_Step]) -> list[None]:
-        """Read trunks up to the place of the one step."""
-        ids = np.stack([self.families[f][0].ids[trunks.length : steps[0].at] for f in trunks.families])
+    def _extend(self, trunks: _Trunks, end: int) -> None:
+        """Read trunks up to token ``end``."""
+        ids = np.stack([self.families[f][0].ids[trunks.length : end] for f in trunks.families])
         ids_BL = torch.tensor(ids, device=self.loaded.device)
         log_probs_2BL, trunks.after_RV = self._log_probs(ids_BL, trunks.cache, trunks.after_RV)
-        trunks.sums_2RL = _added_up(trunks.sums_2RL, log_probs_2BL)
-        return [None]
+        more = trunks.sums_2RL[:, :, -1:] + log_probs_2BL.cumsum(-1)
+        trunks.sums_2RL = np.concatenate([trunks.sums_2RL, more], -1)
 
     def _leave(self, trunks: _Trunks, leaves: Sequence[_Leaf]) -> list[Likelihood]:
         """Members of these trunks, from copies of the caches at their present end."""
@@ -288,21 +293,29 @@ class _Computer:
         rows_B = torch.tensor(rows, device=self.loaded.device)
         assert trunks.after_RV is not None
         cache, before_BV = trunks.cache.select(rows_B), trunks.after_RV[rows_B]
-        return self._likelihoods(leaves, cache, before_BV, trunks.sums_2RL[:, rows])
+        return self._likelihoods(leaves, cache, before_BV, trunks.sums_2RL, rows)
 
     def _likelihoods(
-        self, leaves: Sequence[_Leaf], cache: Any | None, before_BV: Tensor | None, sums_2BL: np.ndarray
+        self,
+        leaves: Sequence[_Leaf],
+        cache: Any | None,
+        before_BV: Tensor | None,
+        sums_2RL: np.ndarray,
+        rows: Sequence[int],
     ) -> list[Likelihood]:
-        """Members of which all but the rest is read. sums_2BL: see ``_Trunks``."""
+        """Members of which all but the rest is read. sums_2RL: see ``_Trunks``; rows: each member's in it."""
         members = [self.families[leaf.family][leaf.member] for leaf in leaves]
-        ids_BL, not_padding_BL = padded(self.loaded, [member.ids[sums_2BL.shape[2] - 1 :] for member in members])
+        at = sums_2RL.shape[2] - 1
+        ids_BL, not_padding_BL = padded(self.loaded, [member.ids[at:] for member in members])
         log_probs_2BL, _ = self._log_probs(ids_BL, cache, before_BV, to_the_end=True)
-        of_all, of_nucleotides = _added_up(sums_2BL, log_probs_2BL * not_padding_BL.cpu().numpy())
-        return [
-            Likelihood(float(of_all[b, -1]), float(of_nucleotides[b, -1]), tuple(of_all[b, list(m.ends)].tolist()),
-                       len(m.ids) - 1)
-            for b, m in enumerate(members)
-        ]  # fmt: skip
+        own_2BL = np.pad((log_probs_2BL * not_padding_BL.cpu().numpy()).cumsum(-1), ((0, 0), (0, 0), (1, 0)))
+        likelihoods = []
+        for member, row, own_2L in zip(members, rows, own_2BL.swapaxes(0, 1), strict=True):
+            total, nucleotides = (sums_2RL[:, row, at] + own_2L[:, -1]).tolist()
+            ends = np.array(member.ends, dtype=np.int64)
+            until = sums_2RL[0, row, np.minimum(ends, at)] + own_2L[0, np.maximum(ends - at, 0)]
+            likelihoods.append(Likelihood(total, nucleotides, tuple(until.tolist()), len(member.ids) - 1))
+        return likelihoods
 
     def _log_probs(
         self, ids_BL: Tensor, cache: Any | None, before_BV: Tensor | None, *, to_the_end: bool = False
@@ -335,11 +348,6 @@ class _Computer:
                 before_BV = logits_BPV[:, -1]
         self.tally.computed += ids_BL.numel()
         return found_2BL.cpu().numpy(), before_BV
-
-
-def _added_up(sums_2BL: np.ndarray, more_2BL: np.ndarray) -> np.ndarray:
-    """Sums over the first tokens, continued by the log p of the next ones."""
-    return np.concatenate([sums_2BL, sums_2BL[:, :, -1:] + more_2BL.cumsum(-1)], -1)
 
 
 def _row_bytes(cache: Any, device: torch.device) -> int:
