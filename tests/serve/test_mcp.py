@@ -18,12 +18,15 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
+from nexvar.errors import NexVarError
 from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.embed import embed
 from nexvar.inference.generate import generate
 from nexvar.inference.score import Options
 from nexvar.runs.rows import score_variants
 from nexvar.serve import mcp
+from nexvar.serve.settings import Settings
+from nexvar.weights.choice import ModelChoice
 from nexvar.weights.load import load
 from served import listening, make_server
 from tiny import tiny_loaded
@@ -238,6 +241,11 @@ def test_on_stdio_the_model_is_loaded_with_the_first_call(tmp_path):
     row = next(score_variants(MITO, ["chrM:3243A>G"], make_server([MITO]).genomes.get("chrM").fasta, Options()))
     assert names == TOOLS
     assert result.structured_content["variants"][0]["score"] == row.llr
+
+
+def test_a_model_that_nobody_knows_is_told_at_once():
+    with pytest.raises(NexVarError, match="no model called 'nobody'"):
+        mcp.on_stdio(Settings(models=(ModelChoice("nobody"),)))
 
 
 def test_a_call_that_is_given_up_ends_its_work(server):

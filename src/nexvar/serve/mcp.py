@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.routing import Route
 
-from nexvar import __version__
+from nexvar import __version__, cards
 from nexvar.errors import RESEARCH_ONLY, NexVarError, printable
 from nexvar.serve import tools
 from nexvar.serve.errors import body_of
@@ -31,6 +31,7 @@ from nexvar.serve.settings import Settings
 from nexvar.serve.state import Server
 from nexvar.serve.worker import Ticket
 from nexvar.weights.load import Loaded
+from nexvar.weights.sources import as_folder
 
 T = TypeVar("T")
 HTTP_REQUEST: ContextVar[Request | None] = ContextVar("HTTP_REQUEST", default=None)  # whose client may leave
@@ -217,7 +218,13 @@ def build(desk: Desk) -> MCPServer:
 
 
 def on_stdio(settings: Settings) -> None:
-    """Serve the process that started this one, until it closes the pipe. Standard output is the protocol's alone."""
+    """Serve the process that started this one, until it closes the pipe. Standard output is the protocol's alone.
+
+    NexVarError at once for a model that nobody knows; whatever else is wrong is told by the first call.
+    """
+    for choice in settings.models:
+        if choice.source is not None and as_folder(choice.source) is None:
+            cards.get(str(choice.source))
 
     def opened() -> Server:
         server = Server.open(settings)
