@@ -167,6 +167,29 @@ def test_the_windows_of_the_other_strand_are_those_of_the_reverse_complement(gen
         assert (one.alt_seq, one.alt_site) == (two.alt_seq, two.alt_site)
 
 
+@given(placed(), st.integers(1, 60))
+@pytest.mark.parametrize("contig", ["chr1", "ring"])
+def test_each_strand_has_its_own_anchors_and_they_are_those_of_the_reverse_complement(
+    genome, path, contig, drawn, step
+):
+    pos, ref, alt, window, left = drawn
+    stride = min(step, window - left)
+    turned_path = path.with_name("anchored.fa")
+    if not turned_path.exists():
+        write_fasta(turned_path, chr1=reverse_complement(CONTIG), ring=reverse_complement(CONTIG))
+    w = allele_windows(genome, contig, pos, ref, alt, window, left=left, stride=stride)
+    other = allele_windows(
+        Fasta(turned_path, circular=["ring"]), contig, len(CONTIG) - pos - len(ref), reverse_complement(ref),
+        reverse_complement(alt), window, left=left, stride=stride,
+    )  # fmt: skip
+    assert w.status is other.status
+    for one, two in ((w, other.reverse()), (w.reverse(), other)):
+        assert (one.ref_seq, one.ref_site) == (two.ref_seq, two.ref_site)
+        assert (one.alt_seq, one.alt_site) == (two.alt_seq, two.alt_site)
+    if w.status is Status.OK and left + len(ref) + stride <= window:
+        assert w.start % stride == 0 and left <= w.ref_site[0] < left + stride
+
+
 @given(placed())
 @example((100, CONTIG[100], "TTTT", 8, 7))
 def test_a_circle_is_a_line_where_no_end_is_near(genome, path, drawn):

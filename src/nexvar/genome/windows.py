@@ -186,13 +186,12 @@ def allele_windows(
 
 
 def bases_from_anchor(pos0: int, left: int, stride: int, turn: int | None = None) -> int:
-    """Bases from the beginning of its anchored window to the allele at ``pos0`` of a strand.
+    """Bases from the anchor of the allele at ``pos0`` of a strand to it: ``left`` to ``left + stride - 1``.
 
-    turn: length of a circular contig. From ``left`` to ``left + stride - 1``; on a linear contig at most ``pos0``.
+    turn: length of a circular contig. On a linear one the first anchors lie before its beginning.
     """
-    if turn is None:
-        return pos0 - max(pos0 - left, 0) // stride * stride
-    return left + (pos0 - left) % turn % stride
+    wanted = pos0 - left if turn is None else (pos0 - left) % turn
+    return left + wanted % stride
 
 
 def _both_strands(forward: Windows, reverse: Windows) -> Windows:
