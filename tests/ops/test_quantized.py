@@ -75,6 +75,17 @@ def test_a_weight_is_at_most_half_a_step_away(kind, dtype, seed, scale, shift):
     assert torch.isfinite(got).all() and torch.equal(got[2], torch.zeros(128))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+@torch.inference_mode()
+def test_a_layer_whose_scales_were_moved_to_another_dtype_multiplies_by_them(kind, dtype):
+    """The compiled products read memory: numbers of another dtype there are other numbers."""
+    layer = layer_of(kind, torch.randn(70, 256)).to(dtype)
+    x = torch.randn(1, 256)
+    exact = x @ layer.weights(slice(None)).float().T
+    torch.testing.assert_close(layer(x), exact, rtol=1e-4, atol=3e-4 * float(exact.abs().max()))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_reach_the_input_alone(kind):
     layer = layer_of(kind, torch.randn(40, 128))

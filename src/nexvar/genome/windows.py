@@ -175,13 +175,18 @@ def allele_windows(
         return Windows(Status.N_AT_SITE, contig, rule)
     if ref == alt:
         return Windows(Status.SAME_AS_REF, contig, rule)
+    length = high - low
     if stride is None:
+        if circular:
+            left = left * _size(window, length, len(alt) - len(ref)) // window
         return _build(fasta, contig, rule, pos0, ref, alt, window, left)
+    if circular and length < window:
+        left, stride = left * length // window, max(1, stride * length // window)
     turn = high if circular else None
     before = bases_from_anchor(pos0, left, stride, turn)
     behind = bases_from_anchor(high - pos0 - len(ref), left, stride, turn)
     forward = _build(fasta, contig, rule, pos0, ref, alt, window, before)
-    reverse = _build(fasta, contig, rule, pos0, ref, alt, window, max(0, window - behind - len(ref)))
+    reverse = _build(fasta, contig, rule, pos0, ref, alt, window, behind=behind)
     return _both_strands(forward, reverse)
 
 
@@ -218,13 +223,33 @@ def _explicit(event: str, genome: str) -> tuple[str, str]:
     return genome, genome[0] + reverse_complement(genome[1:])
 
 
-def _build(fasta: Fasta, contig: str, rule: str, pos0: int, ref: str, alt: str, window: int, left: int) -> Windows:
-    """Both windows of a checked allele: where each begins, then their bases. Drawn at the top of this file."""
+def _size(window: int, length: int, delta: int) -> int:
+    """Bases of both windows on a contig of that length that the alternative makes ``delta`` longer."""
+    return min(window, length, length + delta)
+
+
+def _build(
+    fasta: Fasta,
+    contig: str,
+    rule: str,
+    pos0: int,
+    ref: str,
+    alt: str,
+    window: int,
+    left: int = 0,
+    *,
+    behind: int | None = None,
+) -> Windows:
+    """Both windows of a checked allele: where each begins, then their bases. Drawn at the top of this file.
+
+    left: bases wanted before REF. behind: bases wanted after it, instead: where the other strand's window begins.
+    """
     low, high = fasta.span(contig, pos0, pos0 + len(ref))
     circular = contig in fasta.circular
     delta = len(alt) - len(ref)
-    size = min(window, high - low, high - low + delta)
-    wanted = pos0 - left * size // window if circular else pos0 - left
+    size = _size(window, high - low, delta)
+    wanted = pos0 - left if behind is None else min(pos0, pos0 + len(ref) + behind - size)
+    wanted_end = wanted + window if behind is None else pos0 + len(ref) + behind
 
     # where the windows begin on an endless contig: the reference's, the alternative's forward and reverse
     at_least, alt_at_least = pos0 + len(ref) - size, pos0 + len(alt) - size  # they hold their alleles
@@ -234,7 +259,7 @@ def _build(fasta: Fasta, contig: str, rule: str, pos0: int, ref: str, alt: str, 
         start = max(min(max(wanted, low), high - size), at_least)
         last = high + delta - size  # where the alternative window ends with the contig
         forward = last if wanted > high - size else start
-        reverse = low if max(wanted + window, pos0 + len(ref)) < low + size else start + delta
+        reverse = low if max(wanted_end, pos0 + len(ref)) < low + size else start + delta
         forward, reverse = (min(max(alt_start, alt_at_least, low), pos0, last) for alt_start in (forward, reverse))
         starts = (start, forward, reverse)
     if any(s > pos0 or s < alt_at_least or (s < low and not circular) for s in starts[1:]) or start > pos0:

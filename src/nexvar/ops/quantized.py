@@ -72,7 +72,7 @@ class Int8Linear(QuantizedLinear):
         return self.codes[outputs].float().mul_(self.scale[outputs, None])
 
     def product(self, x_NI: Tensor) -> Tensor:
-        return matvec.matvec_int8(x_NI, self.codes, self.scale)
+        return matvec.matvec_int8(x_NI, self.codes, self.scale.float())
 
 
 class Int4Linear(QuantizedLinear):
