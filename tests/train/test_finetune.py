@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +22,7 @@ from nexvar import NexVar
 from nexvar.errors import NexVarError
 from nexvar.train import Predictor, labels, pretrain
 from nexvar.train.loop import Run
-from nexvar.train.recipe import read
+from nexvar.train.recipe import TaskPart, read
 from nexvar.weights.load import load
 from places import GOLDEN, RECIPES
 
@@ -271,7 +273,9 @@ def test_a_bad_task_is_one_line(tmp_path: Path, labelled: Path, old: str, new: s
         ("x.tsv", "sequence\tlabel\tsplit\nACGT\ta\ttest\n", "no row to train on"),
         ("x.tsv", "sequence\tlabel\tsplit\nAC\ta\ttrain\nCC\tb\ttrain\nAA\tc\tdev\n", "label 'c' is in no row"),
         ("x.tsv", "sequence\tlabel\tsplit\nACGT\ta\ttrial\n", "x.tsv:2: split is 'trial': one of train, valid"),
-        ("x.tsv", "sequence\tlabel\tsplit\nACGT\ta\t\n", "split is ''"),
+        ("x.tsv", "sequence\tlabel\tsplit\nACGT\ta\t\nACGA\tb\ttrain\n", "split is given for some rows only"),
+        ("x.tsv", "sequence\tlabel\nACGT\ta\n\nACGA\t\n", "x.tsv:4: an empty label: a class"),
+        ("x.tsv", 'sequence\tlabel\nACGT\t"a\nACGA\tb\n', "x.tsv: cannot be read: unexpected end of data"),
         (
             "x.tsv",
             "sequence\tlabel\tsplit\tgroup\nAC\ta\ttrain\tg\nCC\tb\ttest\tg\n",
@@ -287,6 +291,21 @@ def test_bad_labels_are_one_line(tmp_path: Path, name: str, content: str, says: 
     with pytest.raises(NexVarError, match=says) as error:
         Run(read(recipe(tmp_path, TASK, init=GOLDEN / "sh2_a", data=tmp_path / name)))
     assert "\n" not in str(error.value)
+
+
+def test_labels_are_read_however_programs_write_them(tmp_path: Path) -> None:
+    """Excel's mark at the beginning; cells beyond the csv module's own limit; Parquet's nulls, NaN and lists."""
+    long = "ACGT" * 40_000
+    table, rows = tmp_path / "x.tsv", tmp_path / "x.parquet"
+    table.write_text(f"\ufeffsequence\tlabel\tsplit\n{long}\ta\t\nACGA\tb\t\n", encoding="utf-8")
+    read_back = labels.read_rows(TaskPart(file=str(table)), lambda text, where: text, 1)
+    assert read_back.texts == [long, "ACGA"] and read_back.labels == [("a",), ("b",)]
+
+    values = {"y": [1.0, None, 0.5], "z": [2.0, float("nan"), 3.0], "each": [[1, 0], [None, 2], [3, 4]]}
+    pq.write_table(pa.table({"sequence": ["AC", "CC", "GC"], "split": [None] * 3, **values}), rows)
+    part = TaskPart(file=str(rows), kind="regression", labels=list(values))
+    read_back = labels.read_rows(part, lambda text, where: text, 1)
+    assert read_back.labels == [("1", "2", "1,0"), ("", "", ",2"), ("0.5", "3", "3,4")]
 
 
 @pytest.mark.parametrize("name", ["finetune-corpus", "finetune-task"])

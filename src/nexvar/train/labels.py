@@ -26,6 +26,7 @@ from nexvar.errors import NexVarError
 from nexvar.files import check_regular
 from nexvar.train.recipe import TaskPart
 
+LONGEST_CELL = (1 << 31) - 1  # csv's own limit, 131,072, is less than long sequences and their labels have
 TRAIN, VALID, TEST = "train", "valid", "test"
 WORDS = {"train": TRAIN, "valid": VALID, "validation": VALID, "val": VALID, "dev": VALID, "test": TEST}
 
@@ -65,6 +66,8 @@ def read_rows(part: TaskPart, clean: Callable[[str, str], str], seed: int) -> Ro
         text = clean(str(row["sequence"]), where)
         texts.append(text)
         labels.append(tuple(_text(row[column]) for column in part.labels))
+        if part.kind == "classification" and "" in labels[-1]:
+            raise NexVarError("an empty label", where=where, fix="a class, or leave the row out")
         group = row.get("group")
         groups.append(text if group is None or group == "" else f"group {group}")
         sites.append(_site(row.get("site"), len(text), where))
@@ -78,7 +81,11 @@ def read_rows(part: TaskPart, clean: Callable[[str, str], str], seed: int) -> Ro
 
 
 def _text(value: Any) -> str:
-    """As a CSV would say it: a whole number that a Parquet file holds as 1.0 is "1"."""
+    """As a CSV would say it: a whole number that Parquet holds as 1.0 is "1", NaN is empty, a list has commas."""
+    if isinstance(value, list):
+        return ",".join(map(_text, value))
+    if value is None or value != value:
+        return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip()
@@ -94,7 +101,7 @@ def _site(value: Any, length: int, where: str) -> int:
 
 
 def _word(value: Any, where: str) -> str | None:
-    if value is None:
+    if value is None or value == "":
         return None
     word = WORDS.get(str(value).strip().lower())
     if word is None:
@@ -165,10 +172,15 @@ def _table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if kind == "parquet":
             import pyarrow.parquet as pq
 
-            yield from enumerate(pq.read_table(path).to_pylist(), 1)
+            for number, row in enumerate(pq.read_table(path).to_pylist(), 1):
+                yield number, {name: "" if value is None else value for name, value in row.items()}
             return
         opener: Any = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8", newline="") as file:
-            yield from enumerate(csv.DictReader(file, delimiter="\t" if kind == "tsv" else ","), 2)
+        csv.field_size_limit(LONGEST_CELL)
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            # NOTE strict: a quote that is never closed would take all rows behind it into one cell
+            reader = csv.DictReader(file, delimiter="\t" if kind == "tsv" else ",", strict=True)
+            for row in reader:
+                yield reader.line_num, row
     except (OSError, EOFError, UnicodeDecodeError, ValueError, csv.Error) as error:
         raise NexVarError(f"cannot be read: {error}", where=path, fix="task.file of the recipe") from error
