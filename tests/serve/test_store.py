@@ -227,6 +227,23 @@ def test_a_database_that_cannot_be_used_is_one_line(tmp_path, change, said):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["database or disk is full", "disk I/O error", "attempt to write a readonly database"])
+def test_a_full_disk_is_no_damage_that_somebody_should_move_away(tmp_path, monkeypatch, text):
+    open_store(tmp_path).close()
+
+    class FullDisk(sqlite3.Connection):
+        def execute(self, sql, *values):
+            if sql.startswith("PRAGMA journal_mode"):
+                raise sqlite3.OperationalError(text)
+            return super().execute(sql, *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kw: connect(*args, factory=FullDisk, **kw))
+    with pytest.raises(NexVarError, match="serve.sqlite: cannot be written .*: make room on the disk") as error:
+        open_store(tmp_path)
+    assert "damaged" not in str(error.value) and "move it away" not in str(error.value)
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "data").write_text("a file")
     with pytest.raises(NexVarError, match="data: cannot be used"):

@@ -93,6 +93,9 @@ def new_id() -> str:
     return secrets.token_urlsafe(12)
 
 
+_NO_ROOM = ("disk is full", "disk I/O error", "readonly database")  # what SQLite says of the disk, not of the file
+
+
 class Store:
     """One folder, one server. Safe to use from several threads; every call takes about a millisecond."""
 
@@ -355,6 +358,12 @@ def _open(path: Path) -> sqlite3.Connection:
         problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         for kind, table in ((StoredFile, "files"), (Job, "jobs")):
             db.execute(f"SELECT {', '.join(each.name for each in fields(kind))} FROM {table} LIMIT 0")
+    except sqlite3.OperationalError as error:
+        problem = str(error)
+        if any(text in problem for text in _NO_ROOM):  # the database is sound, as far as anybody can say
+            db.close()
+            fix = "make room on the disk, or give another --data-dir"
+            raise NexVarError(f"cannot be written ({problem})", where=path, fix=fix) from None
     except sqlite3.Error as error:
         problem = str(error)
     except NexVarError:
