@@ -22,6 +22,7 @@ from malformed.vcf_cases import HEAD, fields
 from nexvar.errors import NexVarError
 from nexvar.genome import textio
 from nexvar.genome.reference import Fasta
+from nexvar.genome.variants import open_variants
 from nexvar.genome.vcf import read_vcf
 from nexvar.genome.windows import make_windows
 from rich_vcf import RICH
@@ -184,6 +185,9 @@ def test_bcf_gives_the_same_records(tmp_path):
         for record in old:
             new.write(record)
     a, b = read_vcf(text), read_vcf(binary)
+    for name in ("x.tsv", "x.txt", "x.maf.gz"):  # what it holds counts, not its name
+        renamed = write(tmp_path, binary.read_bytes(), name)
+        assert [each.raw for each in open_variants(renamed, None)] == [each.raw for each in b]
     for x, y in zip(a, b, strict=True):
         assert x.raw.split("\t")[:5] == y.raw.split("\t")[:5]
         assert (x.filter, x.info, x.ends) == (y.filter, y.info.replace(";END=26", ""), y.ends)  # pysam's writer adds it

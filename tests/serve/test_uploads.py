@@ -92,6 +92,8 @@ def test_the_cap_is_exact_and_what_is_above_leaves_nothing(client, server, monke
     (gzip.compress(VCF, mtime=0)[:-9], 415, "the gzip data ends too early"),
     (gzip.compress(b"PAR1 inside", mtime=0), 415, "Parquet"),
     (b"\x1f\x8b\x08\x00garbage", 415, "gzip data"),
+    (gzip.compress(gzip.compress(VCF, mtime=0), mtime=0), 415, "this is no text: send a VCF"),
+    (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 415, "this is no text: send a VCF"),
 ])  # fmt: skip
 def test_what_nobody_can_read_is_refused_at_once(client, server, content, status, said):
     answer = send(client, content)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
+from nexvar.genome.bcf import is_bcf
 from nexvar.genome.columns import first_row
 from nexvar.genome.reference import Fasta, Interval, Variant
 from nexvar.genome.strings import parse_variant
@@ -65,12 +66,10 @@ def open_variants(
     arguments.path(source, "variants")
     if Path(str(source).removesuffix(".gz").removesuffix(".bgz")).suffix.lower() not in _LISTS:
         return VcfReader(source, require_sorted=require_sorted)
-    lines = Lines(source)
-    for _, line in lines:
-        if line.startswith("##fileformat=VCF"):
-            lines.close()
-            return VcfReader(source, require_sorted=require_sorted)
-        break
+    lines = Lines(source, binary_ok=is_bcf)
+    if lines.is_binary or next(iter(lines), (0, ""))[1].startswith("##fileformat=VCF"):
+        lines.close()
+        return VcfReader(source, require_sorted=require_sorted)
     if len(first_row(lines)[1]) > 1 or ".tsv" in Path(source).suffixes:
         table = open_table(lines, fasta)
         return VariantList(lines.name, fasta, table.rows, empty_ok=table.titled, notes=table.notes)

@@ -88,6 +88,9 @@ class Upload:
             return "vcf"
         if start.startswith(b">"):
             return "fasta"
+        if b"\0" in start:
+            fix = "send a VCF, a BCF or a text file, compressed once at most"
+            raise WrongType("this is no text", where=self.name, fix=fix)
         return "list" if self.name.removesuffix(".gz").removesuffix(".bgz").lower().endswith(LISTS) else "text"
 
 
