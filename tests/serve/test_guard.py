@@ -83,6 +83,13 @@ def refused(answer, status: int, where: str) -> None:
 # -- who asks
 
 
+def test_head_is_answered_as_get_is(client):
+    head, got = client.head("/api/v1/try"), client.get("/api/v1/try")
+    assert head.status_code == got.status_code == 200
+    assert {**head.headers, "date": 0} == {**got.headers, "date": 0}
+    assert client.head("/api/v1/nothing").status_code == 404
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "localhost:8000", "[::1]:8000", "LocalHost:1"])
 def test_this_machines_names_are_answered(client, host):
     assert client.get("/api/v1/try", headers={"Host": host}).status_code == 200
@@ -109,9 +116,16 @@ CROSS = [
     {"Origin": "null"},
     {"Origin": "http://localhost:3000"},
     {"Origin": f"{HOST}.evil.example"},
+    {"Origin": "http://["},
+    {"Origin": "http://[::1"},
+    [("Origin", HOST), ("Origin", "http://evil.example")],
     {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
 ]
+
+
+def test_an_origin_that_is_none_is_no_fault(client):
+    assert client.get("/api/v1/try", headers={"Origin": "http://["}).status_code == 200
 
 
 @pytest.mark.parametrize("headers", CROSS, ids=str)

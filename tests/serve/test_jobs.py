@@ -139,7 +139,10 @@ def test_results_come_as_attachments_and_in_ranges(client, files):
     assert whole.headers["Content-Type"] == "application/octet-stream"
     part = client.get(f"{place}/result/tsv", headers={"Range": "bytes=10-19"})
     assert part.status_code == 206 and part.content == whole.content[10:20]
-    assert client.get(f"{place}/result/tsv", headers={"Range": "bytes=999999999-"}).status_code == 416
+    for wrong, status in (("bytes=999999999-", 416), ("bytes=a-b", 400), ("items=0-1", 400), ("bytes=5-1", 400)):
+        answer = client.get(f"{place}/result/tsv", headers={"Range": wrong})
+        assert answer.status_code == status and set(answer.json()) == {"detail", "error", "where", "fix"}
+        assert answer.json()["error"] and (status == 400 or answer.headers["Content-Range"].startswith("bytes */"))
     for name in ("vcf.gz", "vcf.gz.tbi", "exe", "%2e%2e"):
         assert client.get(f"{place}/result/{name}").status_code == 404
 

@@ -168,9 +168,12 @@ def test_so_is_a_model_that_is_not_there(tmp_path):
         ({"models": ()}, "no model"),
         ({"api_key": ""}, "key"),
         ({"api_key": "a b\n"}, "key"),
+        ({"api_key": "a b"}, "without blanks"),
+        ({"api_key": ""}, "the key is empty"),
+        ({"host": "[0.0.0.0"}, "is no host"),
         ({"cors_origins": ("localhost:3000",)}, "no origin"),
         ({"cors_origins": ("http://localhost:3000/",)}, "no origin"),
-        ({"allowed_hosts": ("evo2:8000",)}, "is no host"),
+        ({"allowed_hosts": ("evo2:8000",)}, "--allowed-host: .* is no host"),
         ({"genomes": {"../x": "g.fa"}}, "is no id"),
     ],
     ids=str,
@@ -183,6 +186,7 @@ def test_settings_that_are_wrong_are_refused(settings, says):
 def test_off_the_loopback_with_a_key_or_where_that_is_meant():
     assert not Settings(host="0.0.0.0", api_key="k").local and not Settings(host="::", no_auth=True).local
     assert Settings(host="127.0.0.2").local and Settings(host="::1").local and Settings(host="localhost").local
+    assert Settings(host="[::1]").local and not Settings(host="[::]", api_key="k").local
 
 
 def test_ids_with_their_files():
@@ -196,8 +200,9 @@ def test_ids_with_their_files():
             tracks_by_id(given)
 
 
-def test_the_key_is_printed_for_people_only(monkeypatch):
-    server = make_server(api_key="secret", host="::1")
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_the_key_is_printed_for_people_only(host, monkeypatch):
+    server = make_server(api_key="secret", host=host)
     assert greeting(server, 80)[0] == "NexVar serves at http://[::1]:80"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert greeting(server, 80)[0] == "NexVar serves at http://[::1]:80/#key=secret"

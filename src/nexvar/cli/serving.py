@@ -137,7 +137,7 @@ def serve(
         tracks=tracks_by_id(track),
         host=host,
         port=port,
-        api_key=api_key or None,
+        api_key=api_key,
         no_auth=no_auth,
         allowed_hosts=tuple(allowed_host or ()),
         cors_origins=tuple(cors_origin or ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
@@ -52,8 +53,9 @@ ROUTERS = (
     genos.router,
     webapps.router,
 )
+_UNION = re.compile(r"constrained-\w+|list\[.*\]")  # pydantic's names of what a field may also be
 MOST_PROBLEMS = 20  # of one body that are told
-STATUSES = (400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 500, 501, 503, 507)
+STATUSES = (400, 401, 403, 404, 405, 408, 409, 413, 415, 416, 422, 500, 501, 503, 507)
 
 
 class Problem(BaseModel):
@@ -142,7 +144,11 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     """What pydantic found, without what was sent: FastAPI's own answer holds the body once more."""
     assert isinstance(error, RequestValidationError)
     found = [
-        Problem(loc=[_place(part) for part in each["loc"]], msg=printable(each["msg"], 200), type=each["type"])
+        Problem(
+            loc=[_place(part) for part in each["loc"] if not _UNION.fullmatch(str(part))],
+            msg=printable(each["msg"].removeprefix("Value error, "), 200),
+            type=each["type"],
+        )
         for each in error.errors()[:MOST_PROBLEMS]
     ]
     first = found[0]

@@ -11,7 +11,7 @@ from nexvar.errors import NexVarError, printable
 
 BAD_INPUT, FAULT = 400, 500
 GENOS = "/api/aigateway/genos/"  # the paths of its hosted API, whose client looks for other keys
-_FIELDS = {"seqs": "sequences", "prompt_seqs": "prompts", "reduce_method": "reduce"}
+_FIELDS = {"layer_names": "layer", "seqs": "sequences", "prompt_seqs": "prompts", "reduce_method": "reduce"}
 _VARIANT = re.compile(r"variant:(\d+)\b.*")  # the number is from 1
 _FOLDERS = re.compile(r"(?<![\w.:])/(?!api/)(?:[^\s/:]+/)+")  # of an absolute path: nobody outside needs to know them
 
@@ -151,6 +151,11 @@ def body_of(error: BaseException) -> dict[str, Any]:
     return {"detail": line, "error": line, "where": where, "fix": fix}
 
 
+def plain_body(line: str) -> dict[str, Any]:
+    """The same of a line that has no parts."""
+    return {"detail": line, "error": line, "where": None, "fix": None}
+
+
 def in_shape(body: dict[str, Any], status: int, path: str) -> dict[str, Any]:
     """The body of an error as clients of this path read it: Genos' look for "messages"."""
     if not path.startswith(GENOS):
@@ -168,11 +173,14 @@ def without_folders(text: str) -> str:
 
 
 def _in_words_of_the_api(error: NexVarError) -> NexVarError:
-    """``--left`` is the field ``left``, ``seqs[0]`` is ``sequences[0]``, ``variant:1`` is ``variants[0]``."""
+    """``--left`` is the field ``left``, ``seqs[0]`` is ``sequences[0]``, ``variant:1`` is ``variants[0]``, ``region x``
+    is x in the field ``region``."""
     where = str(error.where or "")
     name = where.partition("[")[0]
     if isinstance(error, ServeError):
         return error
+    if where.startswith("region "):
+        return NexVarError(f"{where[7:]}: {error.what}", where="region", fix=error.fix)
     if variant := _VARIANT.fullmatch(where):
         field = f"variants[{int(variant[1]) - 1}]"
     elif name in _FIELDS or name.startswith("--"):

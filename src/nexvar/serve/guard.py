@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 import logging
 import re
 import time
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,6 +25,7 @@ from nexvar.doors import explain
 from nexvar.errors import NexVarError, printable
 from nexvar.files import parse_json
 from nexvar.serve.errors import (
+    BAD_INPUT,
     FAULT,
     Cancelled,
     Forbidden,
@@ -35,6 +38,7 @@ from nexvar.serve.errors import (
     body_of,
     headers_of,
     in_shape,
+    plain_body,
     status_of,
 )
 from nexvar.serve.state import Server
@@ -71,8 +75,7 @@ class Guard:
     def __init__(self, app: ASGIApp, server: Server) -> None:
         settings = server.settings
         self.app, self.server, self.settings = app, server, settings
-        own = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.hosts = {name.lower() for name in (*LOOPBACK, *settings.allowed_hosts, own)}
+        self.hosts = {name.lower() for name in (*LOOPBACK, *settings.allowed_hosts, settings.host_in_url)}
         self.key = None if settings.api_key is None else settings.api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,6 +84,8 @@ class Guard:
                 await self.app(scope, receive, send)
             return
         answer = _Answer(scope, send)
+        if scope["method"] == "HEAD":  # as GET: the connection leaves the body out
+            scope = {**scope, "method": "GET"}
         try:
             headers = Headers(scope=scope)
             self._check(scope, headers)
@@ -95,7 +100,7 @@ class Guard:
             response = JSONResponse(in_shape(body_of(error), status, scope["path"]), status, headers_of(error))
             await response(scope, receive, answer.send)
         finally:
-            answer.record(self.server)
+            answer.record(self.server, scope.get("route"))
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         """Raises ServeError for who may not ask this."""
@@ -114,10 +119,10 @@ class Guard:
 
     def _check_site(self, scope: Scope, headers: Headers, host: str) -> None:
         """No page of another site asks, unless the operator named it."""
-        origin = headers.get("origin")
-        if origin is not None and origin in self.settings.cors_origins:
+        origins = headers.getlist("origin")
+        if origins and all(origin in self.settings.cors_origins for origin in origins):
             return
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+        foreign = any(_place(origin) != host.lower() for origin in origins)
         changes = scope["method"] not in READING
         followed = not changes and headers.get("sec-fetch-mode") == "navigate"  # a link to here
         if (changes and foreign) or (headers.get("sec-fetch-site") == "cross-site" and not followed):
@@ -145,6 +150,14 @@ class Guard:
         except NexVarError as error:
             raise Malformed(error.what, where="body", fix="send JSON, as /openapi.json says") from None
         return _again(body, receive)
+
+
+def _place(origin: str) -> str | None:
+    """Its host and port; None for what is no origin."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # such as an address with half of its brackets
+        return None
 
 
 async def _read(receive: Receive, cap: int) -> bytes:
@@ -178,6 +191,7 @@ class _Answer:
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope, self._send = scope, send
         self.status, self.bytes, self.began = 0, 0, time.monotonic()
+        self._plain: Message | None = None  # the start of an error that is not in the shape of all the others
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -187,13 +201,27 @@ class _Answer:
                 headers[name] = value
             if not is_page(self.scope["path"]):
                 headers.setdefault("Cache-Control", "no-store")
+            if self.status >= BAD_INPUT and not headers.get("content-type", "").startswith("application/json"):
+                self._plain = message  # a library's, such as that of a Range beyond the end
+                return
+        elif self._plain is not None:
+            start, self._plain = self._plain, None
+            message = self._in_shape(start, message)
+            await self._send(start)
         self.bytes += len(message.get("body", b""))
         await self._send(message)
 
-    def record(self, server: Server) -> None:
+    def _in_shape(self, start: Message, message: Message) -> Message:
+        line = printable(message.get("body", b"").decode("latin-1"), 200) or HTTPStatus(self.status).phrase
+        body = json.dumps(in_shape(plain_body(line), self.status, self.scope["path"])).encode()
+        headers = MutableHeaders(scope=start)
+        headers["Content-Type"], headers["Content-Length"] = "application/json", str(len(body))
+        return {**message, "body": body}
+
+    def record(self, server: Server, route: object) -> None:
         seconds = time.monotonic() - self.began
-        route = getattr(self.scope.get("route"), "path", None) or ("page" if is_page(self.scope["path"]) else "other")
-        server.metrics.request(route, self.status or FAULT, seconds)
+        place = getattr(route, "path", None) or ("page" if is_page(self.scope["path"]) else "other")
+        server.metrics.request(place, self.status or FAULT, seconds)
         length = Headers(scope=self.scope).get("content-length", "0")
         asked_often = self.scope["path"].endswith(("/health/live", "/health/ready", "/metrics"))
         LOG.log(

@@ -50,9 +50,8 @@ def run(settings: Settings) -> int:
 
 def _bound(settings: Settings) -> socket.socket:
     """The address, taken; nobody is listened to before the models are there."""
-    host = settings.host.strip("[]")
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, address = socket.getaddrinfo(settings.address, settings.port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
@@ -101,12 +100,11 @@ class _Uvicorn(uvicorn.Server):
 def greeting(server: Server, port: int) -> list[str]:
     """What a person reads when it is ready."""
     settings = server.settings
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     key = f"/#key={settings.api_key}" if settings.api_key and sys.stdout.isatty() else ""
     leaves = "nothing leaves this machine" + (" but requests for weights" if settings.allow_load else "")
     models = [f"{each.card.name} on {each.device}, {each.precision}" for each in server.models.loaded.values()]
     return [
-        f"NexVar serves at http://{host}:{port}{key}",
+        f"NexVar serves at http://{settings.host_in_url}:{port}{key}",
         f"model: {'; '.join(models)}",
         f"genomes: {', '.join(server.genomes.by_id)}",
         f"{leaves}; {'everybody must bring the key' if settings.api_key else 'no key is needed'}",

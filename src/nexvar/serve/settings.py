@@ -16,6 +16,7 @@ from nexvar.weights.hub import cache_dir
 MB = 1_000_000
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 _HOST = re.compile(r"[A-Za-z0-9*]([\w.-]{0,252})|\[[0-9A-Fa-f:.]+\]")
+_KEY = re.compile(r"[!-~]+")
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+")
 
 
@@ -115,15 +116,18 @@ class Settings:
         for folder in self.allow_dirs:
             if not folder.is_dir():
                 raise NexVarError(f"no folder {folder}", where="--allow-dir", fix="one that is there")
-        for host in (self.host, *self.allowed_hosts):
-            if not _HOST.fullmatch(host) and not _is_address(host):
-                raise NexVarError(f"{host[:60]!r} is no host", where="--host", fix="a name or an address, without port")
+        for option, hosts in (("--host", (self.host,)), ("--allowed-host", self.allowed_hosts)):
+            for host in hosts:
+                if not _HOST.fullmatch(host) and not _is_address(host):
+                    fix = "a name or an address, without port"
+                    raise NexVarError(f"{host[:60]!r} is no host", where=option, fix=fix)
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 fix = "such as http://localhost:3000, without a path"
                 raise NexVarError(f"{origin[:60]!r} is no origin", where="--cors-origin", fix=fix)
-        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key):
-            raise NexVarError("the key has other characters", where="--api-key", fix="printable ASCII, without blanks")
+        if self.api_key is not None and not _KEY.fullmatch(self.api_key):
+            what = "the key has other characters" if self.api_key else "the key is empty"
+            raise NexVarError(what, where="--api-key", fix="printable ASCII, without blanks")
         if not self.local and self.api_key is None and not self.no_auth:
             raise NexVarError(
                 f"anybody who reaches {self.host} could use this server",
@@ -134,7 +138,18 @@ class Settings:
     @property
     def local(self) -> bool:
         """Whether only this machine can reach it."""
-        return self.host == "localhost" or (_is_address(self.host) and ipaddress.ip_address(self.host).is_loopback)
+        return self.host == "localhost" or (
+            _is_address(self.address) and ipaddress.ip_address(self.address).is_loopback
+        )
+
+    @property
+    def address(self) -> str:
+        """The host as a socket takes it: ``::1`` of ``[::1]``."""
+        return self.host.strip("[]")
+
+    @property
+    def host_in_url(self) -> str:
+        return f"[{self.address}]" if ":" in self.address else self.address
 
     @property
     def open_docs(self) -> bool:
