@@ -220,6 +220,16 @@ def test_what_cannot_be_calibrated_is_one_line(tmp_path, fasta, name):
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("bases", "says"), [
+    (BASES[:100], "is scored as ., here it is beyond the end"),
+    (random_bases(3000, seed=12), "is scored as ., here it is [ACGT]:"),
+    ("A" + BASES, "give the FASTA that the scores were made with"),
+])  # fmt: skip
+def test_scores_of_another_genome_are_refused(tmp_path, bases, says):
+    with pytest.raises(NexVarError, match=f"other.fa: chr1:.*{says}"):
+        calibrate(scored_vcf(tmp_path / "s.vcf"), write_fasta(tmp_path / "other.fa", chr1=bases), draws=100)
+
+
 def test_a_tsv_does_not_say_which_model_it_is_of(tmp_path, fasta):
     (tmp_path / "s.tsv").write_text("#CHROM\tPOS\tREF\tALT\tLLR\tLABEL\n")
     with pytest.raises(NexVarError, match="VCF or Parquet"):

@@ -81,6 +81,8 @@ def calibrate(
         raise NexVarError(f"{label} is not 0 or 1", where=where, fix="name the label of class 1 with --positive")
     if inside is not None:
         usable &= np.array([(name, int(pos) - 1) in inside for name, pos in zip(contigs, positions, strict=True)])
+    refs = column(labelled, "ref", where)
+    _check_genome([(contigs[i], int(positions[i]), refs[i]) for i in np.flatnonzero(usable)], genome)
     class_N, score_N = values[usable].astype(bool), given[usable]
     counts = int(class_N.sum()), int((~class_N).sum())
     if min(counts) < FEWEST:
@@ -293,6 +295,16 @@ def _meaning(labels: str | Path, label: str) -> tuple[str, str]:
 def _contig(name: object, fasta: Fasta) -> str:
     match = fasta.resolve(str(name))
     return match.contig if match else ""
+
+
+def _check_genome(scored: list[tuple[str, int, object]], fasta: Fasta) -> None:
+    """NexVarError where one of (contig, POS, REF), all of which have a score, is not in this genome."""
+    for contig, pos, ref in scored:
+        low, high = fasta.span(contig, pos - 1, pos)
+        base, first = fasta.fetch(contig, pos - 1, pos) if low < pos <= high else "", str(ref)[:1].upper()
+        if base != first and first in "ACGT" and base not in set("RYSWKMBDHVN"):
+            what = f"{contig}:{pos} is scored as {first}, here it is {base or 'beyond the end'}"
+            raise NexVarError(what, where=fasta.path, fix="give the FASTA that the scores were made with")
 
 
 def _lengths(contigs: set[str], fasta: Fasta) -> dict[str, int]:
