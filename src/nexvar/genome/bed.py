@@ -35,8 +35,8 @@ def parse_region(text: str, fasta: Fasta) -> Interval:
     if match is None or resolved is None:
         why = fasta.why_unknown(match["chrom"] if match else text)
         what = f"no contig {match['chrom'][:40]!r}" if match else f"{text[:60]!r} is not a region"
-        raise NexVarError(f"{what}: {why}" if why else what, where="region",
-                          fix="write chr17:41,197,000-41,198,000 with a contig of the FASTA")  # fmt: skip
+        fix = f"the genome has {fasta.some_names()}" if match else "write it as chr17:41,197,000-41,198,000"
+        raise NexVarError(f"{what}: {why}" if why else what, where="region", fix=fix)
     where = f"region {text[:60]}"
     start, end = parse_position(match["start"], where), parse_position(match["end"], where) + 1
     low, high = fasta.span(resolved.contig, start, end)

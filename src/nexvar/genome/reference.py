@@ -101,12 +101,13 @@ class Fasta:
             raise NexVarError(
                 f"circular contig {name!r} is not in the FASTA" + (f": {why}" if why else ""),
                 where=self.path,
-                fix=f"it has {self._some_names()}",
+                fix=f"it has {self.some_names()}",
             )
         self.circular.add(resolved.contig)
         return resolved.contig
 
-    def _some_names(self) -> str:
+    def some_names(self) -> str:
+        """The first five contigs, and how many more there are, for messages."""
         names = list(self.contigs)
         return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
@@ -134,7 +135,7 @@ class Fasta:
         if contig in self._slices:
             return [(start, end) for _, start, end in self._slices[contig]]
         if contig not in self.contigs:
-            raise NexVarError(f"no contig {contig!r}", where=self.path, fix=f"it has {self._some_names()}")
+            raise NexVarError(f"no contig {contig!r}", where=self.path, fix=f"it has {self.some_names()}")
         return [(0, self.contigs[contig])]
 
     def span(self, contig: str, start: int | None = None, end: int | None = None) -> tuple[int, int]:

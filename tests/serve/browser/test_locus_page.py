@@ -165,6 +165,23 @@ def test_a_wrong_variant_is_a_sentence_beside_it_and_stays_typed(watched, typed,
         assert page.get_by_role("button", name="A, the reference").is_disabled()
 
 
+def test_the_focus_stays_on_what_was_pressed(watched):
+    from playwright.sync_api import expect
+
+    page = ready(watched.open(f"{TL1}&variant=chrM:3243A%3EG"))
+    known = page.locator("#known")
+    for button in (
+        page.get_by_role("button", name="Zoom out"),
+        page.get_by_role("button", name="A to T at 3,243"),
+        known.get_by_role("button", name="Score all as in the map"),
+    ):
+        button.focus()
+        page.keyboard.press("Enter")
+        ready(page)
+        page.locator("#variant-answer[data-ready]").wait_for()
+        expect(button).to_be_focused()
+
+
 def test_an_unknown_gene_brings_the_nearest_names_and_a_region_beyond_the_end_a_sentence(watched):
     watched.allowed.append("status of 4")
     page = watched.open("#/locus?genome=chrM")

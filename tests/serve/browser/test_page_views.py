@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -78,10 +79,16 @@ def test_what_is_no_vcf_is_refused_in_words(watched, tmp_path):
 
 
 def test_bases_come_one_by_one_can_be_stopped_and_the_prompt_stays(watched):
+    watched.allowed.append("status of 4")
     page = watched.open(VIEWS["generate"])
     page.locator("body[data-ready]").wait_for()
     assert "Do not use any of this to design" in page.locator("#view-generate").inner_text()
     prompt = page.get_by_role("textbox", name="Prompt")
+    for wrong, said in ((">a\nA\n>b\nC", "The prompt has 2 FASTA records."), ("hello", "'h' at position 1 is not")):
+        prompt.fill(wrong)
+        page.get_by_role("button", name="Write").click()
+        page.get_by_role("alert").filter(has_text=re.compile(f"^{said}")).wait_for()
+        assert not page.get_by_text("Beginning").is_visible()
     prompt.fill(">mine\nGATCACAGGTCTATCACCCTATTAACC")
     page.get_by_role("spinbutton", name="Bases").fill("30")
     page.get_by_role("button", name="Write").click()

@@ -54,7 +54,7 @@ def _places(fasta: Fasta, text: str) -> list[Hit]:
         raise
     resolved = fasta.resolve(variant.chrom)
     if resolved is None:
-        why = fasta.why_unknown(variant.chrom) or "GET /api/v1/genomes lists its contigs"
+        why = fasta.why_unknown(variant.chrom) or f"the genome has {fasta.some_names()}"
         raise NexVarError(f"no contig {variant.chrom[:40]!r}", where="q", fix=why)
     contig, start, end = resolved.contig, variant.pos0, variant.pos0 + len(variant.ref)
     if end > max(high for _, high in fasta.spans(contig)):

@@ -5,6 +5,7 @@ import { parseEvents } from './events.js';
 const ROOT = new URL('../api/v1/', import.meta.url);
 const HEALTH = new URL('../v1/health/live', import.meta.url);
 const KEY = 'nexvar-key';
+const UNSAID = /^(q|file|region|prompts\[0\]|variants\[0\]): /;
 
 /** What went wrong, and what to do about it, in words for people. */
 export class ApiError extends Error {
@@ -143,8 +144,9 @@ async function send(path, options) {
   }
 }
 
+/** The server's sentence, without the request's field where the page has one box for it. */
 function refusal(status, body) {
-  return new ApiError(status, body?.error ?? `The server answered ${status}.`);
+  return new ApiError(status, body?.error?.replace(UNSAID, '') ?? `The server answered ${status}.`);
 }
 
 function gone() {

@@ -16,8 +16,8 @@ const COLOURS = { pathogenic: diverging(-4, 5, false), benign: diverging(4, 5, f
 /** The heat map as a track: max |score| of each base. @param {Heat} heat */
 export function strengths(heat) {
   return heat.scores.flatMap((row, i) => {
-    const values = row.filter((value) => value !== null).map((value) => Math.abs(Number(value)));
-    return values.length ? [{ chr: heat.contig, start: heat.start + i, end: heat.start + i + 1, value: Math.max(...values) }] : [];
+    const values = row.filter((value) => value !== null).map(Math.abs);
+    return values.length ? [baseOf(heat, i, Math.max(...values))] : [];
   });
 }
 
@@ -27,8 +27,12 @@ export function logo(heat) {
     const reference = LETTERS.indexOf(heat.ref[i]);
     if (reference < 0) return [];
     const heights = logoHeights(row.map((value) => value ?? 0));
-    return [{ chr: heat.contig, start: heat.start + i, end: heat.start + i + 1, value: heights[reference] }];
+    return [baseOf(heat, i, heights[reference])];
   });
+}
+
+function baseOf({ contig, start }, i, value) {
+  return { chr: contig, start: start + i, end: start + i + 1, value };
 }
 
 /** Contigs with their lengths, as igv reads them: sequences come from the API. @param {{name: string, length: number}[]} contigs */
@@ -122,7 +126,7 @@ export function genomeBrowser(root, message, pick) {
     return tracks.map((track) => ({ ...track, removable: false }));
   }
 
-  async function drop(name) {
+  function drop(name) {
     for (const track of igv.findTracks((each) => each.name === name)) igv.removeTrack(track);
   }
 
@@ -135,8 +139,8 @@ export function genomeBrowser(root, message, pick) {
     }),
     heat: (heat) => next(async () => {
       if (!igv) return;
-      await drop('max |score|');
-      await drop('Logo');
+      drop('max |score|');
+      drop('Logo');
       if (!heat) return;
       await igv.loadTrack({ type: 'wig', name: 'max |score|', order: 3, height: HEIGHT, color: '#4a6b8a', features: strengths(heat), min: 0, autoscale: true, removable: false });
       await igv.loadTrack({ type: 'wig', graphType: 'dynseq', name: 'Logo', order: 4, height: HEIGHT, features: logo(heat), min: 0, max: 2, autoscale: false, removable: false });

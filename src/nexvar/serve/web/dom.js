@@ -30,9 +30,16 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Puts children in place of what was there. @param {Element} parent @param {...any} children */
+/** Puts children in place of what was there; the focus stays on the control that stands where it was.
+ * @param {Element} parent @param {...any} children */
 export function fill(parent, ...children) {
+  const at = parent.contains(document.activeElement) ? controls(parent).indexOf(document.activeElement) : -1;
   parent.replaceChildren(...children.filter((child) => child != null && child !== false).map((child) => (child instanceof Node ? child : String(child))));
+  if (at >= 0) controls(parent)[at]?.focus();
+}
+
+function controls(parent) {
+  return [...parent.querySelectorAll('a, button, input, select, [tabindex]')];
 }
 
 /** Says what went wrong where the eye is; an error that is null takes the words away. @param {Element} place @param {unknown} error */
@@ -42,7 +49,7 @@ export function complain(place, error) {
   const text = error instanceof Error ? error.message : String(error);
   const fix = error instanceof ApiError ? error.fix : null;
   if (error instanceof Error && !(error instanceof ApiError)) console.error(error);
-  return fill(place, h('p', { class: 'error', role: 'alert' }, text, fix && h('span', { class: 'fix' }, ` ${fix}`)));
+  return fill(place, h('p', { class: 'error', role: 'alert' }, text, fix && ` ${fix}`));
 }
 
 /** Says that something is being computed. @param {Element} place @param {string} words */

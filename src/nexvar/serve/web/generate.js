@@ -35,7 +35,7 @@ export function generateView(root, chosen) {
       number('top-k', 'Top k (0: all)', 4, { min: 0 }), number('top-p', 'Top p', 1, { min: 0.01, max: 1, step: 'any' }), number('seed', 'Seed', 1, { min: 0 })),
     h('div', { class: 'actions' }, write, stop));
   const message = h('div');
-  const output = h('div', { class: 'made' });
+  const output = h('div');
   let running = new AbortController();
   prompt.value = sessionStorage.getItem(DRAFT) ?? '';
 
@@ -43,6 +43,8 @@ export function generateView(root, chosen) {
     event.preventDefault();
     const value = (id) => form.querySelector(`#${id}`).valueAsNumber;
     const text = cleaned(prompt.value);
+    const records = prompt.value.match(/^>/gm)?.length ?? 0;
+    if (records > 1) return complain(message, `The prompt has ${records} FASTA records. Give one at a time.`);
     if (!text && !species.value.trim()) return complain(message, 'Type some bases, or the name of a species, to begin with.');
     const { model } = chosen();
     const body = { prompts: [text], ...(species.value.trim() ? { tag: { species: species.value.trim() } } : {}), ...(model ? { model: model.name } : {}),
@@ -69,12 +71,12 @@ export function generateView(root, chosen) {
           letters.append(...[...data.text].map((base) => h('span', { class: `base ${base}` }, base)));
           numbers.textContent = summary(sequence, logprobs, body.seed);
         }
-        if (event === 'failed' || event === 'error') return complain(message, new Error(data.error));
+        if (event === 'failed' || event === 'error') throw new Error(data.error);
         if (event === 'done') return finish(rest, sequence, logprobs, data, model);
       }
     } catch (error) {
-      if (stopped(error)) numbers.textContent = `Stopped. ${summary(sequence, logprobs, body.seed)}`;
-      else complain(message, error);
+      complain(message, error);
+      numbers.textContent = (stopped(error) ? 'Stopped. ' : '') + (sequence && summary(sequence, logprobs, body.seed));
     }
     if (sequence) finish(rest, sequence, logprobs, { seed: body.seed }, model);
     return undefined;

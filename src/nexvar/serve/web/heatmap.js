@@ -78,7 +78,7 @@ export function heatmap(root, pick) {
   function drawReference(context, column, i) {
     context.fillStyle = colour('soft');
     context.fillRect(column * cell, i * ROW, cell - (cell >= 8 ? 1 : 0), ROW - 1);
-    if (heat?.ref[column] !== LETTERS[i]) return;
+    if (heat.ref[column] !== LETTERS[i]) return;
     context.fillStyle = colour('faint');
     context.beginPath();
     context.arc(column * cell + cell / 2 - 0.5, i * ROW + ROW / 2, Math.min(2.5, cell / 4), 0, 7);
@@ -86,7 +86,7 @@ export function heatmap(root, pick) {
   }
 
   function drawKnown(context, column, i) {
-    const kind = known.get(`${(heat?.start ?? 0) + column + 1}${LETTERS[i]}`);
+    const kind = known.get(`${heat.start + column + 1}${LETTERS[i]}`);
     if (!kind) return;
     context.strokeStyle = colour(kind);
     context.lineWidth = 1.5;
@@ -97,8 +97,8 @@ export function heatmap(root, pick) {
     const step = [5, 10, 20, 50, 100, 200].find((each) => each * cell > 64) ?? 500;
     context.fillStyle = colour('muted');
     context.textBaseline = 'top';
-    for (let column = 0; column < (heat?.ref.length ?? 0); column++) {
-      const pos = (heat?.start ?? 0) + column + 1;
+    for (let column = 0; column < heat.ref.length; column++) {
+      const pos = heat.start + column + 1;
       if (pos % step) continue;
       const x = column * cell + cell / 2;
       context.fillRect(Math.round(x) - 0.5, 4 * ROW, 1, 4);
@@ -146,6 +146,10 @@ export function heatmap(root, pick) {
     canvas.setAttribute('aria-label', output.textContent);
   }
 
+  function reveal({ column }) {
+    strip.scrollLeft = column * cell - strip.clientWidth / 2;
+  }
+
   function cellAt(event) {
     const box = canvas.getBoundingClientRect();
     const column = Math.floor((event.clientX - box.left) / cell);
@@ -172,7 +176,7 @@ export function heatmap(root, pick) {
     event.preventDefault();
     if (!step) return choose();
     at = { column: Math.max(0, Math.min(heat.ref.length - 1, at.column + step[0])), row: Math.max(0, Math.min(3, at.row + step[1])) };
-    strip.scrollLeft = Math.max(0, at.column * cell - strip.clientWidth / 2);
+    reveal(at);
     read();
     return draw();
   });
@@ -187,7 +191,7 @@ export function heatmap(root, pick) {
       const column = heat && variant ? variant.pos - 1 - heat.start : -1;
       const row = variant ? LETTERS.indexOf(variant.alt) : -1;
       marked = heat && column >= 0 && column < heat.ref.length && row >= 0 ? { column, row } : null;
-      if (marked) strip.scrollLeft = Math.max(0, marked.column * cell - strip.clientWidth / 2);
+      if (marked) reveal(marked);
       draw();
     },
     clear() { heat = null; marked = null; },

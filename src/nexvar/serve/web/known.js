@@ -17,8 +17,7 @@ const ROWS = 200;
 
 /** AUROC with its interval, or why there is none. @param {{kind: string, value: number | null}[]} scored */
 export function verdict(scored) {
-  const of = (kind) => scored.filter((each) => each.kind === kind && each.value !== null).map((each) => -Number(each.value));
-  const [pathogenic, benign] = [of('pathogenic'), of('benign')];
+  const [pathogenic, benign] = ['pathogenic', 'benign'].map((kind) => valuesOf(scored, kind).map((value) => -value));
   const area = auroc(pathogenic, benign);
   const sizes = `${pathogenic.length} pathogenic, ${benign.length} benign`;
   if (!area) return `Too few for an AUROC: ${sizes}; at least ${FEW} of each are needed.`;
@@ -64,7 +63,7 @@ export function knownPanel(root, choose) {
   function draw() {
     const limit = locus.limits.score_alleles;
     const here = locus.known.length;
-    const few = locus.known.length <= limit;
+    const few = here <= limit;
     fill(controls, filter,
       button('Score all as in the map', asInMap, { disabled: !heat || !here }),
       button('Score all by the model’s readout', own, { disabled: !here || !few }),
@@ -82,18 +81,17 @@ export function knownPanel(root, choose) {
 
   function row(each, rated) {
     const variant = { contig: locus.region.contig, pos: each.pos, ref: each.ref, alt: each.alt };
-    const kind = classOf(each.group);
     return h('tr', h('th', { scope: 'row', class: 'number' }, grouped(each.pos)),
-      h('td', button(`${shortened(each.ref)}>${shortened(each.alt)}`, () => choose(variant), { class: 'link mono', 'aria-label': `Open ${formatVariant(variant)}` })),
-      h('td', { class: `label ${kind}` }, each.label || 'no label'), rated && h('td', { class: 'stars', 'aria-label': `${each.stars ?? 'no'} of 4 stars` }, stars(each.stars)),
-      h('td', { class: 'source' }, [each.id && each.id !== '.' ? each.id : '', each.source ?? ''].filter(Boolean).join(', ')),
-      scores && h('td', { class: 'number' }, score(scores.values.get(formatVariant(variant)))));
+      h('td', button(`${shortened(each.ref)}>${shortened(each.alt)}`, () => choose(variant), { class: 'link mono', 'aria-label': `Open ${named(each)}` })),
+      h('td', { class: `label ${classOf(each.group)}` }, each.label || 'no label'), rated && h('td', { class: 'stars', 'aria-label': `${each.stars ?? 'no'} of 4 stars` }, stars(each.stars)),
+      h('td', [each.id && each.id !== '.' ? each.id : '', each.source ?? ''].filter(Boolean).join(', ')),
+      scores && h('td', { class: 'number' }, score(scores.values.get(named(each)))));
   }
 
   function drawFigure() {
     if (!scores) return fill(figure);
-    const rated = locus.known.map((each) => ({ kind: classOf(each.group), value: scores?.values.get(named(each)) ?? null }));
-    const groups = ['pathogenic', 'benign', 'open'].map((kind) => ({ name: kind === 'open' ? 'neither' : kind, kind, values: rated.filter((each) => each.kind === kind && each.value !== null).map((each) => Number(each.value)) })).filter((group) => group.values.length);
+    const rated = locus.known.map((each) => ({ kind: classOf(each.group), value: scores.values.get(named(each)) ?? null }));
+    const groups = ['pathogenic', 'benign', 'open'].map((kind) => ({ name: kind === 'open' ? 'neither' : kind, kind, values: valuesOf(rated, kind) })).filter((group) => group.values.length);
     const canvas = h('canvas', { role: 'img', 'aria-label': `Scores by class: ${groups.map((group) => `${group.values.length} ${group.name}`).join(', ')}; the table has every value` });
     const without = rated.filter((each) => each.value === null).length;
     fill(figure, h('h3', scores.title, licenceMark(locus.model)), canvas, h('p', { class: 'verdict' }, verdict(rated), without ? ` ${counted(without, 'variant')} without a score of this kind.` : ''), provenanceLine(scores.provenance));
@@ -110,8 +108,8 @@ export function knownPanel(root, choose) {
 
   async function own() {
     running = new AbortController();
-    busy(message, `Scoring ${counted(locus.known.length, 'variant')}; about a second each with a small model on a CPU …`);
-    const names = locus.known.map((each) => named(each));
+    busy(message, `Scoring ${counted(locus.known.length, 'variant')}, a window each …`);
+    const names = locus.known.map(named);
     try {
       const answer = await post('score', { genome: locus.genome.id, variants: names, ...(locus.model ? { model: locus.model.name } : {}) }, running.signal);
       const values = new Map(names.map((name, i) => [name, answer.rows[i].llr]));
@@ -125,6 +123,10 @@ export function knownPanel(root, choose) {
 
   filter.addEventListener('change', draw);
   return { show, heat(next) { heat = next; if (locus?.genome.known) draw(); } };
+}
+
+function valuesOf(scored, kind) {
+  return scored.filter((each) => each.kind === kind && each.value !== null).map((each) => each.value);
 }
 
 function stars(count) {

@@ -46,7 +46,7 @@ export function locusView(chosen) {
     else go({ region: around(locus.region.contig, pos0, 2 * AROUND, locus.length), variant: null });
   });
   const tracks = trackControls(byId('tracks'), browser);
-  const [head, map, heatNote, heatMade, place] = ['locus-head', 'overview', 'heat-note', 'heat-made', 'place'].map(byId);
+  const [title, move, map, heatNote, heatMade, place] = ['locus-title', 'locus-move', 'overview', 'heat-note', 'heat-made', 'place'].map(byId);
   const kind = h('select', { 'aria-label': 'Kind of score', onchange: () => compute() }, h('option', { value: 'tiled' }, 'Quick score'), h('option', { value: 'anchored' }, 'The model’s own readout'));
   let locus = null;
   let running = new AbortController();
@@ -65,7 +65,7 @@ export function locusView(chosen) {
     const detail = detailOf(clipped, pos0);
     const stretch = stretchOf(clipped, length);
     const ask = (set, of) => ofGenome(genome.id, 'features', { set, region: formatRegion(of) }, signal).then((answer) => answer.features);
-    busy(head, `Reading ${showRegion(clipped)} …`);
+    busy(title, `Reading ${showRegion(clipped)} …`);
     try {
       const [{ sequence: text }, features, variantsHere] = await Promise.all([
         ofGenome(genome.id, 'sequence', { region: formatRegion(detail) }, signal),
@@ -73,7 +73,8 @@ export function locusView(chosen) {
       ]);
       locus = { genome, model, limits, region: clipped, detail, bases: text.toUpperCase(), features, known: variantsHere, length };
     } catch (error) {
-      complain(head, error);
+      complain(title, error);
+      fill(move);
       return;
     }
     place.hidden = false;
@@ -107,16 +108,17 @@ export function locusView(chosen) {
     const { region, length } = locus;
     const genes = genesOf(locus.features).filter((gene) => gene.start < region.end && gene.end > region.start);
     const whole = genes.find((gene) => gene.start === region.start && gene.end === region.end);
-    const step = Math.round((region.end - region.start) / 2);
-    const moved = (by) => clip({ contig: region.contig, start: Math.max(0, region.start + by), end: Math.max(0, region.start + by) + region.end - region.start }, length) ?? region;
+    const size = region.end - region.start;
+    const half = Math.floor(size / 2);
+    const moved = (by) => around(region.contig, region.start + half + by, size, length);
     const to = (words, sign, next) => button(sign, () => go({ region: next }), { class: 'quiet', 'aria-label': words });
-    fill(head, h('div', { class: 'place-name' }, h('h1', whole ? whole.name : showRegion(region)),
-      note([whole && showRegion(region), `${grouped(region.end - region.start)} bases`, whole ? called(whole) : genes.slice(0, 6).map((gene) => gene.name).join(', ')].filter(Boolean).join(' · '))),
-      h('div', { class: 'move', role: 'group', 'aria-label': 'Move and zoom' }, to('To the left', '←', moved(-step)), to('To the right', '→', moved(step)),
-        to('Zoom in', '+', zoomed(region, 0.5, length)), to('Zoom out', '−', zoomed(region, 2, length))));
-    const more = region.end - region.start > DETAIL;
-    fill(byId('sequence-pages'), more && h('span', { class: 'note' }, `${showRegion(locus.detail)} of ${grouped(region.end - region.start)} bases; the browser shows the whole. `),
-      more && to('Earlier bases', '‹', around(region.contig, Math.max(0, locus.detail.start - DETAIL / 2), DETAIL, length)), more && to('Later bases', '›', around(region.contig, Math.min(length - 1, locus.detail.end + DETAIL / 2), DETAIL, length)));
+    fill(title, h('h1', whole ? whole.name : showRegion(region)),
+      note([whole && showRegion(region), `${grouped(size)} bases`, whole ? called(whole) : genes.slice(0, 6).map((gene) => gene.name).join(', ')].filter(Boolean).join(' · ')));
+    fill(move, to('To the left', '←', moved(-half)), to('To the right', '→', moved(half)),
+      to('Zoom in', '+', zoomed(region, 0.5, length)), to('Zoom out', '−', zoomed(region, 2, length)));
+    const page = (words, sign, middle) => to(words, sign, around(region.contig, middle, DETAIL, length));
+    fill(byId('sequence-pages'), ...(size > DETAIL ? [h('span', { class: 'note' }, `${showRegion(locus.detail)} of ${grouped(size)} bases; the browser shows the whole. `),
+      page('Earlier bases', '‹', locus.detail.start - DETAIL / 2), page('Later bases', '›', locus.detail.end + DETAIL / 2)] : []));
   }
 
   function offerHeat() {

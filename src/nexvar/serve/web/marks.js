@@ -2,9 +2,9 @@
 
 import { h, note } from './dom.js';
 
-/** A visible mark beside every number of non-commercial weights; null for others. @param {{commercial?: boolean, licence?: string} | null | undefined} card */
+/** A visible mark beside every number of non-commercial weights; null for others. @param {{commercial?: boolean} | null} card */
 export function licenceMark(card) {
-  return card && card.commercial === false ? h('span', { class: 'mark nc' }, 'non-commercial') : null;
+  return card?.commercial === false ? h('span', { class: 'mark nc' }, 'non-commercial') : null;
 }
 
 /** What the server says beside numbers; that they are no diagnosis stands below every view. @param {string[]} lines */

@@ -7,7 +7,7 @@ import { extremes, histogram } from './stats.js';
 
 /** How scores are spread, and where one of them lies. @param {number[]} values @param {number} value */
 export function distribution(canvas, values, value) {
-  const width = Math.max(200, canvas.parentElement?.clientWidth ?? 300);
+  const width = Math.max(200, canvas.parentElement.clientWidth);
   const [height, base] = [76, 58];
   const context = sized(canvas, width, height);
   const { low, high, counts } = histogram(values, Math.min(48, Math.ceil(Math.sqrt(values.length) * 2)));
@@ -32,7 +32,7 @@ export function distribution(canvas, values, value) {
 
 /** Scores by class, a dot each. @param {{name: string, kind: string, values: number[]}[]} groups */
 export function strips(canvas, groups) {
-  const width = Math.max(240, canvas.parentElement?.clientWidth ?? 400);
+  const width = Math.max(240, canvas.parentElement.clientWidth);
   const row = 38;
   const base = groups.length * row + 6;
   const context = sized(canvas, width, base + 20);
@@ -57,7 +57,7 @@ export function strips(canvas, groups) {
 
 /** One value a base, as a line. @param {number[]} values @param {[number, number]} range */
 export function line(canvas, values, [low, high]) {
-  const width = Math.max(200, canvas.parentElement?.clientWidth ?? 400);
+  const width = Math.max(200, canvas.parentElement.clientWidth);
   const context = sized(canvas, width, 56);
   const x = scale(0, Math.max(1, values.length - 1), 1, width - 1);
   const y = scale(low, high, 54, 2);

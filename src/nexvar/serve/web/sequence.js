@@ -64,7 +64,7 @@ export function sequence(root, pick, range) {
     const inside = (feature) => feature.start < to && feature.end > from;
     const lanes = rowsOf(genesOf(features).filter(inside)).map((row) => h('div', { class: 'lane' }, ...row.map((gene) => bar(gene, from, to))));
     const coding = codingOf(features).filter(inside);
-    const proteins = rowsOf(coding).flat().map((cds) => h('div', { class: `residues strand${cds.strand === '-' ? '-minus' : '-plus'}`, 'aria-hidden': 'true' }, residues(cds, from, to, region.start, bases)));
+    const proteins = rowsOf(coding).flat().map((cds) => h('div', { class: 'residues', 'aria-hidden': 'true' }, residues(cds, from, to, region.start, bases)));
     const letters = [...bases.slice(from - region.start, to - region.start)].map((base, i) =>
       h('span', { class: `base ${base}${known.has(from + i) ? ` known ${known.get(from + i)}` : ''}`, 'data-pos0': from + i }, base));
     return h('div', { class: 'line' }, h('span', { class: 'place' }, grouped(from + 1)), h('div', { class: 'rows' }, ...lanes, ...proteins, h('div', { class: 'letters' }, ...letters)));

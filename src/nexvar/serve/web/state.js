@@ -47,7 +47,7 @@ export function current() {
   return state;
 }
 
-/** Calls at every change. @param {(state: State, before: State) => void} listener */
+/** Calls at every change. @param {(state: State) => void} listener */
 export function onChange(listener) {
   listeners.push(listener);
 }
@@ -66,7 +66,6 @@ export function follow() {
 }
 
 function apply(next) {
-  const before = state;
   state = next;
-  for (const listener of listeners) listener(state, before);
+  for (const listener of listeners) listener(state);
 }

@@ -10,10 +10,10 @@ import { licenceMark, provenanceLine } from './marks.js';
 /** How igv reads a file, by its ending; null: not at all. @param {string} name */
 export function formatOf(name) {
   const ending = /\.([a-z0-9]+)(\.gz)?$/i.exec(name)?.[1]?.toLowerCase() ?? '';
-  const types = { bw: ['wig', 'bigwig'], bigwig: ['wig', 'bigwig'], bedgraph: ['wig', 'bedgraph'], wig: ['wig', 'wig'], bed: ['annotation', 'bed'],
-    gff3: ['annotation', 'gff3'], gff: ['annotation', 'gff3'], gtf: ['annotation', 'gtf'], bb: ['annotation', 'bigbed'], bigbed: ['annotation', 'bigbed'], vcf: ['variant', 'vcf'] };
-  const found = types[ending];
-  return found ? { type: found[0], format: found[1] } : null;
+  const format = { bw: 'bigwig', bb: 'bigbed', gff: 'gff3' }[ending] ?? ending;
+  const types = { wig: ['bigwig', 'bedgraph', 'wig'], annotation: ['bed', 'gff3', 'gtf', 'bigbed'], variant: ['vcf'] };
+  const type = Object.keys(types).find((each) => types[each].includes(format));
+  return type ? { type, format } : null;
 }
 
 /** Values of a track head as igv's features. @param {{start: number, step: number, values: number[]}} track @param {string} contig */
@@ -71,7 +71,7 @@ export function trackControls(root, browser) {
       if (predicts) ask(next.model.name).catch((error) => complain(message, error));
       fill(root, h('div', { class: 'controls' }, ...own, h('label', { for: 'track-file', class: 'button' }, 'Add a file of mine'), file,
         predicts && species, predicts && names, list, button('Predict coverage', predict, { disabled: !predicts }),
-        h('span', { class: 'note' }, predicts ? '' : 'The loaded model has no track heads, so it predicts no coverage. The file stays on this machine.')), message);
+        h('span', { class: 'note' }, `A file of yours stays on this machine.${predicts ? '' : ' The loaded model has no track heads: it predicts no coverage.'}`)), message);
     },
   };
 }

@@ -103,7 +103,7 @@ export function variantPanel(choose) {
   }
 
   function refusal(row) {
-    return [`No score: ${STATUS[row.status] ?? row.status}.`, row.detail].filter(Boolean).join(' ');
+    return `No score: ${STATUS[row.status] ?? row.status}${row.detail ? ` (${row.detail})` : ''}.`;
   }
 
   function among(place) {
@@ -113,7 +113,7 @@ export function variantPanel(choose) {
       h('h4', 'Among all SNVs of the heat map'),
       h('p', `Lower than ${percent(1 - place.share)} of ${grouped(place.count)}, by the ${kindOf(heat)}: ${score(place.value)}.`),
       h('canvas', { role: 'img', 'aria-label': `Distribution of ${grouped(place.count)} scores; this variant at ${score(place.value)}` }),
-      note('The map’s windows are not that of the score above: it is another kind of number. Compare each with its own kind only.'));
+      note('The map reads other windows than the score above: it is another kind of number. Compare each with its own kind only.'));
   }
 
   function knownHere() {

@@ -29,6 +29,7 @@ export function jobsView(root, chosen, show) {
   async function take(file) {
     if (!file) return;
     const outputs = [...root.querySelectorAll('input[name=outputs]:checked')].map((box) => box.value);
+    if (!file.size) return complain(message, `${file.name} is empty.`);
     if (!outputs.length) return complain(message, 'Choose at least one kind of result.');
     const stop = new AbortController();
     const bar = h('progress', { max: 1, value: 0, 'aria-label': `Sending ${file.name}` });
@@ -86,6 +87,7 @@ export function jobsView(root, chosen, show) {
   function card(job) {
     const bar = h('progress', { max: job.total || 1, 'aria-label': `Progress of ${job.name}` });
     if (job.total || OVER.includes(job.state)) bar.value = job.state === 'done' ? job.total || 1 : job.done;
+    const url = address(`jobs/${job.id}/result/vcf.gz`);
     const model = chosen().models.find((each) => each.name === job.model);
     return h('li', { class: `job ${job.state}`, 'data-job': job.id },
       h('div', { class: 'job-head' }, h('strong', job.name || 'unnamed file'), h('span', { class: `state ${job.state}` }, job.state),
@@ -94,7 +96,7 @@ export function jobsView(root, chosen, show) {
       job.error && h('p', { class: 'error', role: 'alert' }, job.error),
       ...job.summary.map((line) => h('p', { class: 'summary' }, line)),
       h('div', { class: 'actions' }, ...(job.state === 'done' ? job.outputs.map((format) => result(job, format)) : []),
-        job.state === 'done' && job.outputs.includes('vcf.gz') && button('Open in browser', () => open(job)),
+        job.state === 'done' && job.outputs.includes('vcf.gz') && button('Open in browser', () => show(job, { url, indexURL: `${url}.tbi` })),
         button(OVER.includes(job.state) ? 'Delete' : 'Cancel', () => discard(job))));
   }
 
@@ -103,11 +105,6 @@ export function jobsView(root, chosen, show) {
     const name = `${job.name.replace(/\.(vcf|bcf)?(\.gz|\.bgz)?$/i, '') || 'scored'}.nexvar.${format}`;
     if (!keyed()) return h('a', { class: 'button', href: address(path), download: name }, `Download ${format}`);
     return button(`Download ${format}`, () => blob(path).then((content) => download(name, content), (error) => complain(message, error)));
-  }
-
-  async function open(job) {
-    const url = address(`jobs/${job.id}/result/vcf.gz`);
-    show(job, { url, indexURL: `${url}.tbi` });
   }
 
   async function discard(job) {
