@@ -192,6 +192,9 @@ def test_the_command_writes_a_table_and_predictions(
         ({"labels": ["colour"]}, "no colour: columns sequence, colour"),
         ({"metric": "aurok"}, "no metric 'aurok'.*accuracy"),
         ({"folds": 500}, "groups do not fill 500 folds"),
+        ({"folds": 1}, "fold 0 of 1"),
+        ({"folds": -3}, "fold 0 of -3"),
+        ({"labels": ["label", "sequence"]}, "2 columns of classes"),
         ({"kind": "regression"}, "label 'poor' is no number"),
     ],
 )
@@ -199,3 +202,8 @@ def test_a_bad_task_is_one_line(model, rich: Path, change: dict[str, object], sa
     with pytest.raises(NexVarError, match=says) as error:
         probe(TaskPart(**{"file": str(rich), **change}), [model], draws=10)
     assert "\n" not in str(error.value)
+
+
+def test_a_seed_below_zero_is_one_line(model, rich: Path) -> None:
+    with pytest.raises(NexVarError, match="seed is -1: a whole number, 0 or more"):
+        probe(TaskPart(file=str(rich)), [model], seed=-1)

@@ -159,6 +159,9 @@ def test_pools(tmp_path: Path, init: str, pool: str) -> None:
         assert metrics(tmp_path / "run")["valid"]["mcc"] > 0.5
         model = Predictor(folder, "cpu")
         assert model.predict(["ACGTA"]) == model.predict(["ACGTA"], sites=[2]) != model.predict(["ACGTA"], sites=[0])
+        for odd in ([], [5], [-1], [True], [1.0], ["2"], "2", 2):
+            with pytest.raises(NexVarError, match="^sites"):
+                model.predict(["ACGTA"], sites=odd)
 
 
 def test_the_best_state_is_kept_and_the_test_is_not_asked(tmp_path: Path) -> None:

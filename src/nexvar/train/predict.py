@@ -106,7 +106,7 @@ class Predictor:
         batch_tokens = arguments.whole(batch_tokens, "batch_tokens", 1)
         given = arguments.a_list(seqs, "seqs")
         texts = [clean(self.loaded, text, f"seqs[{i}]") for i, text in enumerate(given)]
-        middles = [len(text) // 2 for text in texts] if sites is None else list(sites)
+        middles = [len(text) // 2 for text in texts] if sites is None else _sites(sites, texts)
         if self.per_base:
             tokens = [heads.tokens_of_bases(self.loaded, text) for text in texts]
         else:
@@ -132,6 +132,17 @@ class Predictor:
             for i, part in zip(batch, out_NK.split(counts), strict=True):
                 made[i] = part
         return made
+
+
+def _sites(sites: Sequence[int], texts: Sequence[str]) -> list[int]:
+    """NexVarError unless they are a base of each sequence."""
+    given = arguments.a_list(sites, "sites", "0-based bases")
+    if len(given) != len(texts):
+        raise NexVarError(f"{len(given)} sites of {len(texts)} sequences", where="sites", fix="one for each")
+    return [
+        arguments.whole(site, f"sites[{i}]", 0, len(text) - 1)
+        for i, (site, text) in enumerate(zip(given, texts, strict=True))
+    ]
 
 
 def read_head(path: Path) -> dict[str, Tensor]:

@@ -47,7 +47,7 @@ class Task:
         *,
         freeze: bool = False,
     ) -> None:
-        _check(part)
+        check(part)
         self.part, self.loaded, self.grid, self.run = part, loaded, grid, run
         rows = read_rows(part, partial(clean, loaded), run.seed)
         heads.check_pool(loaded, part.pool)
@@ -179,8 +179,8 @@ class Task:
         write_bytes(folder / "task.json", f"{json.dumps(facts, indent=1)}\n".encode())
 
 
-def _check(part: TaskPart) -> None:
-    """What can be wrong with a recipe's [task] alone."""
+def check(part: TaskPart) -> None:
+    """NexVarError for what can be wrong with a recipe's [task] alone."""
     for name, value, allowed in (("kind", part.kind, tuple(KINDS)), ("per", part.per, ("sequence", "base"))):
         if value not in allowed:
             raise NexVarError(f"no {name} {value!r}", where=f"task.{name}", fix=f"one of {', '.join(allowed)}")

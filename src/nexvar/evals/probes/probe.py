@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.evals.metrics import FEW, Estimate, percentile_interval
 from nexvar.evals.probes import features, leaks
@@ -23,6 +24,7 @@ from nexvar.inference.core.sequences import clean
 from nexvar.train.kinds import KINDS, Classification, Kind, Regression
 from nexvar.train.labels import TEST, TRAIN, VALID, Rows, folds_of, read_rows
 from nexvar.train.recipe import TaskPart
+from nexvar.train.task import check
 from nexvar.weights.load import Loaded
 
 FOLDS = 5  # where a task has neither a test nor folds of its own
@@ -76,6 +78,8 @@ def probe(
     part: kind, labels, pool, metric and folds of the task. layers: to choose among; none: all blocks and the last
     hidden state. random_weights: each model once more, drawn anew. progress: called with a line as each set is begun.
     """
+    check(part)
+    seed = arguments.whole(seed, "seed", 0)
     if part.per != "sequence" or part.pool not in ("mean", "max", "last", "cls"):
         raise NexVarError("a probe reads whole sequences", where="task", fix='per = "sequence", pool = "mean"')
     rows = read_rows(replace(part, holdout=0.0, folds=0, fold=0), partial(clean, models[0]), seed)
@@ -94,8 +98,6 @@ def probe(
 
 def _meaning(part: TaskPart, rows: Rows) -> tuple[Kind, np.ndarray]:
     labels = list(rows.labels)
-    if part.kind not in KINDS:
-        raise NexVarError(f"no kind {part.kind!r}", where="task.kind", fix=f"one of {', '.join(KINDS)}")
     if part.kind == Regression.KIND:
         kind: Kind = Regression(tuple(part.labels)).standardised_by(labels, part.file)
     elif part.kind == Classification.KIND:
