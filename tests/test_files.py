@@ -238,14 +238,14 @@ def test_every_line_of_the_command_line_goes_through_one_door(capfd) -> None:
 def test_a_pipe_is_refused_wherever_a_file_is_opened(tmp_path: Path, name: str) -> None:
     from nexvar.evals.tables import read_table
     from nexvar.runs.writers import read_rows
-    from nexvar.train import recipe, task
+    from nexvar.train import labels, predict, recipe
 
     pipe, opened = {
         "scores": ("x.parquet", lambda path: list(read_rows(path))),
         "benchmark": ("x.parquet", lambda path: read_table(path)),
-        "labels": ("x.tsv", lambda path: list(task._table(path))),
-        "task": ("pipe.json", task.Facts.read),
-        "head": ("head.safetensors", task.read_head),
+        "labels": ("x.tsv", lambda path: list(labels._table(path))),
+        "task": ("pipe.json", predict.Facts.read),
+        "head": ("head.safetensors", predict.read_head),
         "recipe": ("recipe.toml", recipe.read),
     }[name]
     os.mkfifo(tmp_path / pipe)
