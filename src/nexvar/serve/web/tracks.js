@@ -71,7 +71,7 @@ export function trackControls(root, browser) {
       if (predicts) ask(next.model.name).catch((error) => complain(message, error));
       fill(root, h('div', { class: 'controls' }, ...own, h('label', { for: 'track-file', class: 'button' }, 'Add a file of mine'), file,
         predicts && species, predicts && names, list, button('Predict coverage', predict, { disabled: !predicts }),
-        h('span', { class: 'note' }, `A file of yours stays on this machine.${predicts ? '' : ' The loaded model has no track heads: it predicts no coverage.'}`)), message);
+        h('span', { class: 'note' }, `A file of yours stays on this machine.${predicts ? '' : ' The loaded model has no track heads.'}`)), message);
     },
   };
 }
