@@ -45,6 +45,9 @@ FROM_SCRATCH = sorted(p for p in RECIPES.glob("*.toml") if not p.stem.startswith
         ("files = ", "# files = ", "no files"),
         ("bf16 = false", 'bf16 = "yes"', "bf16 is 'yes'.*true or false"),
         ("bf16 = false", "bf16 = 1", "bf16 is 1"),
+        ("[run]", "[run]\nseed = -1", "seed is -1: it must be from 0"),
+        ("[run]", f"[run]\nseed = {1 << 64}", "seed is 18446744073709551616: it must be from 0"),
+        ("[model]", '[tune]\nweights = "lora"\ndropout = 1.0\n[model]', "dropout is 1.0: it must be from 0 to 0.9"),
     ],
 )
 def test_a_bad_recipe_is_one_line(tmp_path: Path, fasta: Path, old: str, new: str, says: str) -> None:

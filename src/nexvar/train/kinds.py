@@ -40,6 +40,9 @@ class Kind(ABC):
         if unknown := sorted(set(self.weights) - set(self.names)):
             fix = f"one of {', '.join(self.names[:20])}"
             raise NexVarError(f"a weight for {unknown[0]!r}", where="task.class_weights", fix=fix)
+        if odd := next((name for name, weight in self.weights.items() if not 0 <= weight < float("inf")), None):
+            what = f"the weight of {odd[:80]!r} is {self.weights[odd]}"
+            raise NexVarError(what, where="task.class_weights", fix="a finite number, 0 or more")
         self.weights_K = torch.tensor([float(self.weights.get(name, 1.0)) for name in self.names])
 
     @property

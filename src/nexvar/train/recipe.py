@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -253,8 +253,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("run.log_every", "run.save_every", "run.eval_every", "run.eval_windows"), (1, _INFINITY)),
     **dict.fromkeys(("run.threads", "data.holdout", "model.init_std", "optimizer.clip"), (0, _INFINITY)),
     **dict.fromkeys(("objective.router_aux", "objective.router_z", "data.soft_mask_weight"), (0, _INFINITY)),
-    **dict.fromkeys(("optimizer.beta1", "optimizer.beta2", "optimizer.momentum", "run.ema"), (0, 0.9999999)),
-    **{"tune.rank": (1, _INFINITY), "tune.alpha": (0, _INFINITY), "tune.dropout": (0, 0.9999999)},
+    **dict.fromkeys(("optimizer.beta1", "optimizer.beta2", "optimizer.momentum", "run.ema"), (0, 0.999999)),
+    "run.seed": (0, (1 << 63) - 1),
+    **{"tune.rank": (1, _INFINITY), "tune.alpha": (0, _INFINITY), "tune.dropout": (0, 0.999999)},
     **dict.fromkeys(("data.reverse_complement", "schedule.floor", "optimizer.weight_decay"), (0, 1)),
     **dict.fromkeys(("optimizer.adam_lr", "optimizer.muon_lr"), (1e-12, 1e3)),
 }
@@ -343,12 +344,22 @@ def _table(part: type, table: Any, path: Path, name: str) -> Any:
             if value is not True and value is not False and value != "auto":
                 raise NexVarError(f"{name} {key} is {value!r}", where=path, fix='"auto", true or false')
             continue
-        wanted = getattr(hints[key], "__origin__", hints[key])
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            continue
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        wanted = get_origin(hints[key]) or hints[key]
+        if not _is(value, wanted):
             raise NexVarError(f"{name} {key} is {value!r}", where=path, fix=f"it must be of type {wanted.__name__}")
+        of = get_args(hints[key])[-1:]
+        values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if of in ((str,), (float,)) and (odd := [v for v in values if not _is(v, of[0])]):
+            fix = f"each must be of type {of[0].__name__}"
+            raise NexVarError(f"{name} {key} holds {odd[0]!r}", where=path, fix=fix)
     return part(**table)
+
+
+def _is(value: Any, wanted: type) -> bool:
+    """A whole number is a float, too; true and false are no numbers."""
+    if isinstance(value, bool):
+        return wanted is bool
+    return isinstance(value, (int, float) if wanted is float else wanted)
 
 
 def _only_known(table: dict[str, Any], known: list[str], path: Path, prefix: str) -> None:
