@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
 import httpx2
 import numpy as np
 import pytest
@@ -278,12 +277,12 @@ def test_over_http_a_client_that_leaves_ends_its_work(caplog):
             "method": "tools/call",
             "params": {"name": "generate", "arguments": arguments},
         }
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"http://{address}/mcp", json=body, headers=ACCEPT, timeout=httpx.Timeout(30, read=0.5))
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"http://{address}/mcp", json=body, headers=ACCEPT, timeout=httpx2.Timeout(30, read=0.5))
         until = time.monotonic() + 60
         while server.thread.busy and time.monotonic() < until:
             time.sleep(0.05)
-        assert "nexvar_tokens_total" not in httpx.get(f"http://{address}/metrics").text  # nothing was done to its end
+        assert "nexvar_tokens_total" not in httpx2.get(f"http://{address}/metrics").text  # nothing was done to its end
         assert not server.thread.busy
     gc.collect()
     assert "never retrieved" not in caplog.text
@@ -303,6 +302,6 @@ def test_over_http_the_guard_stands_before_it(server):
         first = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
         key, accept = {"Authorization": "Bearer secret"}, ACCEPT
         for headers, status in (({}, 401), (key | {"Host": "elsewhere"}, 400), (key | {"Origin": "http://x"}, 403)):
-            assert httpx.post(f"http://{address}/mcp", json=first, headers=accept | headers).status_code == status
-        assert httpx.post(f"http://{address}/mcp", content="[" * 9, headers=accept | key).status_code == 415
-        assert httpx.get(f"http://{address}/mcp", headers=accept | key).status_code == 405
+            assert httpx2.post(f"http://{address}/mcp", json=first, headers=accept | headers).status_code == status
+        assert httpx2.post(f"http://{address}/mcp", content="[" * 9, headers=accept | key).status_code == 415
+        assert httpx2.get(f"http://{address}/mcp", headers=accept | key).status_code == 405
