@@ -30,6 +30,7 @@ PAGE = HERE.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- written by benchmarks/bench.py --record -->", "<!-- /bench -->"
 LEFT_OUT = {  # script: why `make bench` does not run it
     "bench": "is this one",
+    "evo2_1b": "compares nothing: seconds of one shape",
     "gpu": "needs a CUDA machine",
     "nexvar_mito_auroc": "needs genomes and a table of variants",
     "nexvar_mito_bits": "needs genomes",

@@ -19,7 +19,8 @@ from nexvar.genome.bed import parse_region
 from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.variants import open_variants
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.score import Options, ScoreSettings, make_circular, score_alleles
+from nexvar.inference.options import Options, ScoreSettings
+from nexvar.inference.score import make_circular, score_alleles
 from nexvar.weights.load import Loaded, load
 
 

@@ -23,7 +23,7 @@ import torch
 
 from _measure import interleaved, matmul_rate, peak_above, table
 from nexvar import cards
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.models import striped_hyena2
 from nexvar.ops import static
 from nexvar.tokenizers import ByteTokenizer

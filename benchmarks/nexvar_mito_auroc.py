@@ -24,7 +24,7 @@ from _nexvar_mito import (
     parser,
 )
 from nexvar.evals import metrics
-from nexvar.inference import score
+from nexvar.inference.options import Options
 from nexvar.runs.job import InputFiles, ScoreJob
 from nexvar.runs.score_run import score_file
 from nexvar.train import data
@@ -35,7 +35,7 @@ from nexvar.weights.choice import ModelChoice
 def model_scores(variants: list[tuple[int, str, str]], options: argparse.Namespace) -> np.ndarray:
     """Alt against ref, both strands averaged, through the public scoring path."""
     readouts = None if options.readout is None else (options.readout,)
-    settings = score.Options(window=options.window, readouts=readouts, span=options.span)
+    settings = Options(window=options.window, readouts=readouts, span=options.span)
     with tempfile.TemporaryDirectory() as folder:
         vcf, out = Path(folder) / "in.vcf", Path(folder) / "out.tsv"
         lines = [f"chrM\t{p}\t.\t{r}\t{a}\t.\t.\t.\n" for p, r, a in variants]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from _measure import Row, report
 from nexvar.cards import get
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.models import GenomicModel, Output
 from nexvar.runs.job import InputFiles, ScoreJob
 from nexvar.runs.score_run import score_file

@@ -37,7 +37,7 @@ from nexvar.inference import score
 from nexvar.inference.core import likelihood
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.core.likelihood import Member
-from nexvar.inference.score import Options, ScoreSettings
+from nexvar.inference.options import Options, ScoreSettings
 from nexvar.models.striped_hyena2 import Config, Model
 from nexvar.tokenizers import ByteTokenizer
 from nexvar.weights.load import Loaded

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nexvar.errors import NexVarError
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.paths import Read, Write, check_apart
 from nexvar.runs.embed_run import embed_file
 from nexvar.runs.job import EmbedJob, SequenceFiles

@@ -19,6 +19,7 @@ from nexvar.inference import generate as generation
 from nexvar.inference import per_base, score
 from nexvar.inference.core.guidance import Guidance, Guide
 from nexvar.inference.core.sampling import Sampling
+from nexvar.inference.options import Options
 from nexvar.models import Output, check_ids
 from nexvar.runs import rows
 from nexvar.weights.load import load
@@ -165,9 +166,9 @@ class NexVar:
 
         variants: a VCF, BCF or .tsv path, or a list of strings (``chr17:41197722T>A``) and ``Variant`` objects
         (0-based). genome: FASTA path or open ``Fasta``.
-        options: the fields of ``score.Options`` (window, strand, batch_tokens, …).
+        options: the fields of ``options.Options`` (window, strand, batch_tokens, …).
         """
-        return rows.score_variants(self.loaded, variants, genome, score.Options(**options))
+        return rows.score_variants(self.loaded, variants, genome, Options(**options))
 
     def embed(
         self,

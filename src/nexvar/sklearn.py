@@ -28,9 +28,8 @@ try:
 except ImportError as error:
     raise NexVarError("scikit-learn is not installed", fix="pip install 'nexvar[sklearn]'") from error
 
-from nexvar.inference.core.embedding_cache import EmbeddingCache
+from nexvar.inference.core.embedding_cache import EmbeddingCache, identity
 from nexvar.inference.embed import embed
-from nexvar.weights.fingerprint import fingerprint
 from nexvar.weights.load import Loaded, load
 
 
@@ -39,15 +38,30 @@ def _loaded(model: str | Path, device: str) -> Loaded:
     return load(model, device=device)
 
 
-class _Reads(BaseEstimator):
-    """What all of them say of an X, and how it is checked."""
+class _OfModel(BaseEstimator):
+    """What all of them have: a model, how it embeds, and sequences for an X."""
+
+    def __init__(
+        self,
+        model: str | Path = "nexvar_mito",
+        layer: str | None = None,
+        pool: str = "mean",
+        strand: str = "forward",
+        cache: str | Path | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.model = model
+        self.layer = layer
+        self.pool = pool
+        self.strand = strand
+        self.cache = cache
+        self.device = device
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False
         tags.input_tags.one_d_array = True
-        tags.no_validation = False
         return tags
 
 
@@ -66,27 +80,11 @@ def _texts(X: Any) -> list[str]:
     return [str(text) for text in values]
 
 
-class Embedder(TransformerMixin, _Reads):
+class Embedder(TransformerMixin, _OfModel):
     """Sequences -> pooled embeddings, (N, width) float32; nothing is learned.
 
     model: a name or a folder, as of ``NexVar``. layer, pool, strand: as of ``NexVar.embed``. cache: a folder.
     """
-
-    def __init__(
-        self,
-        model: str | Path = "nexvar_mito",
-        layer: str | None = None,
-        pool: str = "mean",
-        strand: str = "forward",
-        cache: str | Path | None = None,
-        device: str = "auto",
-    ) -> None:
-        self.model = model
-        self.layer = layer
-        self.pool = pool
-        self.strand = strand
-        self.cache = cache
-        self.device = device
 
     def fit(self, X: Sequence[str], y: Any = None) -> Embedder:
         """Load the model. X: only looked at."""
@@ -99,7 +97,7 @@ class Embedder(TransformerMixin, _Reads):
     def transform(self, X: Sequence[str]) -> np.ndarray:
         """(N, width) float32."""
         check_is_fitted(self, "loaded_")
-        cache = None if self.cache is None else EmbeddingCache(self.cache, _identity(self.loaded_))
+        cache = None if self.cache is None else EmbeddingCache(self.cache, identity(self.loaded_))
         made = embed(self.loaded_, _texts(X), layer=self.layer, pool=self.pool, strand=self.strand, cache=cache)
         assert isinstance(made, Tensor)  # one layer, pooled
         vectors: np.ndarray = made.numpy()
@@ -124,11 +122,7 @@ class Embedder(TransformerMixin, _Reads):
             self.loaded_ = _loaded(self.model, self.device)
 
 
-def _identity(loaded: Loaded) -> str:
-    return f"{loaded.card.name} {fingerprint(loaded)} {loaded.dtype} {loaded.device.type}"
-
-
-class _OnEmbeddings(_Reads):
+class _OnEmbeddings(_OfModel):
     """A linear model of standardised embeddings; the parameters are the Embedder's, and the strength of the penalty."""
 
     pipeline_: Pipeline
@@ -157,12 +151,7 @@ class Classifier(ClassifierMixin, _OnEmbeddings):
         C: float = 1.0,
         class_weight: Any = None,
     ) -> None:
-        self.model = model
-        self.layer = layer
-        self.pool = pool
-        self.strand = strand
-        self.cache = cache
-        self.device = device
+        super().__init__(model, layer, pool, strand, cache, device)
         self.C = C
         self.class_weight = class_weight
 
@@ -199,12 +188,7 @@ class Regressor(RegressorMixin, _OnEmbeddings):
         device: str = "auto",
         alpha: float = 1.0,
     ) -> None:
-        self.model = model
-        self.layer = layer
-        self.pool = pool
-        self.strand = strand
-        self.cache = cache
-        self.device = device
+        super().__init__(model, layer, pool, strand, cache, device)
         self.alpha = alpha
 
     def fit(self, X: Sequence[str], y: Any) -> Regressor:

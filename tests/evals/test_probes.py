@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelled import labelled_table, random_dna
 from nexvar.cli.commands import app
 from nexvar.errors import NexVarError
 from nexvar.evals.probes import features, fitting, leaks
@@ -23,18 +24,6 @@ from places import GOLDEN
 DNA = st.text("ACGT", min_size=40, max_size=60)
 
 
-def dna(rng: np.random.Generator, length: int, gc: float = 0.5) -> str:
-    return "".join(rng.choice(list("ACGT"), p=[(1 - gc) / 2, gc / 2, gc / 2, (1 - gc) / 2], size=length))
-
-
-def table(path: Path, rows: list[dict[str, object]]) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
 @pytest.fixture(scope="module")
 def model():
     return load(GOLDEN / "hyenadna_tiny", device="cpu")
@@ -43,9 +32,9 @@ def model():
 @pytest.fixture
 def rich(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
-    rows = [{"sequence": dna(rng, 40 + i % 5, 0.3 + 0.4 * (i % 2)), "label": "rich" if i % 2 else "poor",
+    rows = [{"sequence": random_dna(rng, 40 + i % 5, 0.3 + 0.4 * (i % 2)), "label": "rich" if i % 2 else "poor",
              "split": "test" if i % 4 < 2 else "train"} for i in range(120)]  # fmt: skip
-    return table(tmp_path / "rich.tsv", rows)
+    return labelled_table(tmp_path / "rich.tsv", rows)
 
 
 # -- features, leaks
@@ -73,9 +62,9 @@ def test_duplicates_are_found_on_either_strand(one: str, other: str) -> None:
 
 def test_nearly_equal_sequences_are_found_and_others_are_not() -> None:
     rng = np.random.default_rng(1)
-    train = [dna(rng, 300) for _ in range(50)]
-    moved = dna(rng, 30) + train[7][20:290]
-    found = leaks.find(train, [reverse_complement(moved), dna(rng, 300), dna(rng, 9)])
+    train = [random_dna(rng, 300) for _ in range(50)]
+    moved = random_dna(rng, 30) + train[7][20:290]
+    found = leaks.find(train, [reverse_complement(moved), random_dna(rng, 300), random_dna(rng, 9)])
     assert found.near.tolist() == [True, False, False] and not found.exact.any()
     assert "of 3 test sequences 0 stand in the training rows, 1 at least nearly" in found.line
 
@@ -150,8 +139,8 @@ def test_a_probe_with_its_baselines(model, rich: Path, tmp_path: Path) -> None:
 
 def test_folds_predict_every_row_once_and_keep_groups(model, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    rows = [{"sequence": dna(rng, 30), "label": i / 7, "group": i // 3} for i in range(60)]
-    part = TaskPart(str(table(tmp_path / "x.tsv", rows)), kind="regression", folds=4)
+    rows = [{"sequence": random_dna(rng, 30), "label": i / 7, "group": i // 3} for i in range(60)]
+    part = TaskPart(str(labelled_table(tmp_path / "x.tsv", rows)), kind="regression", folds=4)
     report = probe(part, [model], layers=[model.module.last_hidden], draws=10)
     for line in report.lines:
         assert sorted(line.fitted.rows.tolist()) == list(range(60))
@@ -159,13 +148,13 @@ def test_folds_predict_every_row_once_and_keep_groups(model, tmp_path: Path) -> 
 
 def test_duplicates_across_the_split_are_said_and_left_out(model, tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
-    rows = [{"sequence": dna(rng, 60), "label": i % 2, "split": "train"} for i in range(40)]
+    rows = [{"sequence": random_dna(rng, 60), "label": i % 2, "split": "train"} for i in range(40)]
     rows += [
         {"sequence": reverse_complement(str(row["sequence"])), "label": row["label"], "split": "test"}
         for row in rows[:20]
     ]
-    rows += [{"sequence": dna(rng, 60), "label": i % 2, "split": "test"} for i in range(20)]
-    report = probe(TaskPart(str(table(tmp_path / "x.tsv", rows))), [model], draws=10)
+    rows += [{"sequence": random_dna(rng, 60), "label": i % 2, "split": "test"} for i in range(20)]
+    report = probe(TaskPart(str(labelled_table(tmp_path / "x.tsv", rows))), [model], draws=10)
     assert report.leaks.exact.sum() == 20
     assert all(line.apart is not None for line in report.lines)
 

@@ -14,7 +14,7 @@ from nexvar.genome.reference import Fasta, Variant, reverse_complement
 from nexvar.inference import score
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.core.likelihood import FORWARD_TOKENS
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs.rows import score_variants
 from score_job import run_job
 from tiny import tiny_loaded

@@ -18,7 +18,8 @@ from nexvar.genome.windows import allele_windows
 from nexvar.inference import scorers
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.core.likelihood import FORWARD_TOKENS
-from nexvar.inference.score import Options, score_alleles
+from nexvar.inference.options import Options
+from nexvar.inference.score import score_alleles
 from nexvar.runs.rows import score_variants
 from nexvar.tokenizers import ByteTokenizer, CharacterTokenizer, KmerTokenizer, Ntv3Tokenizer, OneHotTokenizer
 from nexvar.weights.load import load

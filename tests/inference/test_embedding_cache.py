@@ -14,7 +14,7 @@ import torch
 
 from nexvar.errors import NexVarError
 from nexvar.inference.core.embedding_cache import FILE, ROW_BYTES, EmbeddingCache
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs import plan
 from nexvar.runs.writers import read_rows
 from score_job import run_job

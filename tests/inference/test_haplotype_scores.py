@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nexvar.errors import NexVarError
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs.score_run import merge
 from nexvar.runs.writers import read_rows
 from score_job import run_job

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from nexvar import cli
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta, reverse_complement
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.inference.scorers import protocols
 from nexvar.runs.rows import score_variants
 from nexvar.tokenizers import CharacterTokenizer

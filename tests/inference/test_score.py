@@ -14,7 +14,7 @@ from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta, Variant, reverse_complement
 from nexvar.inference import score
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs.rows import score_variants
 from nexvar.runs.writers import read_rows
 from score_job import run_job

@@ -19,7 +19,7 @@ from nexvar.inference import score, scorers
 from nexvar.inference.core import batching
 from nexvar.inference.core.batching import Tally
 from nexvar.inference.core.likelihood import FORWARD_TOKENS, Member, count_tokens, log_likelihoods
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs.rows import score_variants
 from nexvar.runs.writers import read_rows
 from nexvar.weights.load import load

@@ -10,7 +10,7 @@ from nexvar.genome.reference import Fasta
 from nexvar.inference import scorers
 from nexvar.inference.core import likelihood
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs.rows import score_variants
 from nexvar.weights.load import Loaded, load
 from places import CHECKPOINTS

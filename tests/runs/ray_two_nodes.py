@@ -16,7 +16,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs import plan
 from score_job import run_job
 

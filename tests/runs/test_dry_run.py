@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nexvar.errors import NexVarError
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs.dry_run import DryRun, dry_run
 from nexvar.runs.score_run import score_file
 from nexvar.weights import speed

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from nexvar import cli
 from nexvar import files as files_module
 from nexvar.errors import NexVarError
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs import parts, partscorer, plan
 from nexvar.runs.writers import read_rows
 from score_job import run_job

@@ -15,7 +15,7 @@ from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
 from nexvar.genome.variants import open_variants
 from nexvar.genome.windows import allele_windows
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs import parts, plan
 from nexvar.runs.rows import score_variants
 from nexvar.runs.score_run import merge

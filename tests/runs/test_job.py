@@ -12,7 +12,7 @@ import pytest
 
 import nexvar
 from nexvar.errors import NexVarError
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs import embed_run, partscorer, plan
 from nexvar.runs.embed_run import embed_file
 from nexvar.runs.job import EmbedJob, InputFiles, Placement, ScoreJob, SequenceFiles, Stopped, parse_shard

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nexvar.errors import NexVarError
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs import plan, ray_executor
 from score_job import run_job
 from toy_genome import random_bases, vcf_line, write_fasta, write_vcf

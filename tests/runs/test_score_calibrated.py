@@ -8,7 +8,7 @@ from nexvar.errors import NexVarError
 from nexvar.evals.calibration import calibrate
 from nexvar.evals.tables import read_table
 from nexvar.inference.calibration import Calibration
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs.score_run import merge
 from score_job import run_job
 from tiny import tiny_loaded

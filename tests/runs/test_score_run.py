@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nexvar.errors import NexVarError
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.ops import arithmetic
 from nexvar.runs import plan
 from nexvar.runs.job import one_source

@@ -10,7 +10,7 @@ import pytest
 from nexvar.errors import NexVarError
 from nexvar.genome.bigwig import empty_bigwig
 from nexvar.inference import scorers
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs import tracks
 from nexvar.runs.writers import read_rows
 from score_job import run_job

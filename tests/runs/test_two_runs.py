@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nexvar.errors import NexVarError
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs import embed_run, plan
 from nexvar.runs.job import EmbedJob, SequenceFiles
 from nexvar.runs.lock import locked

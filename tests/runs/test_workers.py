@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from nexvar.errors import NexVarError
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs import plan, workers
 from score_job import run_job
 from tiny import tiny_loaded

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nexvar.inference import embed, per_base, score
+from nexvar.inference import embed, options, per_base, score
 from nexvar.serve.routes import scoring, sequences
 from nexvar.serve.service.score import percentiles
 from nexvar.serve.settings import Settings
@@ -170,7 +170,7 @@ def test_a_taxonomy_of_the_server_gives_tags_by_species(tmp_path):
 
 
 def test_the_choices_of_the_api_are_those_of_the_package():
-    assert get_args(scoring.Strand) == score.STRANDS and set(get_args(scoring.Windowing)) == set(score.WINDOWINGS)
+    assert get_args(scoring.Strand) == options.STRANDS and set(get_args(scoring.Windowing)) == set(options.WINDOWINGS)
     assert get_args(scoring.Reduce) == score.REDUCE_METHODS
     assert get_args(sequences.Strand) == embed.STRANDS == per_base.STRANDS and get_args(sequences.Pool) == embed.POOLS
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexvar import cli
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs import partscorer, plan, score_run
 from nexvar.serve import uploads
 from nexvar.serve.routes import jobs as routes

@@ -9,7 +9,7 @@ import pytest
 from nexvar.errors import NexVarError
 from nexvar.genome.reference import Fasta
 from nexvar.inference.calibration import Calibration, Logistic, Scope, scope_of
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs.partscorer import provenance_of
 from nexvar.runs.rows import score_variants
 from served import make_server, serving

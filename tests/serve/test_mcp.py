@@ -21,7 +21,7 @@ from nexvar.errors import NexVarError
 from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.embed import embed
 from nexvar.inference.generate import generate
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs.rows import score_variants
 from nexvar.serve import mcp
 from nexvar.serve.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nexvar.genome.reference import Fasta
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs.rows import score_variants
 from nexvar.serve.genomes import BUILT_IN
 from nexvar.weights.load import load

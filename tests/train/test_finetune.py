@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from labelled import random_dna
 from nexvar import NexVar
 from nexvar.errors import NexVarError
 from nexvar.train import Predictor, labels, pretrain
@@ -66,11 +67,6 @@ file = "{data}"
 """
 
 
-def random_dna(rng: np.random.Generator, gc: float, length: int = 48) -> str:
-    p = [(1 - gc) / 2, gc / 2, gc / 2, (1 - gc) / 2]
-    return "".join(rng.choice(list("ACGT"), p=p, size=length))
-
-
 def recipe(tmp_path: Path, text: str, *, steps: int = 3, rate: float = 1e-3, batch: int = 4, **values: object) -> Path:
     path = tmp_path / "recipe.toml"
     path.write_text(text.format(**values) + RUN.format(out=tmp_path / "run", steps=steps, rate=rate, batch=batch))
@@ -80,7 +76,7 @@ def recipe(tmp_path: Path, text: str, *, steps: int = 3, rate: float = 1e-3, bat
 @pytest.fixture
 def fasta(tmp_path: Path) -> Path:
     rng, path = np.random.default_rng(0), tmp_path / "g.fa"
-    path.write_text("".join(f">Genus{i}_a\n{random_dna(rng, 0.5, 200)}\n" for i in range(4)))
+    path.write_text("".join(f">Genus{i}_a\n{random_dna(rng, 200, 0.5)}\n" for i in range(4)))
     return path
 
 
@@ -88,7 +84,7 @@ def fasta(tmp_path: Path) -> Path:
 def labelled(tmp_path: Path) -> Path:
     """240 sequences; GC-rich ones are labelled so. One occurs twice."""
     rng, path = np.random.default_rng(1), tmp_path / "labelled.tsv"
-    rows = [(random_dna(rng, gc), name) for gc, name in ((0.25, "poor"), (0.75, "rich")) for _ in range(120)]
+    rows = [(random_dna(rng, 48, gc), name) for gc, name in ((0.25, "poor"), (0.75, "rich")) for _ in range(120)]
     path.write_text("sequence\tlabel\n" + "".join(f"{s}\t{label}\n" for s, label in [*rows, rows[0]]))
     return path
 
@@ -145,7 +141,7 @@ def test_a_label_is_learned_and_the_folder_predicts(tmp_path: Path, labelled: Pa
     rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert next(r for r in rows if "auroc" in r)["auroc"] > 0.95
     rng = np.random.default_rng(7)
-    said = Predictor(folder, "cpu").predict([random_dna(rng, 0.2, 40), random_dna(rng, 0.8, 44)])
+    said = Predictor(folder, "cpu").predict([random_dna(rng, 40, 0.2), random_dna(rng, 44, 0.8)])
     assert [row["label"] for row in said] == ["poor", "rich"]
     assert said[0]["poor"] + said[0]["rich"] == pytest.approx(1)
     before, after = load(GOLDEN / name, dtype="float32").module, NexVar(folder, device="cpu").model
@@ -157,7 +153,7 @@ def test_a_label_is_learned_and_the_folder_predicts(tmp_path: Path, labelled: Pa
 
 def test_a_number_is_learned(tmp_path: Path) -> None:
     rng, path = np.random.default_rng(2), tmp_path / "values.tsv"
-    rows = [(s, 10 + 3 * (s.count("G") + s.count("C"))) for s in (random_dna(rng, gc) for gc in rng.random(200))]
+    rows = [(s, 10 + 3 * (s.count("G") + s.count("C"))) for s in (random_dna(rng, 48, gc) for gc in rng.random(200))]
     split = ["train"] * 150 + ["valid"] * 50
     path.write_text(
         "sequence\tlabel\tsplit\n" + "".join(f"{s}\t{v}\t{w}\n" for (s, v), w in zip(rows, split, strict=True))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from labelled import labelled_table, random_dna
 from nexvar.errors import NexVarError
 from nexvar.train import Predictor, pretrain
 from nexvar.train.loop import Run
@@ -38,19 +39,6 @@ bf16 = false
 eval_every = {every}
 save_every = 10
 """
-BASES = "ACGT"
-
-
-def bases(rng: np.random.Generator, length: int, gc: float = 0.5) -> str:
-    return "".join(rng.choice(list(BASES), p=[(1 - gc) / 2, gc / 2, gc / 2, (1 - gc) / 2], size=length))
-
-
-def table(path: Path, rows: list[dict[str, object]]) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
 
 
 def recipe(folder: Path, file: Path, task: str = "", *, init="sh2_a", steps=40, rate=2e-2, every=20, out="run") -> Path:
@@ -69,7 +57,7 @@ def rich_and_long(rng: np.random.Generator, count: int = 160) -> list[dict[str, 
     rows = []
     for i in range(count):
         gc, many = rng.random() < 0.5, rng.random() < 0.5
-        text = bases(rng, 40, 0.75 if gc else 0.25)
+        text = random_dna(rng, 40, 0.75 if gc else 0.25)
         text = text.replace("T", "A") if many else text.replace("A", "T")
         split = "train" if i < 0.6 * count else "valid" if i < 0.8 * count else "test"
         rows.append({"sequence": text, "rich": int(gc), "a": int(many), "split": split})
@@ -80,7 +68,7 @@ def test_several_labels_at_once(tmp_path: Path) -> None:
     rows = rich_and_long(np.random.default_rng(0))
     rows[0]["rich"] = ""  # not known
     task = 'kind = "multi-label"\nlabels = ["rich", "a"]\nbalance = true'
-    folder = pretrain(recipe(tmp_path, table(tmp_path / "x.tsv", rows), task))
+    folder = pretrain(recipe(tmp_path, labelled_table(tmp_path / "x.tsv", rows), task))
     measured = metrics(tmp_path / "run")["test"]
     assert measured["auroc_rich"] > 0.9 and measured["auroc_a"] > 0.9 and measured["rows"] == 32
     said = Predictor(folder, "cpu").predict(["GCGGCCGGCCGCGGCGGC", "AATAATAAATATAAAT"])
@@ -91,12 +79,12 @@ def test_several_numbers_at_once(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     rows = []
     for i in range(160):
-        text = bases(rng, 40, rng.random())
+        text = random_dna(rng, 40, rng.random())
         rows.append({"sequence": text, "gc": text.count("G") + text.count("C"), "t": 100 * text.count("T"),
                      "split": "train" if i < 120 else "test"})  # fmt: skip
     rows[3]["t"] = ""
     task = 'kind = "regression"\nlabels = ["gc", "t"]'
-    folder = pretrain(recipe(tmp_path, table(tmp_path / "x.tsv", rows), task, steps=60, rate=1e-2))
+    folder = pretrain(recipe(tmp_path, labelled_table(tmp_path / "x.tsv", rows), task, steps=60, rate=1e-2))
     measured = metrics(tmp_path / "run")
     assert measured["test"]["spearman_gc"] > 0.8 and measured["test"]["spearman_t"] > 0.5
     assert set(Predictor(folder, "cpu").predict(["ACGTACGT"])[0]) == {"gc", "t"}
@@ -108,10 +96,10 @@ def test_a_label_for_every_base(tmp_path: Path, init: str) -> None:
     rng = np.random.default_rng(2)
     rows = []
     for i in range(60):
-        text = bases(rng, 30 + i % 3)
+        text = random_dna(rng, 30 + i % 3)
         rows.append({"sequence": text, "label": "".join("s" if c in "GC" else "w" for c in text),
                      "split": "train" if i < 48 else "test"})  # fmt: skip
-    folder = pretrain(recipe(tmp_path, table(tmp_path / "x.tsv", rows), 'per = "base"', init=init))
+    folder = pretrain(recipe(tmp_path, labelled_table(tmp_path / "x.tsv", rows), 'per = "base"', init=init))
     if init != "nt_v2_tiny":  # whose tokens hold six bases
         assert metrics(tmp_path / "run")["test"]["auroc"] > 0.9
     said = Predictor(folder, "cpu").predict(["ACGTACGTAC", "GG"])
@@ -136,12 +124,12 @@ def test_a_label_for_every_base(tmp_path: Path, init: str) -> None:
 def test_a_label_for_every_token(tmp_path: Path) -> None:
     """A model of six-mers may have a label a token; one that stops in between says how many there should be."""
     rng = np.random.default_rng(3)
-    rows = [{"sequence": bases(rng, 24), "label": f"{i},2,3,{i % 7}"} for i in range(20)]
+    rows = [{"sequence": random_dna(rng, 24), "label": f"{i},2,3,{i % 7}"} for i in range(20)]
     task = 'per = "base"\nkind = "regression"'
-    pretrain(recipe(tmp_path, table(tmp_path / "x.tsv", rows), task, init="nt_v2_tiny", steps=2))
+    pretrain(recipe(tmp_path, labelled_table(tmp_path / "x.tsv", rows), task, init="nt_v2_tiny", steps=2))
     rows[4]["label"] = "1,2"
     with pytest.raises(NexVarError, match=r"sequence 5: 2 labels of 24 bases \(4 tokens\)"):
-        pretrain(recipe(tmp_path, table(tmp_path / "y.tsv", rows), task, init="nt_v2_tiny", out="other"))
+        pretrain(recipe(tmp_path, labelled_table(tmp_path / "y.tsv", rows), task, init="nt_v2_tiny", out="other"))
 
 
 @pytest.mark.parametrize(("init", "pool"), [("nt_v2_tiny", "cls"), ("dnabert2_tiny", "cls"), ("hyenadna_tiny", "site"),
@@ -151,9 +139,9 @@ def test_pools(tmp_path: Path, init: str, pool: str) -> None:
     rng = np.random.default_rng(4)
     rows = []
     for i in range(96):
-        text, site = bases(rng, 24 + i % 2), int(rng.integers(24))
+        text, site = random_dna(rng, 24 + i % 2), int(rng.integers(24))
         rows.append({"sequence": text, "label": text[site], "site": site})
-    file = table(tmp_path / "x.tsv", rows)
+    file = labelled_table(tmp_path / "x.tsv", rows)
     folder = pretrain(recipe(tmp_path, file, f'pool = "{pool}"', init=init))
     if pool == "site":
         assert metrics(tmp_path / "run")["valid"]["mcc"] > 0.5
@@ -167,7 +155,7 @@ def test_pools(tmp_path: Path, init: str, pool: str) -> None:
 def test_the_best_state_is_kept_and_the_test_is_not_asked(tmp_path: Path) -> None:
     """Learning that falls apart after its best moment leaves the model of that moment; a resume knows of it."""
     rows = rich_and_long(np.random.default_rng(5))
-    file = table(tmp_path / "x.tsv", [{**row, "label": row["rich"]} for row in rows])
+    file = labelled_table(tmp_path / "x.tsv", [{**row, "label": row["rich"]} for row in rows])
     path = recipe(tmp_path, file, 'metric = "valid_loss"', steps=30, every=5, rate=0.3)
     pretrain(path)
     log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
@@ -185,7 +173,9 @@ def test_the_best_state_is_kept_and_the_test_is_not_asked(tmp_path: Path) -> Non
 
 
 def test_a_killed_task_ends_with_the_same_model(tmp_path: Path) -> None:
-    file = table(tmp_path / "x.tsv", [{**row, "label": row["a"]} for row in rich_and_long(np.random.default_rng(6))])
+    file = labelled_table(
+        tmp_path / "x.tsv", [{**row, "label": row["a"]} for row in rich_and_long(np.random.default_rng(6))]
+    )
     pretrain(recipe(tmp_path, file, steps=20, every=4, out="straight"))
     path = recipe(tmp_path, file, steps=20, every=4, out="killed")
     first = Run(read(path))
@@ -201,8 +191,8 @@ def test_a_killed_task_ends_with_the_same_model(tmp_path: Path) -> None:
 
 def test_folds_hold_every_row_out_once_and_keep_groups_together(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
-    rows = [{"sequence": bases(rng, 30, 0.3 + 0.4 * (i % 2)), "label": i % 2, "group": i // 4} for i in range(48)]
-    file = table(tmp_path / "x.tsv", rows)
+    rows = [{"sequence": random_dna(rng, 30, 0.3 + 0.4 * (i % 2)), "label": i % 2, "group": i // 4} for i in range(48)]
+    file = labelled_table(tmp_path / "x.tsv", rows)
     folder = pretrain(recipe(tmp_path, file, "folds = 3", steps=10, every=5))
     summary = json.loads((folder / "folds.json").read_text())
     assert [fold["rows"] for fold in summary["folds"]] == [16, 16, 16]
@@ -218,9 +208,10 @@ def test_folds_hold_every_row_out_once_and_keep_groups_together(tmp_path: Path) 
 def test_rare_classes_count_as_much_when_asked(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     rows = [
-        {"sequence": bases(rng, 30), "label": "rare" if i % 10 == 0 else "common", "split": "train"} for i in range(100)
+        {"sequence": random_dna(rng, 30), "label": "rare" if i % 10 == 0 else "common", "split": "train"}
+        for i in range(100)
     ]
-    file = table(tmp_path / "x.tsv", rows)
+    file = labelled_table(tmp_path / "x.tsv", rows)
     kind = Run(read(recipe(tmp_path, file, "holdout = 0.0\nbalance = true"))).source.kind
     out, targets = torch.zeros(100, 2), torch.tensor([1 if i % 10 == 0 else 0 for i in range(100)])
     assert float(kind.loss(out[targets == 1], targets[targets == 1])) == pytest.approx(
@@ -237,7 +228,9 @@ class Deep(nn.Sequential):
 
 
 def test_a_head_of_ones_own(tmp_path: Path) -> None:
-    file = table(tmp_path / "x.tsv", [{**row, "label": row["rich"]} for row in rich_and_long(np.random.default_rng(9))])
+    file = labelled_table(
+        tmp_path / "x.tsv", [{**row, "label": row["rich"]} for row in rich_and_long(np.random.default_rng(9))]
+    )
     folder = pretrain(recipe(tmp_path, file, '[tune]\nweights = "head"'), head=Deep)
     assert metrics(tmp_path / "run")["test"]["auroc"] > 0.9
     assert Predictor(folder, "cpu", head=Deep).predict(["ACGT"])
@@ -246,7 +239,9 @@ def test_a_head_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_what_is_said_without_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = table(tmp_path / "x.tsv", [{**row, "label": row["rich"]} for row in rich_and_long(np.random.default_rng(9))])
+    file = labelled_table(
+        tmp_path / "x.tsv", [{**row, "label": row["rich"]} for row in rich_and_long(np.random.default_rng(9))]
+    )
     path = recipe(tmp_path, file, steps=4, every=2)
     pretrain(path)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nexvar: ")]
@@ -279,7 +274,7 @@ def test_what_is_said_without_a_terminal(tmp_path: Path, capsys: pytest.CaptureF
     ],
 )  # fmt: skip
 def test_a_bad_task_table_is_one_line(tmp_path: Path, task: str, says: str) -> None:
-    file = table(tmp_path / "x.tsv", rich_and_long(np.random.default_rng(0), 20))
+    file = labelled_table(tmp_path / "x.tsv", rich_and_long(np.random.default_rng(0), 20))
     with pytest.raises(NexVarError, match=says) as error:
         Run(read(recipe(tmp_path, file, task)))
     assert "\n" not in str(error.value)
@@ -287,6 +282,6 @@ def test_a_bad_task_table_is_one_line(tmp_path: Path, task: str, says: str) -> N
 
 def test_more_folds_than_a_class_has_groups(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    rows = [{"sequence": bases(rng, 12), "label": "rare" if i < 2 else "common"} for i in range(20)]
+    rows = [{"sequence": random_dna(rng, 12), "label": "rare" if i < 2 else "common"} for i in range(20)]
     with pytest.raises(NexVarError, match="class 'rare' has 2 groups for 3 folds"):
-        pretrain(recipe(tmp_path, table(tmp_path / "x.tsv", rows), "folds = 3"))
+        pretrain(recipe(tmp_path, labelled_table(tmp_path / "x.tsv", rows), "folds = 3"))

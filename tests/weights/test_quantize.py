@@ -246,7 +246,7 @@ def test_peak_memory_is_below_the_unquantised_model(method, tmp_path):
 @pytest.mark.parametrize("option", [pytest.param("quantize", marks=needs["int8"]), "device_map"])
 def test_scoring_a_file(option, folder, tmp_path):
     """`nexvar score --quantize int8` and `--device-map auto`: the output says it, and the scores are close."""
-    from nexvar.inference.score import Options
+    from nexvar.inference.options import Options
     from score_job import run_job
 
     sequence = "ACGTTGCAAGCTCTAGGACTTACGGATCCATGAACGTCCATTTGCGAGTACCTTAGGCATCGAC" * 4

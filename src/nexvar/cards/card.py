@@ -68,8 +68,8 @@ class Card:
     dtype: str = "float32"
     fp8: str | None = None  # None | any | hopper
     readout: str = "llr"
-    span: int = 0  # of the readout, see score.Options
-    windowing: str = "centred"  # with the readout, see score.Options
+    span: int = 0  # of the readout, see options.Options
+    windowing: str = "centred"  # with the readout, see options.Options
     special_tokens: bool = False  # official scoring adds the tokenizer's [CLS], [SEP], …
     window: int = 8192  # bases around a variant, unless the user says otherwise
     bos_id: int | None = None  # the token that the official scoring puts before a sequence, if any

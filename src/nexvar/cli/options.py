@@ -15,7 +15,7 @@ from nexvar.paths import PARTS, Read, Write
 
 if TYPE_CHECKING:
     from nexvar.inference.core.sampling import Sampling
-    from nexvar.inference.score import Options
+    from nexvar.inference.options import Options
     from nexvar.runs.job import Placement
     from nexvar.weights.choice import ModelChoice
 
@@ -133,7 +133,7 @@ class ScoringOptions:
     batch_tokens: BatchTokens = None
 
     def options(self, max_ref_mismatch: float = 0.05) -> Options:
-        from nexvar.inference.score import Options
+        from nexvar.inference.options import Options
 
         given = dict(vars(self))
         readout = given.pop("readout")

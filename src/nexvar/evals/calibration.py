@@ -21,7 +21,7 @@ import numpy as np
 from nexvar import __version__, arguments
 from nexvar.errors import NexVarError
 from nexvar.evals import metrics
-from nexvar.evals.tables import column, joined, numbers, read_table, some
+from nexvar.evals.tables import column, joined, labels_of, numbers, read_table, some
 from nexvar.genome.assemblies import guess_assembly
 from nexvar.genome.bed import Regions, read_bed
 from nexvar.genome.known import label_meaning
@@ -65,14 +65,7 @@ def calibrate(
     how, meaning = _provenance(scores, score), _meaning(scores if labels is None else labels, label)
     scored, labelled = read_table(scores), read_table(scores if labels is None else labels)
     where = scores if labels is None else labels
-    truth = column(labelled, label, where)
-    if positive is not None and positive not in truth:
-        raise NexVarError(f"no {label} is {positive!r}", where=where, fix=f"it has {some(truth)}")
-    values = (
-        np.array([np.nan if v is None else float(v == positive) for v in truth])
-        if positive is not None
-        else numbers(truth, label, where)
-    )
+    values = labels_of(labelled, label, positive, where)
     given = joined(scored, score, scores, labelled, where, same_file=labels is None)
     contigs = [_contig(name, genome) for name in column(labelled, "chrom", where)]
     positions = numbers(column(labelled, "pos", where), "POS", where)

@@ -50,7 +50,7 @@ def shipped(name: str) -> Path:
 
 def run(folder: Path, *, vcf: Path | None = None, window: int | None = None) -> list[Path]:
     """Score, evaluate, draw; returns the files written. ``vcf``: others than the labelled variants of the package."""
-    from nexvar.inference.score import Options
+    from nexvar.inference.options import Options
     from nexvar.runs.job import InputFiles, ScoreJob
     from nexvar.runs.progress import progress_bar
     from nexvar.runs.score_run import score_file

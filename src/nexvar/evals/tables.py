@@ -134,6 +134,16 @@ def some(values: Iterable[Any]) -> str:
     return ", ".join(seen[:6]) + (" …" if len(seen) > 6 else "")
 
 
+def labels_of(table: Table, label: str, positive: str | None, where: object) -> np.ndarray:
+    """(N,) float64: 1 where the label is ``positive``, else 0, NaN where there is none; without it, the numbers."""
+    truth = column(table, label, where)
+    if positive is None:
+        return numbers(truth, label, where)
+    if positive not in truth:
+        raise NexVarError(f"no {label} is {positive!r}", where=where, fix=f"it has {some(truth)}")
+    return np.array([np.nan if value is None else float(value == positive) for value in truth])
+
+
 def joined(
     source: Table,
     name: str,

@@ -19,7 +19,7 @@ from nexvar.errors import NexVarError
 from nexvar.evals import metrics, plots
 from nexvar.evals.metrics import Comparison, Estimate
 from nexvar.evals.report import Report, Row
-from nexvar.evals.tables import column, joined, numbers, read_table, some
+from nexvar.evals.tables import column, joined, labels_of, read_table
 
 
 def evaluate(
@@ -137,14 +137,7 @@ def run(
     where = scores if labels is None else labels
     notes = []
 
-    truth = column(labelled, label, where)
-    if positive is not None and positive not in truth:
-        raise NexVarError(f"no {label} is {positive!r}", where=where, fix=f"it has {some(truth)}")
-    values = (
-        np.array([np.nan if v is None else float(v == positive) for v in truth])
-        if positive is not None
-        else numbers(truth, label, where)
-    )
+    values = labels_of(labelled, label, positive, where)
     binary = bool(np.isin(values[np.isfinite(values)], (0, 1)).all())
     sign = 1.0 if higher or not binary else -1.0  # a correlation is that of the scores as they are
     badness = sign * joined(scored, score, scores, labelled, where, same_file=labels is None)

@@ -26,7 +26,6 @@ from nexvar.threads import product_threads
 
 SOURCE = Path(__file__).with_name("matvec.c")
 MOST_ROWS = 4  # of bfloat16: beyond them a product of matrices is faster
-GROUP_MULTIPLE = 32  # of the inputs that share a scale in int4
 SHARE = 1 << 20  # bytes of weights that are worth a thread
 
 

@@ -19,7 +19,8 @@ from nexvar.genome.assemblies import guess_assembly
 from nexvar.genome.vcf import Record
 from nexvar.genome.windows import Status, Windows
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.score import MITO_CONTIGS, Options, ScoreSettings, count_alleles, windows_of
+from nexvar.inference.options import Options, ScoreSettings
+from nexvar.inference.score import MITO_CONTIGS, count_alleles, windows_of
 from nexvar.runs.inputs import Inputs, check
 from nexvar.runs.job import ScoreJob
 from nexvar.runs.plan import cut, records_of

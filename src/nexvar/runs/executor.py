@@ -20,7 +20,7 @@ from nexvar.genome.bed import Regions
 from nexvar.genome.reference import Fasta
 from nexvar.genome.vcf import Record
 from nexvar.inference.core import embedding_cache
-from nexvar.inference.score import Options, ScoreSettings
+from nexvar.inference.options import Options, ScoreSettings
 from nexvar.runs.plan import Part
 from nexvar.runs.writers import Provenance
 from nexvar.weights.choice import ModelChoice

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
+from nexvar.inference.options import Options
 from nexvar.inference.per_base import STRANDS
-from nexvar.inference.score import Options
 from nexvar.paths import Read, Write, check_apart
 from nexvar.runs.executor import Executor
 from nexvar.runs.parts import Shard, parts_folder

@@ -12,8 +12,9 @@ import torch
 from nexvar.genome.reference import Fasta
 from nexvar.inference import scorers
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.core.embedding_cache import EmbeddingCache
-from nexvar.inference.score import Options, ScoreSettings, score_alleles
+from nexvar.inference.core.embedding_cache import EmbeddingCache, identity
+from nexvar.inference.options import Options, ScoreSettings
+from nexvar.inference.score import score_alleles
 from nexvar.ops import arithmetic
 from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup
 from nexvar.runs.rows import columns_of, rows
@@ -46,8 +47,7 @@ class PartScorer:
         self.identity = _identity(self.loaded, setup.options)
         self.cache = None
         if setup.cache is not None:
-            model = f"{self.identity.fingerprint} {self.loaded.precision} {self.loaded.device.type}"
-            self.cache = EmbeddingCache(setup.cache, model, setup.cache_bytes)
+            self.cache = EmbeddingCache(setup.cache, identity(self.loaded), setup.cache_bytes)
         return self.identity
 
     def run(self, tasks: Iterable[PartTask], report: Report) -> Iterator[Done]:

@@ -14,14 +14,8 @@ from nexvar.genome.vcf import Record
 from nexvar.genome.windows import Status
 from nexvar.inference import scorers
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.score import (
-    MITO_CONTIGS,
-    AlleleScore,
-    Options,
-    ScoreSettings,
-    make_circular,
-    score_alleles,
-)
+from nexvar.inference.options import Options, ScoreSettings
+from nexvar.inference.score import MITO_CONTIGS, AlleleScore, make_circular, score_alleles
 from nexvar.runs.plan import pieces
 from nexvar.weights.load import Loaded
 

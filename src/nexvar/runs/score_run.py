@@ -25,7 +25,8 @@ from nexvar.genome.haplotypes import Haplotypes
 from nexvar.genome.reference import Fasta
 from nexvar.genome.variants import VariantSource
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.score import MITO_CONTIGS, ScoreSettings
+from nexvar.inference.options import ScoreSettings
+from nexvar.inference.score import MITO_CONTIGS
 from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import parts as on_disk
 from nexvar.runs.dry_run import choices, only_mitochondria

@@ -23,7 +23,7 @@ from nexvar.doors import explain
 from nexvar.errors import NexVarError
 from nexvar.files import remove
 from nexvar.genome.reference import Fasta
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup
 from nexvar.runs.job import InputFiles, ScoreJob
 from nexvar.runs.partscorer import PartScorer

@@ -9,7 +9,7 @@ from typing import Any
 
 from nexvar.errors import NexVarError
 from nexvar.inference.calibration import Calibration
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.runs.judged import Judge
 from nexvar.runs.partscorer import provenance_of
 from nexvar.serve.errors import NotAvailable

@@ -18,7 +18,7 @@ from nexvar.files import replacing
 from nexvar.genome.bed import parse_region
 from nexvar.genome.reference import Interval
 from nexvar.inference.core.sampling import Sampling
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.serve.errors import ServeError
 from nexvar.serve.service import catalogue, finding, sequences
 from nexvar.serve.service import generate as generation

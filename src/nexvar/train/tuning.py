@@ -28,7 +28,6 @@ from nexvar.train.weights import blocks_of
 from nexvar.weights import adapter
 
 LORA, IA3 = "lora", "ia3"
-WAYS = ("all", "head", LORA, IA3)
 OUTPUT, INPUT = ".ia3_output", ".ia3_input"  # parameters: (out,) and (in,)
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nexvar.inference.core.embedding_cache import EmbeddingCache
+from nexvar.inference.core.embedding_cache import EmbeddingCache, identity
 from nexvar.inference.embed import embed
 from nexvar.models import block_taps
 from nexvar.train.init import fresh
-from nexvar.weights.fingerprint import fingerprint
 from nexvar.weights.load import Loaded
 
 LONGEST = 5  # of the k-mers that are counted
@@ -29,9 +28,7 @@ def of_model(
 ) -> Features:
     """Pooled embeddings of each layer; of all blocks and the last hidden state where none is named."""
     chosen = list(layers) or list(dict.fromkeys([*block_taps(loaded.module.tap_names), loaded.module.last_hidden]))
-    kept = (
-        None if cache is None else EmbeddingCache(cache, f"{fingerprint(loaded)} {loaded.dtype} {loaded.device.type}")
-    )
+    kept = None if cache is None else EmbeddingCache(cache, identity(loaded))
     made = embed(loaded, texts, layer=chosen, pool=pool, cache=kept)
     assert isinstance(made, dict)
     return {name: np.asarray(vectors, dtype=np.float32) for name, vectors in made.items()}

@@ -1,6 +1,6 @@
 """Pooled embeddings on disk, for windows that come again in another run. Opt-in, bounded, keyed by content.
 
-    cache = EmbeddingCache("cache", model=fingerprint(loaded))
+    cache = EmbeddingCache("cache", model=identity(loaded))
     vectors = cache.get([("mean", layer, sequence), …])    # a tensor or None for each
     cache.put([("mean", layer, sequence), …], vectors)
 
@@ -31,6 +31,8 @@ from torch import Tensor
 
 from nexvar.errors import NexVarError, note
 from nexvar.files import check_regular
+from nexvar.weights.fingerprint import fingerprint
+from nexvar.weights.load import Loaded
 
 FILE = "embeddings-2.sqlite"
 OLDER = "embeddings.sqlite"  # rows without a digest: not read, and not deleted
@@ -58,10 +60,15 @@ COMMIT;
 Key = tuple[str, ...]
 
 
+def identity(loaded: Loaded) -> str:
+    """What tells two models' embeddings apart: weights, arithmetic, kind of device."""
+    return f"{fingerprint(loaded)} {loaded.precision} {loaded.device.type}"
+
+
 class EmbeddingCache:
     """``get`` and ``put`` of float32 tensors by what they were computed from.
 
-    folder: made if need be. model: what tells two models apart (weights, dtype, device); part of every key.
+    folder: made if need be. model: what tells two models apart (``identity``); part of every key.
     max_bytes: of the vectors kept. NexVarError where the folder cannot be used or the file is damaged.
     """
 

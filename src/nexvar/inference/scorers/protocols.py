@@ -15,7 +15,7 @@ from nexvar.errors import NexVarError
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a protocol says for one model; None: nothing. All but ``special`` is the user's too (``score.Options``)."""
+    """What a protocol says for one model; None: nothing. All but ``special`` is the user's too (options.py)."""
 
     window: int | None = None
     left: int | None = None

@@ -16,7 +16,7 @@ from nexvar.genome.reference import Variant
 from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.core.sequences import clean, encoding
 from nexvar.inference.embed import embed
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.serve.errors import Conflict, NotAvailable, NotFound, ServeError
 from nexvar.serve.judges import Judges
 from nexvar.serve.models import Models

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.serve.routes.bodies import answer
 from nexvar.serve.routes.shapes import Body, Name, Number, OfModel, Provenance, Region, Sequences
 from nexvar.serve.running import server_of, with_model

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from nexvar.genome.reference import Variant
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.serve.errors import ServeError
 from nexvar.serve.genomes import Genome
 from nexvar.serve.routes.bodies import Whole

@@ -14,7 +14,6 @@ from nexvar.serve.genomes import Genome
 
 MOST = 20_000
 MOST_BINS = 1000
-SETS = ("genes", "known", "track")
 
 
 def stretch(fasta: Fasta, contig: str, start: float, end: float) -> Interval:
@@ -33,7 +32,7 @@ def stretch(fasta: Fasta, contig: str, start: float, end: float) -> Interval:
 
 
 def features(genome: Genome, kind: str, place: Interval, name: str | None = None) -> list[dict[str, Any]]:
-    """The features of one of ``SETS`` that overlap a place, by start. name: of the track.
+    """The features of a kind that overlap a place, by start. name: of the track.
 
     genes: those that reach beyond it are whole. known: alleles with their labels. track: means of ``MOST_BINS`` bins.
     """

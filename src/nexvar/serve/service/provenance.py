@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nexvar import __version__
-from nexvar.inference.score import ScoreSettings
+from nexvar.inference.options import ScoreSettings
 from nexvar.runs.partscorer import provenance_of
 from nexvar.weights.load import Loaded
 

@@ -13,7 +13,7 @@ from nexvar.errors import RESEARCH_ONLY, NexVarError
 from nexvar.genome.bed import parse_region
 from nexvar.genome.reference import Fasta, Variant
 from nexvar.genome.variants import saturate as every_snv
-from nexvar.inference.score import Options
+from nexvar.inference.options import Options
 from nexvar.inference.score import score_sequences as _score_sequences
 from nexvar.runs.judged import Judge
 from nexvar.runs.rows import ScoredAllele, ScoreSummary, columns_of, doubts, score_records, score_variants
