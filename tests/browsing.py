@@ -86,9 +86,9 @@ HOSTILE = "<img/src=x/onerror=document.title='hacked'>"
 
 
 def hostile(folder: Path) -> list[str]:
-    """Options for a genome whose gene, and known variant, have names that are HTML."""
+    """Options for a genome whose gene, known variant and second contig have names that are HTML."""
     sequence = "ACGTTGCAAC" * 60
-    (folder / "evil.fa").write_text(f">evil\n{sequence}\n")
+    (folder / "evil.fa").write_text(f">evil\n{sequence}\n>{HOSTILE}\n{sequence}\n")
     name = HOSTILE.replace("=", "%3D")
     gene = f"evil\t.\tgene\t11\t220\t.\t-\t.\tID=g1;Name={name};gene_biotype=protein_coding\n"
     (folder / "evil.gff3").write_text(f"##gff-version 3\n{gene}")

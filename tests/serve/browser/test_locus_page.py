@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 import pytest
 
+from browsing import HOSTILE
 from nexvar import NexVar
 from nexvar.evals.demo import shipped
 
@@ -216,3 +218,15 @@ def test_names_that_are_html_stay_text(watched):
     page.wait_for_timeout(800)  # igv waits for a second click
     assert page.locator("img").count() == 0
     assert page.title() == "NexVar"
+
+
+def test_a_contig_whose_name_is_html_stays_text(watched):
+    place = quote(f"{HOSTILE}:1-60")
+    page = ready(watched.open(f"#/locus?genome=evil&region={place}"))
+    page.locator("#igv[data-ready]").wait_for()
+    assert page.get_by_text(f"{HOSTILE}:1–60").first.is_visible()
+    assert not watched.problems
+    watched.allowed.append("status of 4")
+    watched.open("#/locus?genome=evil&region=other:1-60")
+    page.get_by_role("alert").filter(has_text="<img/src").wait_for()  # the contigs that there are
+    assert page.locator("img").count() == 0 and page.title() == "NexVar"
