@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from nexvar.errors import NexVarError
+from nexvar.inference.core.sliding import Grid, Rule
 from nexvar.inference.per_base import per_base
 from nexvar.runs import likelihood_run, parts
 from nexvar.runs.job import LikelihoodJob, LikelihoodOptions, SequenceFiles, Stopped
 from nexvar.runs.likelihood_run import likelihood_file, merge
-from nexvar.runs.sliding import Grid, Rule
 from tiny import tiny_loaded
 from tiny_masked import tiny_masked
 from toy_genome import random_bases, write_fasta

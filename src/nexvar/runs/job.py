@@ -216,7 +216,7 @@ class EmbedOptions:
 
 @dataclass(frozen=True)
 class LikelihoodOptions:
-    """How a track is computed; see runs/sliding.py for window and overlap, None: the model's own, a quarter of it.
+    """How a track is computed; window, overlap: see inference/core/sliding.py; None: the model's own, a quarter of it.
 
     strand: "both" (each kept, and the mean), "forward" or "reverse". circular: contigs whose windows wrap around,
     beside mitochondria. batch_tokens: tokens in one forward (by device).

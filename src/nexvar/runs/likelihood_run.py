@@ -1,6 +1,6 @@
 """Tracks along sequences: log-likelihood and entropy of every base, in sliding windows, in parts; merged into files.
 
-    FASTA [+ BED] ─ segments ─ parts ─ windows (sliding.py) ─ model -> OUT.parts/part-000012.parquet
+    FASTA [+ BED] ─ segments ─ parts ─ windows (core/sliding.py) ─ model -> OUT.parts/part-000012.parquet
                                      ─ merge -> Parquet | bigWig
 
     out.parquet        a row for each base: chrom, pos (0-based), base, log_prob, entropy; by strand …_fwd and …_rev
@@ -32,6 +32,7 @@ from nexvar.genome.reference import Fasta, Interval
 from nexvar.inference import per_base
 from nexvar.inference.core.batching import Tally, default_batch_tokens, reported
 from nexvar.inference.core.sequences import clean
+from nexvar.inference.core.sliding import Rule, Segment, Sliding
 from nexvar.inference.score import make_circular
 from nexvar.runs import arrow, sequence_run
 from nexvar.runs import parts as on_disk
@@ -40,7 +41,6 @@ from nexvar.runs.job import LikelihoodJob, LikelihoodOptions, Watch
 from nexvar.runs.lock import locked
 from nexvar.runs.output import check_output
 from nexvar.runs.sequence_run import Summary
-from nexvar.runs.sliding import Rule, Segment, Sliding
 from nexvar.runs.tracks import chromosome
 from nexvar.weights.choice import loaded_model
 from nexvar.weights.fingerprint import fingerprint

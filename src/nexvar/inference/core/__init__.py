@@ -1,1 +1,1 @@
-"""What the verbs share: sequences (text -> tokens), batching, likelihood, readout, sampling, tags, a cache."""
+"""What the verbs share: sequences (text -> tokens), windows, batching, likelihood, readout, sampling, tags, a cache."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexvar.errors import NexVarError
-from nexvar.runs.sliding import Grid, Rule, Segment, Sliding
+from nexvar.inference.core.sliding import Grid, Rule, Segment, Sliding
 
 
 @st.composite
