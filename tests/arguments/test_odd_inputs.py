@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nexvar.evals import metrics, variants
+from nexvar.evals import metrics, statistics, variants
 from nexvar.genome.reference import Variant
 from odd_values import (
     GENOME,
@@ -74,14 +74,15 @@ def test_token_ids_of_any_whole_dtype(model, dtype):
 
 @pytest.mark.parametrize("bad", values(*NO_FLOATS, SCORES[:5], SCORES.reshape(2, 20)))
 def test_what_are_no_scores_is_refused(bad):
-    for name in ("auroc", "auprc", "youden_threshold", "roc_curve", "pr_curve", "delong_interval", "bootstrap"):
+    for name in ("auroc", "auprc", "youden_threshold", "roc_curve", "pr_curve", "bootstrap"):
         refused(lambda name=name: getattr(metrics, name)(LABELS, bad))
         refused(lambda name=name: getattr(metrics, name)(bad, SCORES))
     for call in (
         lambda: metrics.spearman(SCORES, bad),
         lambda: metrics.bootstrap_spearman(bad, SCORES, draws=3),
-        lambda: metrics.delong(LABELS, SCORES, bad),
-        lambda: metrics.paired_bootstrap(LABELS, bad, SCORES, draws=3),
+        lambda: statistics.delong_interval(LABELS, bad),
+        lambda: statistics.delong(LABELS, SCORES, bad),
+        lambda: statistics.paired_bootstrap(LABELS, bad, SCORES, draws=3),
         lambda: variants.evaluate(bad, LABELS.astype(bool), draws=3),
     ):
         refused(call)

@@ -13,7 +13,7 @@ from nexvar import NexVar, cards, verify
 from nexvar.compat import helical
 from nexvar.compat.benchmark import GenomicModel
 from nexvar.compat.evo2 import Evo2
-from nexvar.evals import metrics, parity, tables, variants
+from nexvar.evals import metrics, parity, statistics, tables, variants
 from nexvar.train import Predictor, pretrain
 from odd_values import (
     GENOME,
@@ -113,7 +113,7 @@ TEXT: dict[str, Callable[..., Any]] = {
         f"run.{name}": lambda m, v, name=name: variants.run(LABELLED, **{"score": "LABEL", "draws": 3, name: v})
         for name in ("score", "label", "by", "cluster", "against", "positive")
     },
-    "metric": lambda m, v: metrics.paired_bootstrap(LABELS, SCORES, SCORES, metric=v, draws=3),
+    "metric": lambda m, v: statistics.paired_bootstrap(LABELS, SCORES, SCORES, metric=v, draws=3),
     "helical.model_name": lambda m, v: helical.Evo2Config(v),
     "benchmark.name": lambda m, v: GenomicModel({"name": v}).load(),
     "get_embedding": lambda m, v: GenomicModel({"name": "nexvar_mito", "device": "cpu"}).load().get_embedding(v),

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexvar.errors import NexVarError
-from nexvar.evals import metrics
+from nexvar.evals import metrics, statistics
 
 
 def sample(seed: int, n: int = 300, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -93,30 +93,13 @@ def test_curves_end_where_they_must_and_hold_the_area() -> None:
     assert recall[-1] == 1 and precision[-1] == pytest.approx(labels.mean())
 
 
-def test_delong_variance_matches_its_definition_pair_by_pair() -> None:
-    labels, a = sample(6, n=120, ties=True)
-    b = a + np.random.default_rng(1).normal(size=len(a))
-    placed = []
-    for scores in (a, b):
-        pos, neg = scores[labels][:, None], scores[~labels]
-        wins = (pos > neg) + 0.5 * (pos == neg)
-        placed.append((wins.mean(1), wins.mean(0)))
-    variance = sum(np.cov(placed[0][side], placed[1][side]) / len(placed[0][side]) for side in (0, 1))
-    contrast = np.array([1, -1])
-    z = (placed[0][0].mean() - placed[1][0].mean()) / np.sqrt(contrast @ variance @ contrast)
-    result = metrics.delong(labels, a, b)
-    assert result.p == pytest.approx(2 * scipy.stats.norm.sf(abs(z)))
-    assert metrics.delong_interval(labels, a).value == pytest.approx(metrics.auroc(labels, a))
-    assert metrics.delong(labels, a, a).p == 1
-
-
 def test_intervals_cover_the_truth_and_shrink_with_more_data() -> None:
     truth = scipy.stats.norm.cdf(1 / np.sqrt(2))  # AUROC of N(1, 1) against N(0, 1)
     inside, widths = 0, []
     for seed in range(60):
         labels, scores = sample(seed, n=200)
         boot = metrics.bootstrap(labels, scores, ("auroc",), draws=200, seed=seed)["auroc"]
-        delong = metrics.delong_interval(labels, scores)
+        delong = statistics.delong_interval(labels, scores)
         inside += boot.low <= truth <= boot.high
         widths.append((boot.high - boot.low) / (delong.high - delong.low))
     assert 50 <= inside <= 60
@@ -140,17 +123,6 @@ def test_clusters_of_copies_widen_the_interval() -> None:
     assert (honest.high - honest.low) > 2 * (naive.high - naive.low)
     with pytest.raises(metrics.TooFew, match="single cluster"):
         metrics.bootstrap(labels, scores, clusters=labels.astype(int))
-
-
-def test_paired_bootstrap_sees_a_real_difference_and_not_a_false_one() -> None:
-    rng = np.random.default_rng(0)
-    labels, good = sample(8, n=400)
-    noisy = good + rng.normal(scale=2, size=len(good))
-    better = metrics.paired_bootstrap(labels, good, noisy, draws=300)
-    assert better.p < 0.01 and better.difference.low > 0
-    assert metrics.delong(labels, good, noisy).p < 0.01
-    twin = good + rng.normal(scale=0.01, size=len(good))
-    assert metrics.paired_bootstrap(labels, good, twin, draws=300).p > 0.05
 
 
 def test_spearman_interval_holds_the_value() -> None:

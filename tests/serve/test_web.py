@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nexvar.evals.metrics import delong_interval
+from nexvar.evals.statistics import delong_interval
 from places import ROOT
 
 HERE = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""How well scores separate two classes, each number with its uncertainty.
+"""How well scores separate two classes, each number with its uncertainty (two models compared: statistics.py).
 
 Conventions: ``labels`` are 0/1 (1 = the class to be found), ``scores`` are higher for class 1,
 finite; both (N,).
@@ -42,14 +42,6 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}-{self.high:.3f}]"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Model a minus model b: the difference with its 95 % interval, and the two-sided p-value."""
-
-    difference: Estimate
-    p: float
 
 
 # --- metrics of counts ---
@@ -152,7 +144,7 @@ def as_numbers(values: Any, where: str) -> np.ndarray:
     return array
 
 
-def _pair(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+def pair(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Two rows of finite numbers, equally long, as float64."""
     first, second = as_numbers(x, "x").astype(np.float64), as_numbers(y, "y").astype(np.float64)
     if first.ndim != 1 or first.shape != second.shape:
@@ -164,10 +156,8 @@ def _pair(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     return first, second
 
 
-def _owners(clusters: Any, size: int) -> np.ndarray | None:
-    """(size,) int: the cluster of each sample, counted from 0; None for none."""
-    if clusters is None:
-        return None
+def clusters_of(clusters: Any, size: int) -> np.ndarray:
+    """(size,) int: the cluster of each sample, counted from 0."""
     array = np.array(arguments.a_list(clusters, "clusters", "names"), dtype=getattr(clusters, "dtype", None))
     if array.shape != (size,):
         raise NexVarError(f"shape {array.shape}", where="clusters", fix=f"one cluster for each of {size:,} samples")
@@ -216,7 +206,7 @@ def midranks(x: np.ndarray) -> np.ndarray:
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Spearman's rank correlation of finite numbers; NaN if either side is constant or empty."""
-    x, y = _pair(x, y)
+    x, y = pair(x, y)
     if not len(x):
         return math.nan
     rank_x, rank_y = midranks(x), midranks(y)
@@ -243,10 +233,12 @@ def draw_weights(labels: np.ndarray, rng: np.random.Generator, owner: np.ndarray
     return weights
 
 
-def _draws(labels: np.ndarray, draws: int, seed: int, clusters: np.ndarray | None) -> Iterator[np.ndarray]:
+def draws_of_both_classes(
+    labels: np.ndarray, draws: int, seed: int, clusters: np.ndarray | None
+) -> Iterator[np.ndarray]:
     """``draws`` weight vectors that hold both classes (a cluster draw may lose one: it is drawn again)."""
     rng = np.random.default_rng(seed)
-    owner = _owners(clusters, len(labels))
+    owner = None if clusters is None else clusters_of(clusters, len(labels))
     if owner is not None and min(len(np.unique(owner[labels])), len(np.unique(owner[~labels]))) < 2:
         raise TooFew("a class lies in a single cluster", fix="cluster by something finer, or not at all")
     done = 0
@@ -259,7 +251,8 @@ def _draws(labels: np.ndarray, draws: int, seed: int, clusters: np.ndarray | Non
                 bar.update()
 
 
-def _repeats(draws: object, seed: object) -> tuple[int, int]:
+def repeats(draws: object, seed: object) -> tuple[int, int]:
+    """Both as whole numbers: 1 to ``MAX_DRAWS`` draws, a seed of 0 or more."""
     return arguments.whole(draws, "draws", 1, MAX_DRAWS), arguments.whole(seed, "seed", 0)
 
 
@@ -285,9 +278,9 @@ def bootstrap(
     their intervals include that choice. Same seed, same interval."""
     ranking = Ranking(labels, scores)
     metrics = tuple(arguments.one_of(m, "metric", METRICS) for m in arguments.a_list(metrics, "metrics", "names"))
-    draws, seed = _repeats(draws, seed)
+    draws, seed = repeats(draws, seed)
     sampled = np.empty((draws, len(metrics)))
-    for row, weights in zip(sampled, _draws(ranking.labels, draws, seed, clusters), strict=True):
+    for row, weights in zip(sampled, draws_of_both_classes(ranking.labels, draws, seed, clusters), strict=True):
         counts = ranking.counts(weights)
         row[:] = [METRICS[name](counts) for name in metrics]
     whole = ranking.counts()
@@ -300,13 +293,12 @@ def bootstrap_spearman(
     x: np.ndarray, y: np.ndarray, *, draws: int = DRAWS, seed: int = 0, clusters: np.ndarray | None = None
 ) -> Estimate:
     """Spearman's correlation with its percentile interval (samples, or whole clusters, resampled)."""
-    x, y = _pair(x, y)
-    draws, seed = _repeats(draws, seed)
+    x, y = pair(x, y)
+    draws, seed = repeats(draws, seed)
     if len(x) < FEW:
         raise TooFew(f"{len(x)} values", fix=f"at least {FEW} are needed")
     rng = np.random.default_rng(seed)
-    owners = _owners(clusters, len(x))
-    owner = np.arange(len(x)) if owners is None else owners
+    owner = np.arange(len(x)) if clusters is None else clusters_of(clusters, len(x))
     sampled = np.empty(draws)
     with _progress(draws) as bar:
         for i in range(draws):
@@ -314,59 +306,3 @@ def bootstrap_spearman(
             sampled[i] = spearman(np.repeat(x, weights), np.repeat(y, weights))
             bar.update()
     return percentile_interval(spearman(x, y), sampled)
-
-
-def paired_bootstrap(
-    labels: np.ndarray,
-    scores_a: np.ndarray,
-    scores_b: np.ndarray,
-    metric: str = "auroc",
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
-    clusters: np.ndarray | None = None,
-) -> Comparison:
-    """Model a minus model b on the same variants, both scored on the same draws.
-
-    p is twice the share of draws on the other side of zero, never below 2 / (draws + 1).
-    """
-    a, b = Ranking(labels, scores_a), Ranking(labels, scores_b)
-    score = METRICS[arguments.one_of(metric, "metric", METRICS)]
-    draws, seed = _repeats(draws, seed)
-    drawn = _draws(a.labels, draws, seed, clusters)
-    sampled = np.fromiter((score(a.counts(w)) - score(b.counts(w)) for w in drawn), np.float64, draws)
-    tail = min(int((sampled <= 0).sum()), int((sampled >= 0).sum()))
-    p = min(1.0, 2 * (tail + 1) / (draws + 1))
-    return Comparison(percentile_interval(score(a.counts()) - score(b.counts()), sampled), p)
-
-
-def delong(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray) -> Comparison:
-    """DeLong's test that two models have the same AUROC on the same variants (DeLong et al. 1988; midrank
-    algorithm of Sun & Xu 2014)."""
-    parts = [_placements(labels, scores) for scores in (scores_a, scores_b)]
-    (auc_a, pos_a, neg_a), (auc_b, pos_b, neg_b) = parts
-    variance = np.var(pos_a - pos_b, ddof=1) / len(pos_a) + np.var(neg_a - neg_b, ddof=1) / len(neg_a)
-    return _normal_comparison(auc_a - auc_b, math.sqrt(float(variance)))
-
-
-def delong_interval(labels: np.ndarray, scores: np.ndarray) -> Estimate:
-    """AUROC with DeLong's 95 % interval."""
-    auc, pos, neg = _placements(labels, scores)
-    error = math.sqrt(float(np.var(pos, ddof=1) / len(pos) + np.var(neg, ddof=1) / len(neg)))
-    return Estimate(auc, max(0.0, auc - 1.959964 * error), min(1.0, auc + 1.959964 * error))
-
-
-def _placements(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """(AUROC, for each of class 1 the share of class 0 below it, for each of class 0 that of 1 above it)."""
-    labels, scores = checked(labels, scores)
-    rank_N = midranks(scores)
-    n_pos, n_neg = int(labels.sum()), int((~labels).sum())
-    below = (rank_N[labels] - midranks(scores[labels])) / n_neg
-    above = 1 - (rank_N[~labels] - midranks(scores[~labels])) / n_pos
-    return float(below.mean()), below, above
-
-
-def _normal_comparison(difference: float, error: float) -> Comparison:
-    half = 1.959964 * error
-    p = math.erfc(abs(difference) / error / math.sqrt(2)) if error else float(difference == 0)
-    return Comparison(Estimate(difference, difference - half, difference + half), p)

@@ -16,8 +16,8 @@ import numpy as np
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
-from nexvar.evals import metrics, plots
-from nexvar.evals.metrics import Comparison, Estimate
+from nexvar.evals import metrics, plots, statistics
+from nexvar.evals.metrics import Estimate
 from nexvar.evals.report import Report, Row
 from nexvar.evals.tables import column, joined, labels_of, read_table
 
@@ -90,10 +90,10 @@ def compare(report: Report, *, draws: int = metrics.DRAWS, seed: int = 0) -> lis
     if not {"auroc"} <= set(report.rows[0].estimates):
         return ["no comparison: it takes two classes of sufficient size"]
     both = report.labels, report.badness, report.against
-    paired = metrics.paired_bootstrap(*both, draws=draws, seed=seed, clusters=report.clusters)
-    tests: list[tuple[str, Comparison]] = [("paired bootstrap", paired)]
+    paired = statistics.paired_bootstrap(*both, draws=draws, seed=seed, clusters=report.clusters)
+    tests: list[tuple[str, statistics.Comparison]] = [("paired bootstrap", paired)]
     if report.clusters is None:  # DeLong's test takes the variants for independent
-        tests.insert(0, ("DeLong", metrics.delong(*both)))
+        tests.insert(0, ("DeLong", statistics.delong(*both)))
     other = metrics.auroc(report.labels, report.against)
     lines = [f"AUROC of {report.score_name} minus that of {report.against_name} ({other:.3f}):"]
     for name, result in tests:
