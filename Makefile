@@ -21,7 +21,7 @@ PIP_INSTALL := $(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.ready-run
-	$(BIN)/python -m nexvar.evals.demo
+	$(BIN)/nexvar demo
 
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n $(WORKERS)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pysam
 import pytest
 
+from nexvar import cli
 from nexvar.evals import demo, mito_figure, tables, variants
 
 
@@ -73,7 +74,18 @@ def test_the_map_agrees_with_the_regions_of_the_labelled_variants() -> None:
         assert region in kinds or (region == "intergenic" and not kinds), f"{pos}: {region}, but the map has {kinds}"
 
 
-def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_matplotlib_all_but_the_figure_is_there(tmp_path, monkeypatch, capsys) -> None:
+    lines = demo.shipped("mtdna_labelled.vcf").read_text().splitlines(keepends=True)
+    picked = [line for line in lines if line.startswith("#")] + lines[-30::3]
+    (tmp_path / "few.vcf").write_text("".join(picked))
+    monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    files = demo.run(tmp_path / "out", vcf=tmp_path / "few.vcf", window=64)
+    assert [path.suffix for path in files] == [".gz", ".tsv", ".parquet", ".tbi"] and all(p.exists() for p in files)
+    assert "pip install 'nexvar[plots]'" in capsys.readouterr().out
+
+
+def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["nexvar", "demo", "-o", str(tmp_path), "--window", "1"])
     with pytest.raises(SystemExit) as stopped:
-        demo.main(["-o", str(tmp_path), "--window", "1"])
+        cli.main()
     assert stopped.value.code == 2 and capsys.readouterr().err.startswith("nexvar: --window")

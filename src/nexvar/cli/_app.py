@@ -15,10 +15,11 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from nexvar import __version__
 from nexvar.errors import RESEARCH_ONLY, printable
 from nexvar.paths import Read, Write, check_apart
 
@@ -28,9 +29,22 @@ def new_group(text: str, **settings: Any) -> typer.Typer:
     return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, **settings)
 
 
-app = new_group(
-    f"Genomic foundation models in plain PyTorch. {RESEARCH_ONLY}", add_completion=False, pretty_exceptions_enable=False
-)
+app = new_group(f"Genomic foundation models in plain PyTorch. {RESEARCH_ONLY}", pretty_exceptions_enable=False)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nexvar {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _nexvar(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and stop", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the program itself."""
 
 
 def verb(name: str | None = None, *, group: typer.Typer = app) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -1,4 +1,4 @@
-"""nexvar models, fetch, export, verify."""
+"""nexvar models, fetch, export, verify, doctor."""
 
 from __future__ import annotations
 
@@ -116,4 +116,17 @@ def verify(
         failed += check.outcome == "FAIL"
     if failed:
         echo(f"nexvar: {failed} check(s) failed", err=True)
+        raise typer.Exit(1)
+
+
+@verb()
+def doctor() -> None:
+    """What this installation has and what works: paste it into a bug report. Exit code 1 if something is broken."""
+    from nexvar.doctor import examine
+
+    failed = 0
+    for check in examine():
+        echo(check)
+        failed += check.outcome == "FAIL"
+    if failed:
         raise typer.Exit(1)

@@ -1,7 +1,9 @@
-"""nexvar eval, calibrate."""
+"""nexvar demo, eval, calibrate."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,22 @@ import typer
 
 from nexvar.cli._app import app, echo, new_group, report, verb
 from nexvar.cli.options import Reads, Writes
+
+DEMO_FILES = tuple(f"mtdna_scored{ending}" for ending in (".vcf.gz", ".vcf.gz.tbi", ".tsv", ".parquet", ".png"))
+
+
+@verb("demo")
+def demonstrate(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="a folder, made if need be"), Writes(names=DEMO_FILES)
+    ] = Path("demo_out"),
+    window: Annotated[int | None, typer.Option(help="bases around a variant (default: the model's)")] = None,
+) -> None:
+    """Score 796 real human mitochondrial variants with the built-in model and draw them. Nothing is downloaded."""
+    from nexvar.evals import demo
+
+    demo.run(output, window=window, command=shlex.join(["nexvar", *sys.argv[1:]]))
+
 
 evaluation = new_group("Evaluate scores of labelled variants.")
 app.add_typer(evaluation, name="eval")

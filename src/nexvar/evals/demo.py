@@ -1,4 +1,4 @@
-"""``make demo``: score real human mitochondrial variants with the built-in model, and look at the result.
+"""``nexvar demo``: score real human mitochondrial variants with the built-in model, and look at the result.
 
     796 labelled variants + rCRS (shipped) -> nexvar_mito -> VCF, TSV, Parquet -> AUROC by region -> one figure
 
@@ -7,40 +7,24 @@ Nothing is downloaded. The labels are read only after scoring, to draw the table
 
 from __future__ import annotations
 
-from nexvar import doors
-
-if __name__ == "__main__":
-    doors.catch_signals()
-
-import argparse
-import shlex
-import sys
 import time
 from collections import Counter
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from nexvar import cards
-from nexvar.errors import NexVarError
+from nexvar.errors import RESEARCH_ONLY, NexVarError
 from nexvar.evals import mito_figure, variants
 from nexvar.evals.tables import read_table
 
 MODEL = "nexvar_mito"
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The program: see ``doors.run``."""
-    doors.run(lambda: _main(arguments))
-
-
-def _main(arguments: list[str] | None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m nexvar.evals.demo", description="The demo: real variants, scored.")
-    parser.add_argument("-o", "--output", type=Path, default=Path("demo_out"), help="folder (default: demo_out)")
-    parser.add_argument("--window", type=int, default=None, help="bases around a variant (default: the model's)")
-    options = parser.parse_args(arguments)
-    run(options.output, window=options.window)
+NEXT = """Now your own:
+  nexvar score 'chrM:3243A>G'                                        one variant
+  nexvar score --vcf mine.vcf.gz --fasta genome.fa -o scored.vcf.gz  a file; without --model it names those that fit
+  nexvar serve                                                       the same on a page, offline"""
 
 
 def shipped(name: str) -> Path:
@@ -48,8 +32,13 @@ def shipped(name: str) -> Path:
     return Path(str(resources.files("nexvar") / "data" / name))
 
 
-def run(folder: Path, *, vcf: Path | None = None, window: int | None = None) -> list[Path]:
-    """Score, evaluate, draw; returns the files written. ``vcf``: others than the labelled variants of the package."""
+def run(
+    folder: Path, *, vcf: Path | None = None, window: int | None = None, command: str = "nexvar demo"
+) -> list[Path]:
+    """Score, evaluate, draw (where matplotlib is there); returns the files written.
+
+    vcf: others than the labelled variants of the package. command: what the scored files say they were made by.
+    """
     from nexvar.inference.options import Options
     from nexvar.runs.job import InputFiles, ScoreJob
     from nexvar.runs.progress import progress_bar
@@ -74,7 +63,7 @@ def run(folder: Path, *, vcf: Path | None = None, window: int | None = None) -> 
             scored,
             model=ModelChoice(MODEL),
             options=Options(window=window),
-            command=shlex.join(["python", "-m", "nexvar.evals.demo", *sys.argv[1:]]),
+            command=command,
             progress=bar,
         )
         summary = score_file(job)
@@ -87,14 +76,16 @@ def run(folder: Path, *, vcf: Path | None = None, window: int | None = None) -> 
     for line in variants.table(report.rows):
         print(line)
     print("class 1: pathogenic, class 0: benign (ClinVar, MITOMAP); bootstrap 95 % intervals\n")
-    picture = draw(report, scored[0], folder / "mtdna_scored.png", size)
-
-    files = [*scored, Path(f"{scored[0]}.tbi"), picture]
-    notes = ("annotated VCF", "the same as a table", "the same for programs", "its tabix index", "the figure")
-    for path, note in zip(files, notes, strict=True):
+    files = {scored[0]: "annotated VCF", scored[1]: "the same as a table", scored[2]: "the same for programs"}
+    files[Path(f"{scored[0]}.tbi")] = "its tabix index"
+    if find_spec("matplotlib") is not None:
+        files[draw(report, scored[0], folder / "mtdna_scored.png", size)] = "the figure"
+    for path, note in files.items():
         print(f"{path}  {path.stat().st_size / 1000:,.0f} kB  {note}")
-    print("\nScores are research output, not a diagnosis.")
-    return files
+    if find_spec("matplotlib") is None:
+        print("no figure: pip install 'nexvar[plots]'")
+    print(f"\n{NEXT}\n\n{RESEARCH_ONLY}")
+    return list(files)
 
 
 def draw(report: variants.Report, scored: Path, path: Path, size: str) -> Path:
@@ -116,7 +107,3 @@ def draw(report: variants.Report, scored: Path, path: Path, size: str) -> Path:
         f"{pathogenic} of them pathogenic",
         score_name="log-likelihood lost (nats)",
     )
-
-
-if __name__ == "__main__":
-    main()
