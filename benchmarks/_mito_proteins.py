@@ -12,37 +12,17 @@ from _nexvar_mito import (
     annotation,
     in_one_piece,
 )
+from nexvar.evals.orfs import reading_frames
+from nexvar.genome.genetic_codes import genetic_code
 from nexvar.train import data
 from nexvar.train.markov import CODE
 
 PROTEINS = ("ND1", "ND2", "COX1", "COX2", "ATP8", "ATP6", "COX3", "ND3", "ND4L", "ND4", "ND5", "ND6", "CYTB")
-AMINO_ACIDS = "FFLLSSSSYY**CCWWLLLLPPPPHHQQRRRRIIMMTTTTNNKKSS**VVVVAAAADDEEGGGG"  # vertebrate mitochondrial, TCAG order
-
-
-def translate(dna: str) -> str:
-    index = {b: i for i, b in enumerate("TCAG")}
-    codons = (dna[i : i + 3] for i in range(0, len(dna) - 2, 3))
-    return "".join(
-        AMINO_ACIDS[16 * index[c[0]] + 4 * index[c[1]] + index[c[2]]] if set(c) <= set("TCAG") else "X" for c in codons
-    )
+CODE_NUMBER = 2  # NCBI's genetic code of vertebrate mitochondria
 
 
 def kmers(text: str, k: int) -> set[str]:
     return {text[i : i + k] for i in range(len(text) - k + 1)}
-
-
-def open_frames(dna: str, least: int = 50) -> list[tuple[int, str, int]]:
-    """(start on the forward strand, protein, strand) of every stop-free stretch of at least ``least`` codons."""
-    frames = []
-    reverse = dna[::-1].translate(str.maketrans("ACGT", "TGCA"))
-    for strand, text in ((1, dna), (-1, reverse)):
-        for frame in range(3):
-            at = frame
-            for protein in translate(text[frame:]).split("*"):
-                if len(protein) >= least:
-                    frames.append((at if strand == 1 else len(dna) - at - 3 * len(protein), protein, strand))
-                at += 3 * (len(protein) + 1)
-    return frames
 
 
 @dataclass(frozen=True)
@@ -64,7 +44,7 @@ def profiles(store: data.Store, records: list[data.CorpusRecord], features: Path
             start, end, other_strand = place
             dna = store.sequence(wanted[row["species"]])[start:end]
             dna = data.COMPLEMENT[dna[::-1]] if other_strand else dna
-            proteins[row["gene"]].append(translate(dna.tobytes().decode().upper()))
+            proteins[row["gene"]].append(genetic_code(CODE_NUMBER).translate(dna.tobytes().decode()))
     result = {}
     for gene, known in proteins.items():
         count = Counter(word for protein in known for word in kmers(protein, 3))
@@ -77,7 +57,8 @@ def profiles(store: data.Store, records: list[data.CorpusRecord], features: Path
 def proteins_found(dna: str, known: dict[str, Profile]) -> dict[str, float]:
     """Gene -> middle of the stretch, as long as the gene and inside one open frame, that is most like its profile."""
     best_match: dict[str, tuple[float, float]] = {}  # gene -> how alike, middle
-    for start, protein, strand in open_frames(dna):
+    for frame in reading_frames(dna, CODE_NUMBER):
+        protein = frame.protein
         for gene, profile in known.items():
             hits = np.array([protein[i : i + 3] in profile.words for i in range(len(protein) - 2)], dtype=float)
             sums = np.convolve(hits, np.ones(min(profile.length, len(hits))), mode="valid")
@@ -85,7 +66,7 @@ def proteins_found(dna: str, known: dict[str, Profile]) -> dict[str, float]:
             alike = len(kmers(protein[best : best + profile.length], 3) & profile.words)  # different ones: no FFFFFF
             if alike >= max(profile.least, best_match.get(gene, (0.0, 0.0))[0] + 1):
                 middle = 3 * (best + min(profile.length, len(hits)) / 2)
-                best_match[gene] = (float(alike), start + middle if strand == 1 else start + 3 * len(protein) - middle)
+                best_match[gene] = (float(alike), frame.start + middle if frame.strand == "+" else frame.end - middle)
     return {gene: place for gene, (_, place) in best_match.items()}
 
 

@@ -12,6 +12,7 @@ from nexvar.cli import (  # noqa: F401  they add their verbs
     embedding,
     evaluation,
     generation,
+    genes,
     probing,
     scoring,
     serving,
