@@ -16,7 +16,7 @@ from nexvar.hf import HFModel
 from nexvar.inference import embed as embedding
 from nexvar.inference import fill as filling
 from nexvar.inference import generate as generation
-from nexvar.inference import per_base, score
+from nexvar.inference import per_base, score, track_windows
 from nexvar.inference.core.guidance import Guidance, Guide
 from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.options import Options
@@ -158,6 +158,41 @@ class NexVar:
         batch_tokens: about how many tokens run together; it changes no result, nor do the other sequences.
         """
         return per_base.per_base(self.loaded, seqs, strand=strand, batch_tokens=batch_tokens)
+
+    def predict_tracks(
+        self,
+        seqs: Sequence[str],
+        tracks: Sequence[str] | None = None,
+        *,
+        species: str | None = None,
+        strand: str = "both",
+        window: int | None = None,
+        overlap: int | None = None,
+        blend: bool = False,
+        batch_tokens: int | None = None,
+    ) -> list[track_windows.PredictedTracks]:
+        """Tracks (coverage, accessibility, binding) along sequences of any length; see docs/tracks.md.
+
+        tracks: names, or patterns such as "RNA*"; None: all, up to 64. species: whose tracks, of post-trained NTv3.
+        strand: "both": the mean of both readings, in which the tracks of the two strands change places.
+        window, overlap: bases read at once, and at least so many on either side of each bin. blend: means of
+        overlapping windows, without seams. batch_tokens: about how many tokens run together; it changes no result.
+
+        Returns one object a sequence: ``names`` (K), ``resolution`` (bases of a bin), ``values_NK`` (N bins, K tracks)
+        float32, of each bin the mean a base; ``result["name"]`` is one column.
+        Raises NexVarError: no bases, a model without tracks, an unknown track or species, a window it cannot read.
+        """
+        return track_windows.predict_tracks(
+            self.loaded,
+            seqs,
+            tracks,
+            species=species,
+            strand=strand,
+            window=window,
+            overlap=overlap,
+            blend=blend,
+            batch_tokens=batch_tokens,
+        )
 
     def score_variants(
         self, variants: str | Path | Sequence[str | Variant], genome: str | Path | Fasta, **options: Any

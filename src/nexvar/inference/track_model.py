@@ -168,10 +168,15 @@ class Tracks:
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> Tracks:
         """NexVarError for a folder without a sound head of tracks."""
+        TrackFacts.read(folder / FACTS)  # before a large model is loaded
+        return cls.of(load(folder, device=device), folder)
+
+    @classmethod
+    def of(cls, loaded: Loaded, folder: Path) -> Tracks:
+        """A loaded model with the head in its folder."""
         facts = TrackFacts.read(folder / FACTS)
         weights = _read_head(folder / HEAD)
-        loaded = load(folder, device=device)
-        model = TrackModel(loaded, facts, freeze=True)
+        model = TrackModel(loaded, facts)
         try:
             model.head.load_state_dict(weights)
         except RuntimeError as error:

@@ -38,7 +38,10 @@ from nexvar.weights.sources import DTYPES, Opened, as_folder, open_folder, open_
 
 @dataclass(frozen=True)
 class Loaded:
-    """One model in memory. dtype is that of its activations; ``KEEP_FLOAT32`` parameters stay float32."""
+    """One model in memory. dtype is that of its activations; ``KEEP_FLOAT32`` parameters stay float32.
+
+    folder: where its files lie, if in one: a trained head may lie beside them.
+    """
 
     module: Any  # an nn.Module that follows models.GenomicModel
     tokenizer: tokenizers.Tokenizer
@@ -46,6 +49,7 @@ class Loaded:
     device: torch.device
     dtype: torch.dtype
     quantize: str | None = None
+    folder: Path | None = None
 
     def need_head(self, what: str) -> None:
         """NexVarError where the model is a trunk without a language-model head; ``what`` would need it."""
@@ -121,7 +125,7 @@ def load(
     assign(module, state, device=where_to, dtype=wanted, keep=arch.KEEP_FLOAT32, put=put, where=where)
     tokenizer = tokenizers.make(card.tokenizer, opened.folder)
     _check_tokens(tokenizer, module.config.vocabulary, where)
-    return Loaded(module, tokenizer, card, where_to, wanted, quantize)
+    return Loaded(module, tokenizer, card, where_to, wanted, quantize, opened.folder)
 
 
 def fitted(opened: Opened, where: object) -> tuple[GenomicModel, dict[str, Tensor], str]:
