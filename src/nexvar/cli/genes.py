@@ -1,4 +1,4 @@
-"""nexvar orfs."""
+"""nexvar orfs, essentiality."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from nexvar.cli._app import report, verb
-from nexvar.cli.options import Reads, Writes
+from nexvar.cli.options import LoadOptions, Model, Reads, Writes
+from nexvar.doors import resumable
 
 Code = Annotated[int, typer.Option(help="NCBI's genetic code: 1 standard, 2 vertebrate mitochondria, 11 bacteria, …")]
 
@@ -26,3 +27,45 @@ def orfs(
     from nexvar.evals.orfs import write_frames
 
     report([write_frames(fasta, output, code=code, least=least, kind=kind)])
+
+
+@verb()
+def essentiality(
+    *,
+    fasta: Annotated[Path, typer.Option(help="the genome"), Reads()],
+    labels: Annotated[Path, typer.Option(help="table of genes: gene or locus_tag, essential (0/1)"), Reads()],
+    output: Annotated[Path, typer.Option("-o", "--output", help="a row for each gene: .tsv"), Writes(parts=True)],
+    annotation: Annotated[
+        Path | None,
+        typer.Option(
+            "--gff3",
+            "--gtf",
+            "--bed",
+            help="where the genes are; default: contig, start, end, strand, exons of --labels",
+        ),
+        Reads(),
+    ] = None,
+    label: Annotated[str, typer.Option(help="the column of the label")] = "essential",
+    context: Annotated[int, typer.Option(help="bases of the genome on each side")] = 4096,
+    stops: Annotated[str, typer.Option(help="what is inserted into the CDS")] = "TAATAATAATAGTGA",
+    every: Annotated[int, typer.Option(help="before its bases 0, N, 2N, …")] = 12,
+    repeats: Annotated[int, typer.Option(help="how often at each place")] = 1,
+    longest: Annotated[int | None, typer.Option(help="only genes of at most so many coding bases")] = None,
+    sample: Annotated[int | None, typer.Option(help="so many genes of each class, by lot")] = None,
+    seed: Annotated[int, typer.Option(help="of the lot")] = 0,
+    code: Code = 11,
+    model: Model = None,
+    load: LoadOptions,
+) -> None:
+    """Which genes matter, by premature stop codons in each. The same command resumes a run that was stopped."""
+    from nexvar.evals.genes.essentiality import Choice, Protocol
+    from nexvar.evals.genes.essentiality import essentiality as run
+    from nexvar.runs.progress import progress_bar
+
+    protocol, choice = Protocol(stops, every, repeats, context), Choice(longest, sample, seed)
+    with resumable(), progress_bar("gene") as bar:
+        lines = run(
+            load.choice(model), fasta, labels, output, annotation=annotation, label=label, code=code, protocol=protocol,
+            choice=choice, progress=bar,
+        )  # fmt: skip
+    report(lines)

@@ -1,0 +1,163 @@
+"""Genes with a label, on a genome: their places from an annotation, or from the table of labels itself.
+
+    gene   locus_tag   essential   contig   start   end   strand   exons       exons: coding pieces, start-end;start-end
+    thrA   b0002       0           NC_…     336     2799  +                     (0-based half-open, as start and end)
+
+A name is that of a gene, a transcript or an ID, with or without the prefix that Ensembl writes (``gene:YAL001C``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nexvar.errors import NexVarError
+from nexvar.evals.tables import Table, column, read_table
+from nexvar.genome.annotation import Annotation, read_annotation
+from nexvar.genome.genetic_codes import GeneticCode
+from nexvar.genome.reference import Fasta, reverse_complement
+from nexvar.genome.transcripts import Feature, Span
+
+NAMES = ("gene", "locus_tag", "gene_id", "name")
+PLACES = ("contig", "start", "end", "strand")
+_EXONS = re.compile(r"[0-9]{1,10}-[0-9]{1,10}(;[0-9]{1,10}-[0-9]{1,10})*")
+_CHOSEN = ("MANE_Select", "Ensembl_canonical", "basic")  # which of a gene's transcripts, before the longest
+
+
+@dataclass(frozen=True)
+class Gene:
+    """cds: coding pieces with the stop codon, (start, end) 0-based half-open, in the order of the plus strand."""
+
+    name: str
+    contig: str
+    strand: str
+    cds: tuple[Span, ...]
+
+    @property
+    def length(self) -> int:
+        """Of its coding bases."""
+        return sum(end - start for start, end in self.cds)
+
+    def coding_sequence(self, fasta: Fasta) -> str:
+        """5' to 3', upper case."""
+        bases = "".join(fasta.fetch(self.contig, start, end) for start, end in self.cds)
+        return reverse_complement(bases) if self.strand == "-" else bases
+
+    def trouble(self, fasta: Fasta, code: GeneticCode) -> str:
+        """What is wrong with it, "" for a clean reading frame's beginning."""
+        low, high = fasta.span(self.contig, self.cds[0][0], self.cds[-1][1])
+        if not low <= self.cds[0][0] < self.cds[-1][1] <= high:
+            return "outside of the FASTA"
+        if self.length % 3:
+            return "CDS not a multiple of three"
+        return "" if self.coding_sequence(fasta)[:3] in code.starts else "start codon missing"
+
+
+@dataclass(frozen=True)
+class LabelledGene:
+    """gene: None where it has no place; status then says why, as for genes with something wrong; "" for a good one."""
+
+    name: str
+    label: bool
+    gene: Gene | None
+    status: str
+
+
+def read_labelled(
+    labels: str | Path, fasta: Fasta, annotation: str | Path | None, code: GeneticCode, label: str = "essential"
+) -> list[LabelledGene]:
+    """The genes of a table with a label, in its order; rows without a label are left out.
+
+    annotation: GFF3, GTF or BED with their places; without one, the table has them. NexVarError: a table without names,
+    labels or places, another label than 0 and 1, or without genes of both classes.
+    """
+    table = read_table(labels)
+    keys = [name for name in NAMES if name in table]
+    if not keys:
+        has = ", ".join(table)
+        raise NexVarError(f"no column {', '.join(NAMES)}", where=labels, fix=f"name one of its columns so: {has}")
+    known = None if annotation is None else genes_by_name(read_annotation(annotation, fasta))
+    found = []
+    for i, value in enumerate(column(table, label, labels)):
+        if value is None:
+            continue
+        if value not in ("0", "1", 0, 1):
+            raise NexVarError(f"{label} is {str(value)[:40]!r}", where=f"{labels}: row {i + 1}", fix="write 0 or 1")
+        names = [str(table[key][i]) for key in keys if table[key][i] is not None]
+        gene = _placed(table, i, names, fasta, labels) if known is None else _known(known, names)
+        status = "not in the annotation, or in no contig of the FASTA" if gene is None else gene.trouble(fasta, code)
+        found.append(LabelledGene(names[0] if names else f"row {i + 1}", str(value) == "1", gene, status))
+    for wanted in (True, False):
+        if not any(each.label == wanted for each in found):
+            what = f"no gene with {label} {int(wanted)}"
+            raise NexVarError(what, where=labels, fix="genes of both classes are needed")
+    if all(each.gene is None for each in found):
+        raise NexVarError("none of its genes is there", where=annotation or labels, fix="is it of the same assembly?")
+    return found
+
+
+def _placed(table: Table, i: int, names: list[str], fasta: Fasta, where: object) -> Gene | None:
+    """The gene of a row by the row's own place; None where the FASTA lacks its contig."""
+    contig, start, end, strand = (column(table, name, where)[i] for name in PLACES)
+    pieces = (table["exons"][i] if "exons" in table else None) or f"{start}-{end}"
+    row = f"{where}: row {i + 1}"
+    if not _EXONS.fullmatch(str(pieces)) or strand not in ("+", "-"):
+        what = f"place {start}-{end}, strand {strand}, exons {str(pieces)[:40]}"
+        raise NexVarError(what, where=row, fix="0-based whole numbers, start-end;start-end; strand + or -")
+    cds = sorted((int(a), int(b)) for a, _, b in (piece.partition("-") for piece in str(pieces).split(";")))
+    if any(a >= b for a, b in cds) or any(one[1] > two[0] for one, two in zip(cds, cds[1:], strict=False)):
+        raise NexVarError(f"pieces {str(pieces)[:60]}", where=row, fix="none empty, none overlapping")
+    resolved = fasta.resolve(str(contig))
+    return None if resolved is None else Gene(names[0] if names else row, resolved.contig, str(strand), tuple(cds))
+
+
+def _known(known: dict[str, Gene], names: list[str]) -> Gene | None:
+    return next((known[name] for name in names if name in known), None)
+
+
+def genes_by_name(annotation: Annotation) -> dict[str, Gene]:
+    """Every name and ID -> its gene: of several transcripts the chosen (MANE), else that with the most coding bases.
+
+    NexVarError where nothing in the annotation is coding. Regions of a BED file of fewer than 12 columns are coding.
+    """
+    best: dict[str, tuple[tuple[int, int], Gene]] = {}
+    for feature, cds in _coding(annotation):
+        gene = Gene(feature.name or feature.id, feature.contig, feature.strand, cds)
+        chosen = next((len(_CHOSEN) - i for i, tag in enumerate(_CHOSEN) if tag in feature.tags), 0)
+        rank = (chosen, gene.length)
+        kin = annotation.find(feature.parent) if feature.parent else []
+        for name in _names([feature, *kin]):
+            if name not in best or rank > best[name][0]:
+                best[name] = rank, gene
+    if not best:
+        raise NexVarError("no CDS in the file", where=annotation.name, fix="give an annotation with coding sequences")
+    return {name: gene for name, (_, gene) in best.items()}
+
+
+def _coding(annotation: Annotation) -> Iterator[tuple[Feature, tuple[Span, ...]]]:
+    for contig in annotation.contigs:
+        low, high = annotation.fasta.spans(contig)[0][0], annotation.fasta.spans(contig)[-1][1]
+        for transcript in annotation.transcripts(contig, low, high):
+            if transcript.cds and transcript.feature.strand in ("+", "-"):
+                yield transcript.feature, transcript.cds
+        for feature in annotation.features(contig, low, high):
+            if feature.kind == "region" and feature.strand in ("+", "-"):
+                yield feature, ((feature.start, feature.end),)
+
+
+def _names(features: list[Feature]) -> set[str]:
+    texts = {text for f in features for text in (f.name, f.id) if text}
+    return texts | {re.sub("^(gene|transcript|CDS):", "", text) for text in texts}
+
+
+def reasons(rows: list[dict[str, Any]]) -> list[str]:
+    """For people: how many rows have which status, with the first names. rows: with ``gene`` and ``status``."""
+    kinds: dict[str, list[str]] = {}
+    for row in rows:
+        if row["status"]:
+            kinds.setdefault(row["status"], []).append(row["gene"])
+    return [f"{len(names):,} left out: {kind} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+            for kind, names in kinds.items()]  # fmt: skip

@@ -1,0 +1,96 @@
+"""A long table, computed in parts that stay on disk: killed, the same command goes on behind the last whole part.
+
+items ── parts of ``PART`` items ── OUT.parts/ ── OUT (a TSV, there and whole, or not there)
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nexvar.errors import NexVarError
+from nexvar.files import write_atomically
+from nexvar.inference.core.embedding_cache import identity
+from nexvar.paths import Read, Write, check_apart
+from nexvar.runs import parts as on_disk
+from nexvar.runs.job import Progress
+from nexvar.runs.lock import locked
+from nexvar.weights.load import Loaded
+
+PART = 8
+T = TypeVar("T")
+Rows = list[dict[str, Any]]
+
+
+def check_table(output: str | Path, reads: Sequence[str | Path]) -> Path:
+    """NexVarError unless ``output`` can be written, is a .tsv and none of what is read."""
+    path = Path(output)
+    if path.suffix != ".tsv":
+        raise NexVarError(f"no format for the ending of {path.name!r}", where=path, fix="name it .tsv")
+    check_apart([Read(each) for each in reads], [Write(path, parts=True)])
+    return path
+
+
+def table_run(
+    output: Path,
+    kind: str,
+    items: Sequence[T],
+    compute: Callable[[Sequence[T]], Rows],
+    schema: pa.Schema,
+    *,
+    loaded: Loaded,
+    options: dict[str, Any],
+    left_out: Rows,
+    progress: Progress,
+) -> Rows:
+    """The rows of every item, in order, then ``left_out``; ``output`` has them, too.
+
+    compute: some items -> their rows, with the columns of ``schema``. kind, options, the model and ``repr`` of the
+    items are what the rows depend on: where one of them changed, the unfinished run is not gone on with.
+    """
+    chunks = [items[i : i + PART] for i in range(0, len(items), PART)]
+    folder = Path(f"{output}.parts")
+    manifest = on_disk.make_manifest(
+        options={**options, "model": identity(loaded)},
+        parts=len(chunks),
+        inputs={},
+        provenance={"model": loaded.card.name},
+        kind=kind,
+        variants=hashlib.sha256(repr(list(items)).encode()).hexdigest(),
+    )
+    with locked(folder):
+        on_disk.open_parts(folder, manifest)
+        indices = range(len(chunks))
+        todo = sorted({*on_disk.missing_parts(folder, indices), *on_disk.damaged_parts(folder, indices)})
+        done = len(items) - sum(len(chunks[i]) for i in todo)
+        progress(done, len(items))
+        for i in todo:
+            buffer = io.BytesIO()
+            pq.write_table(pa.Table.from_pylist(compute(chunks[i]), schema), buffer)
+            on_disk.write_part(folder, i, buffer.getvalue())
+            done += len(chunks[i])
+            progress(done, len(items))
+        tables = [pq.read_table(path) for path in on_disk.finished_parts(folder, len(chunks))]
+        rows = [*(row for table in tables for row in table.to_pylist()), *left_out]
+        write_tsv(output, schema.names, rows)
+        on_disk.remove_parts(folder)
+    return rows
+
+
+def write_tsv(path: Path, columns: Sequence[str], rows: Rows) -> None:
+    """Rows with a header; numbers with six digits, nothing for None."""
+    with write_atomically(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_cell(row[name]) for name in columns] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
