@@ -81,7 +81,7 @@ def test_a_ring_has_no_ends(tracked, size, turn, blend):
 class OfWindows:
     """Each window's values are all its number of A's: whatever jumps is a seam."""
 
-    names, given, partners, resolution, unit, window = ("a",), 1, (0,), 1, 1, 64
+    names, partners, resolution, unit, window = ("a",), (0,), 1, 1, 64
 
     def margin(self, window):
         return 8
@@ -110,10 +110,11 @@ def test_ntv3s_tracks_are_those_of_its_forward(ntv3):
     with torch.no_grad():
         ids = torch.tensor([ntv3.tokenizer.encode("N" * 214 + text + "N" * 214).ids])
         extras = module(ids, species_ids_B=module.species_ids("mouse"), heads=True).extras
-    (made,) = predict_tracks(ntv3, [text], ["exon", "mouse_track_2"], species="mouse", strand="forward", window=1024)
-    assert made.names == ("exon", "mouse_track_2") and made.resolution == 1
-    np.testing.assert_allclose(made["exon"], extras["bed_tracks_logits"][0, :, 0].softmax(-1)[:, 1], atol=1e-6)
-    np.testing.assert_allclose(made["mouse_track_2"], extras["bigwig_tracks_logits"][0, :, 2], atol=1e-6)
+    (made,) = predict_tracks(
+        ntv3, [text], ["mouse_track_2", "mouse_track_0"], species="mouse", strand="forward", window=1024
+    )
+    assert made.names == ("mouse_track_2", "mouse_track_0") and made.resolution == 1
+    np.testing.assert_allclose(made.values_NK, extras["bigwig_tracks_logits"][0][:, [2, 0]], atol=1e-6)
 
 
 def test_ids_of_two_strands_are_partners(ntv3, monkeypatch):
@@ -134,8 +135,8 @@ def test_names_and_patterns(tracked, ntv3):
     ("asked", "line"),
     [
         ({"tracks": ["human_trak_1"]}, "--track.*no track 'human_trak_1' of human.*did you mean human_track_1"),
-        ({"species": "humn"}, "--species.*no species 'humn'.*did you mean human.*zebrafish"),
-        ({"species": "zebrafish"}, "no tracks of zebrafish.*exon"),
+        ({"species": "humn"}, "--species.*no species 'humn'.*did you mean human.*tracks of human, mouse, arabidopsis"),
+        ({"species": "zebrafish"}, "no species 'zebrafish'.*tracks of human, mouse, arabidopsis"),
         ({"tracks": []}, "no track was named"),
         ({"window": 255}, "a window of 255 bases.*in steps of 4.*such as 256"),
         ({"window": 2_000_000}, "a window of 2,000,000 bases.*such as 1,048,576"),

@@ -17,6 +17,7 @@ from nexvar.cli import (  # noqa: F401  they add their verbs
     probing,
     scoring,
     serving,
+    tracking,
     training,
 )
 from nexvar.cli._app import app, echo

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -30,6 +31,7 @@ from nexvar.inference.core.batching import Tally, in_batches
 from nexvar.inference.core.sequences import token_ids
 from nexvar.inference.core.sliding import Rule
 from nexvar.models.ntv3 import central
+from nexvar.weights.fingerprint import fingerprint
 from nexvar.weights.load import Loaded
 
 WINDOW = 32_768  # of post-trained NTv3: what its authors' examples read
@@ -37,15 +39,14 @@ MOST_TRACKS = 64  # that are predicted without being named
 
 
 class _Heads(Protocol):
-    """All tracks of a model (of one species). given: how many of the names are tracks, the rest are elements of an
-    annotation, which are predicted where they are named. partners: the track that each is on the other strand."""
+    """All tracks of a model (of one species). partners: the track that each is on the other strand, or itself."""
 
     names: tuple[str, ...]
-    given: int
     partners: tuple[int, ...]
     resolution: int
     unit: int
     window: int
+    fingerprint: str  # of what is not in the loaded module
 
     def margin(self, window: int) -> int:
         """Bases at either end of a window that have no value."""
@@ -74,6 +75,11 @@ class TrackPredictor:
     def resolution(self) -> int:
         """Bases of a bin."""
         return self.heads.resolution
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model's weights and its head's."""
+        return f"{fingerprint(self.loaded)} {self.heads.fingerprint}".strip()
 
     @torch.inference_mode()
     def predict(
@@ -129,13 +135,24 @@ class TrackPredictor:
 
 def has_tracks(loaded: Loaded) -> bool:
     """Whether the model predicts tracks."""
-    own = getattr(loaded.module.config, "bigwigs_per_species", None)
-    return bool(own) or (loaded.folder is not None and (loaded.folder / trained.FACTS).exists())
+    return _has_trained(loaded) or bool(species_of(loaded))
 
 
 def species_of(loaded: Loaded) -> list[str]:
-    """The species that the model's tracks are of; [] where it knows none."""
-    return list(getattr(loaded.module.config, "bigwigs_per_species", None) or ())
+    """The species that the model's own tracks are of; [] where it knows none."""
+    tracks = getattr(loaded.module.config, "bigwigs_per_species", None) or {}
+    return [name for name, names in tracks.items() if names and not _has_trained(loaded)]
+
+
+def listed(loaded: Loaded, species: str | None = None) -> list[str]:
+    """What `nexvar tracks --list` shows: the trained tracks, or species, tabulator and track, of one or of all."""
+    known: list[str | None] = [*species_of(loaded)] if species is None else [species]
+    chosen = [_heads(loaded, each) for each in known or [None]]
+    return [name if of is None else f"{of}\t{name}" for heads, of in chosen for name in heads.names]
+
+
+def _has_trained(loaded: Loaded) -> bool:
+    return loaded.folder is not None and (loaded.folder / trained.FACTS).exists()
 
 
 def track_predictor(loaded: Loaded, species: str | None = None, names: Sequence[str] | None = None) -> TrackPredictor:
@@ -147,16 +164,11 @@ def track_predictor(loaded: Loaded, species: str | None = None, names: Sequence[
     heads, species = _heads(loaded, species)
     if names is not None and not names:
         raise NexVarError("no track was named", where="--track", fix="one or more names, or leave it out")
-    if names is None:
-        if heads.given > MOST_TRACKS:
-            what = f"{loaded.card.name} has {heads.given:,} tracks{_of(species)} and none was named"
-            raise NexVarError(what, where="--track", fix="name some; `nexvar tracks --list` shows them")
-        columns = list(range(heads.given))
-    else:
-        columns = [i for name in names for i in _found(heads, name, loaded.card.name, species)]
-    if not columns:
-        fix = f"`--track {heads.names[0]}` is an element of its annotation" if heads.names else "another species"
-        raise NexVarError(f"{loaded.card.name} has no tracks{_of(species)}", where="--track", fix=fix)
+    if names is None and len(heads.names) > MOST_TRACKS:
+        what = f"{loaded.card.name} has {len(heads.names):,} tracks{_of(species)} and none was named"
+        raise NexVarError(what, where="--track", fix="name some; `nexvar tracks --list` shows them")
+    wanted = heads.names if names is None else names
+    columns = [i for name in wanted for i in _found(heads, name, loaded.card.name, species)]
     return TrackPredictor(loaded, heads, species, tuple(dict.fromkeys(columns)))
 
 
@@ -169,14 +181,14 @@ def _heads(loaded: Loaded, species: str | None) -> tuple[_Heads, str | None]:
     if not known:
         if species is not None:
             raise NexVarError(f"{loaded.card.name} knows no species", where="--species", fix="leave it out")
-        assert loaded.folder is not None  # has_tracks
+        assert loaded.folder is not None  # _has_trained
         return _Trained(trained.Tracks.of(loaded, loaded.folder)), None
     if species is None:
         species = loaded.module.config.default_species
         if species is None:
             raise NexVarError("no species was named", where="--species", fix=f"one of {', '.join(known)}")
     if species not in known:
-        fix = f"did you mean {_nearest(species, known)}? it knows {', '.join(known)}"
+        fix = f"did you mean {_nearest(species, known)}? it has tracks of {', '.join(known)}"
         raise NexVarError(f"{loaded.card.name} has no species {species[:60]!r}", where="--species", fix=fix)
     return _PostTrained(loaded, species), species
 
@@ -207,12 +219,11 @@ def _of(species: str | None) -> str:
 class _PostTrained:
     """The heads of post-trained NTv3 for one species; ids that end in _P and _M are an experiment's two strands."""
 
-    resolution = 1
+    resolution, fingerprint = 1, ""
 
     def __init__(self, loaded: Loaded, species: str) -> None:
         self.loaded, self.species = loaded, species
-        tracks, elements = loaded.module.tracks_of(species)
-        self.names, self.given = (*tracks, *elements), len(tracks)
+        self.names = tuple(loaded.module.config.bigwigs_per_species[species])
         place = {name: i for i, name in enumerate(self.names)}
         other = {name: re.sub("_[PM]$", lambda m: "_M" if m[0] == "_P" else "_P", name) for name in self.names}
         self.partners = tuple(place.get(other[name], i) for i, name in enumerate(self.names))
@@ -239,8 +250,10 @@ class _Trained:
 
     def __init__(self, tracks: trained.Tracks) -> None:
         self.tracks, facts = tracks, tracks.facts
-        self.names, self.given, self.partners = facts.names, len(facts.names), facts.partners
+        self.names, self.partners = facts.names, facts.partners
         self.resolution = self.unit = facts.resolution
+        weights = fingerprint(replace(tracks.loaded, module=tracks.model.head))
+        self.fingerprint = f"{weights} {hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}"
         self.window = facts.window // facts.resolution * facts.resolution
 
     def margin(self, window: int) -> int:

@@ -236,10 +236,9 @@ class _TrackHead(nn.Module):
     def forward(self, x_BLC: Tensor) -> Tensor:
         return self.head(self.layer_norm(x_BLC))
 
-    def some(self, x_BLC: Tensor, outputs: list[int]) -> Tensor:
-        """``forward``'s columns of these outputs alone."""
-        weight, bias = self.head.weight[outputs], None if self.head.bias is None else self.head.bias[outputs]
-        return F.linear(self.layer_norm(x_BLC), weight, bias)
+    def some(self, x_BLC: Tensor, outputs: Sequence[int]) -> Tensor:
+        """These columns of ``forward`` alone."""
+        return F.linear(self.layer_norm(x_BLC), self.head.weight[list(outputs)], self.head.bias[list(outputs)])
 
 
 class _BigwigHead(nn.Module):
@@ -544,32 +543,17 @@ class Model(GenomicModel):
             return ids_BL, x_BLC, None
         return ids_BL, x_BLC, torch.arange(whole, device=mask_BL.device) < inside_B[:, None]
 
-    def tracks_of(self, species: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The names of a species' tracks, and of the annotation's elements, which are the same for every species."""
-        return tuple(self.config.bigwigs_per_species.get(species, ())), tuple(self.config.bed_elements_names)
-
     def predict_tracks(self, ids_BL: Tensor, species: str, columns: Sequence[int]) -> Tensor:
-        """(B, central L, K): the tracks at these places among ``tracks_of``, which ascend; of elements the probability.
+        """(B, central L, K): these of the species' tracks; the others, thousands of them, are not computed.
 
-        The others, thousands of them, are not computed. L is a multiple of the unit.
+        L is a multiple of the unit.
         """
-        config, core = self.config, self.core
+        config, tap = self.config, self.last_hidden
         species_B = self.species_ids(species).to(ids_BL.device).expand(len(ids_BL))
-        tap = self.last_hidden
         x_BLC = self(ids_BL, taps=(tap,), logits=False, species_ids_B=species_B, heads=False).taps[tap]
         x_BLC = x_BLC[:, central(x_BLC.shape[1], config.keep_target_center_fraction, self._reference)]
-        count = len(config.bigwigs_per_species.get(species, ()))
-        tracks, elements = [i for i in columns if i < count], [i - count for i in columns if i >= count]
-        parts = []
-        if tracks:
-            head: Any = core.bigwig_head.species_heads[config.track_species.index(species)]
-            parts.append(F.softplus(head.some(x_BLC, tracks)))
-        if elements:
-            classes_BLE2 = core.bed_head.some(x_BLC, [2 * i + c for i in elements for c in (0, 1)]).unflatten(
-                -1, (-1, 2)
-            )
-            parts.append(classes_BLE2.softmax(-1)[..., 1])
-        return torch.cat(parts, -1)
+        head: Any = self.core.bigwig_head.species_heads[config.track_species.index(species)]
+        return F.softplus(head.some(x_BLC, columns))
 
     def _heads(
         self, x_BLC: Tensor, bottom_BLC: Tensor, keys_BL: Tensor | None, species: list[int]

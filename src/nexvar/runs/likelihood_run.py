@@ -41,7 +41,6 @@ from nexvar.runs.job import LikelihoodJob, LikelihoodOptions, Watch
 from nexvar.runs.lock import locked
 from nexvar.runs.output import check_output
 from nexvar.runs.sequence_run import Summary
-from nexvar.runs.tracks import chromosome
 from nexvar.weights.choice import loaded_model
 from nexvar.weights.fingerprint import fingerprint
 from nexvar.weights.load import Loaded
@@ -85,14 +84,14 @@ def likelihood_file(job: LikelihoodJob) -> Summary:
         _check_target(Path(path), job.options.strand)
     genome = Fasta(job.inputs.fasta, synonyms=job.inputs.synonyms)
     make_circular(genome, job.options.circular, ())
-    segments = _segments(genome, job.inputs.bed)
+    segments = sequence_run.segments(genome, job.inputs.bed)
     loaded = loaded_model(job.model)
     per_base.check(loaded)
     folder = Path(f"{job.targets[0]}.parts")
     rule = _rule(job.options, loaded)
     sliding = Sliding(rule, frozenset(genome.circular))
     most = PART_BASES if loaded.card.objective == "causal" else PART_PASSES
-    parts = sliding.parts(segments, max(most, sum(s.end - s.start for s in segments) // MOST_PARTS))
+    parts = sliding.parts(segments, max(most, sequence_run.bases(segments) // MOST_PARTS))
     with locked(folder, job.shard):
         wanted = job.options.batch_tokens
         tokens = wanted or on_disk.unfinished_batch_tokens(folder) or default_batch_tokens(loaded)
@@ -102,7 +101,7 @@ def likelihood_file(job: LikelihoodJob) -> Summary:
         def compute(i: int, watch: Watch) -> bytes:
             return compute_part(loaded, genome, sliding, parts[i], settings, watch)
 
-        sequence_run.compute_parts(job, folder, [_bases(part) for part in parts], compute)
+        sequence_run.compute_parts(job, folder, [sequence_run.bases(part) for part in parts], compute)
         summary = sequence_run.finish(job, folder, len(parts), _merge)
     summary.notes += sequence_run.species_note(loaded, "likelihoods")
     return summary
@@ -136,31 +135,6 @@ def _manifest(
     )  # fmt: skip
 
 
-# -- input --------------------------------------------------------------------------------------------------------
-
-
-def _segments(genome: Fasta, bed: str | Path | None) -> list[Segment]:
-    """Each base that is asked for once: in the order of the FASTA, a chromosome's slices by their starts."""
-    regions = None if bed is None else Regions(interval for interval, _ in sequence_run.bed_regions(genome, bed))
-    # a record that is a region of a chromosome stands for its place there
-    homes = {name: chromosome(name) for name in genome.contigs}
-    contigs = dict.fromkeys(home if genome.is_slice(home) else name for name, home in homes.items())
-    segments = []
-    for contig in contigs:
-        done = 0
-        for low, high in genome.spans(contig):
-            for start, end in [(low, high)] if regions is None else regions.intervals(contig):
-                start, end = max(start, low, done), min(end, high)
-                if start < end:
-                    segments.append(Segment(contig, start, end, low, high))
-            done = max(done, high)
-    return segments
-
-
-def _bases(part: Sequence[Segment]) -> int:
-    return sum(segment.end - segment.start for segment in part)
-
-
 # -- one part -----------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +153,7 @@ def compute_part(
     texts = [clean(loaded, text, contig) for text, (contig, _, _) in zip(read, windows, strict=True)]
     keep = [[(a - window.start, b - window.start) for a, b in ranges] for _, window, ranges in windows]
     tally = Tally()
-    with reported(tally, _bases(part), progress):
+    with reported(tally, sequence_run.bases(part), progress):
         values = per_base.compute(
             loaded, texts, keep, strand=settings.strand, batch_tokens=settings.batch_tokens, tally=tally
         )

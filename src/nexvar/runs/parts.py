@@ -207,7 +207,7 @@ def _wrong_texts(manifest: dict[str, Any]) -> str | None:
 
 def inputs_of(manifest: dict[str, Any]) -> list[Read]:
     """The files that the run has read, as far as they are files."""
-    given = (manifest["inputs"].get(name) for name in ("fasta", "variants", "bed", "synonyms", "regions"))
+    given = (manifest["inputs"].get(name) for name in ("fasta", "variants", "bed", "synonyms", "regions", "annotation"))
     return [Read(path) for path in given if isinstance(path, str)]
 
 

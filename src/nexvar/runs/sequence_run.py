@@ -1,4 +1,5 @@
-"""What runs over sequences (embed_run.py, likelihood_run.py) share: the loop over parts, their merge, what is said."""
+"""What runs over sequences (embed_run.py, likelihood_run.py, annotate_run.py) share: what is asked for, the loop over
+parts, their merge, what is said."""
 
 from __future__ import annotations
 
@@ -11,11 +12,13 @@ import pyarrow as pa
 
 from nexvar.errors import NexVarError
 from nexvar.files import disk_errors, replacing
-from nexvar.genome.bed import bed_rows
+from nexvar.genome.bed import Regions, bed_rows, parse_region
 from nexvar.genome.reference import Fasta, Interval
+from nexvar.inference.core.sliding import Segment
 from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import parts as on_disk
 from nexvar.runs.job import SequenceJob, Watch
+from nexvar.runs.tracks import chromosome
 from nexvar.weights.load import Loaded
 
 MERGE_AGAIN = "make room; `nexvar merge` tries again"
@@ -49,6 +52,37 @@ def bed_regions(genome: Fasta, bed: str | Path) -> list[tuple[Interval, list[str
     return rows
 
 
+def segments(genome: Fasta, bed: str | Path | None, region: str | None = None) -> list[Segment]:
+    """Each base that is asked for once: in the order of the FASTA, a chromosome's slices by their starts.
+
+    bed: regions, merged; region: one, as ``chr17:41,197,000-41,198,000`` (1-based, inclusive) or a contig; neither:
+    everything.
+    """
+    regions = None if bed is None else Regions(interval for interval, _ in bed_regions(genome, bed))
+    if region is not None:
+        if bed is not None:
+            raise NexVarError("regions twice", where="--region", fix="give --bed or --region")
+        regions = Regions([parse_region(region, genome)])
+    # a record that is a region of a chromosome stands for its place there
+    homes = {name: chromosome(name) for name in genome.contigs}
+    contigs = dict.fromkeys(home if genome.is_slice(home) else name for name, home in homes.items())
+    result = []
+    for contig in contigs:
+        done = 0
+        for low, high in genome.spans(contig):
+            for start, end in [(low, high)] if regions is None else regions.intervals(contig):
+                start, end = max(start, low, done), min(end, high)
+                if start < end:
+                    result.append(Segment(contig, start, end, low, high))
+            done = max(done, high)
+    return result
+
+
+def bases(part: Sequence[Segment]) -> int:
+    """How many bases are computed in these segments."""
+    return sum(segment.end - segment.start for segment in part)
+
+
 def compute_parts(job: SequenceJob, folder: Path, sizes: Sequence[int], compute: Compute) -> None:
     """Compute the parts of this run that are not there yet. sizes: of every part, in the units of its progress."""
     mine = on_disk.of_shard(job.shard, len(sizes))
@@ -70,6 +104,17 @@ def finish(
     return merge(job.targets[0], job.targets)
 
 
+def unfinished(
+    output: str | Path, verb: str, wrong: Callable[[dict[str, Any]], str | None]
+) -> tuple[Path, dict[str, Any]]:
+    """The folder and the manifest of the run of ``nexvar VERB`` that is to be merged into ``output``, checked."""
+    folder, manifest = on_disk.unfinished_run(output, verb)
+    if what := wrong(manifest):
+        fix = f"delete {folder} and start again"
+        raise NexVarError(f"the manifest is damaged: {what}", where=folder / "manifest.json", fix=fix)
+    return folder, manifest
+
+
 def merge_parts(
     output: str | Path,
     verb: str,
@@ -84,10 +129,7 @@ def merge_parts(
     wrong(manifest) says what in it is damaged; check(path, manifest) refuses a target; write(path, temporary, files,
     manifest) says how many rows it wrote: they come back, with the manifest.
     """
-    folder, manifest = on_disk.unfinished_run(output, verb)
-    if what := wrong(manifest):
-        fix = f"delete {folder} and start again"
-        raise NexVarError(f"the manifest is damaged: {what}", where=folder / "manifest.json", fix=fix)
+    folder, manifest = unfinished(output, verb, wrong)
     files = on_disk.finished_parts(folder, manifest["parts"])
     rows, wanted = 0, [Path(path) for path in targets or [output]]
     check_apart([Read(folder), *on_disk.inputs_of(manifest)], map(Write, wanted))
