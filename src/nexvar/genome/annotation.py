@@ -168,11 +168,21 @@ class Annotation:
         """How many features overlap [start, end)."""
         return len(self._overlapping(contig, start, end))
 
-    def spans(self, contig: str, kind: str) -> np.ndarray:
-        """(N, 2) int64: start and end of every feature of a kind (exon, CDS, five_prime_UTR, gene, …), by start."""
+    def spans(self, contig: str, kind: str, tag: str = "") -> np.ndarray:
+        """(N, 2) int64: start and end of every feature of a kind (exon, CDS, five_prime_UTR, gene, …), by start.
+
+        tag: of those alone that carry it, or whose parent does (MANE_Select).
+        """
         low, high = self._range(contig)
-        rows = low + np.flatnonzero(self._kind_N[low:high] == self._kind(kind))
+        rows = self._tagged(low + np.flatnonzero(self._kind_N[low:high] == self._kind(kind)), tag)
         return np.stack((self._start_N[rows], self._end_N[rows]), axis=1)
+
+    def transcript_spans(self, contig: str, tag: str = "") -> tuple[np.ndarray, np.ndarray]:
+        """((N, 2) int64 start and end of every transcript, by start; (N,) bool, whether it is on the minus strand)."""
+        low, high = self._range(contig)
+        rows = self._tagged(low + np.flatnonzero(self._is_transcript_N[low:high]), tag)
+        minus = pc.equal(self._table["strand"].take(rows), "-").to_numpy().astype(bool)
+        return np.stack((self._start_N[rows], self._end_N[rows]), axis=1), minus
 
     def find(self, id: str) -> list[Feature]:
         """The feature of an ID as the file has it; several where it lies in pieces, none where there is none."""
@@ -214,6 +224,15 @@ class Annotation:
         first = low + np.searchsorted(self._reach_N[low:high], start, side="right")
         last = low + np.searchsorted(self._start_N[low:high], end, side="left")
         return first + np.flatnonzero(self._end_N[first:last] > start)
+
+    def _tagged(self, rows: np.ndarray, tag: str) -> np.ndarray:
+        """Those of the rows that carry a tag, or whose parent does; all for ""."""
+        if not tag:
+            return rows
+        tags = pc.binary_join_element_wise("", self._table["tags"].cast(pa.string()), "", ",")
+        carries_N = pc.match_substring(tags, f",{tag},").to_numpy()
+        ids = self._id_N[carries_N & (self._id_N >= 0)]
+        return rows[carries_N[rows] | np.isin(self._parent_N[rows], ids)]
 
     def _of_id(self, id: str) -> np.ndarray:
         code = pc.index(self._words, id).as_py()
