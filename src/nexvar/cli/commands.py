@@ -14,6 +14,7 @@ from nexvar.cli import (  # noqa: F401  they add their verbs
     evaluation,
     generation,
     genes,
+    noncoding,
     probing,
     scoring,
     serving,

@@ -27,11 +27,11 @@ from nexvar.genome.vcf import VcfReader
 
 PATHOGENIC = ("Pathogenic", "Likely_pathogenic", "Pathogenic/Likely_pathogenic")
 BENIGN = ("Benign", "Likely_benign", "Benign/Likely_benign")
-NONCODING = frozenset(
-    "intron_variant non-coding_transcript_variant 5_prime_UTR_variant 3_prime_UTR_variant upstream_gene_variant "
-    "downstream_gene_variant intergenic_variant splice_donor_variant splice_acceptor_variant "
-    "splice_region_variant".split()
-)  # the terms of configs/datasets.yaml, and those of splice sites that its code adds
+NONCODING = {
+    *("intron_variant", "non-coding_transcript_variant", "5_prime_UTR_variant", "3_prime_UTR_variant"),
+    *("upstream_gene_variant", "downstream_gene_variant", "intergenic_variant"),
+    *("splice_donor_variant", "splice_acceptor_variant", "splice_region_variant"),
+}
 _FIELDS = ("label", "stars", "af", "region", "group", "gene")
 Key = tuple[str, int, str, str]
 

@@ -1,6 +1,6 @@
-"""What needs no model: the place of a variant, its bases, and scores that others computed. Higher = more likely class 1.
+"""What needs no model: the place of a variant, its bases, and scores that others computed.
 
-A value that a file does not have is missing (NaN), never 0, and is counted.
+Higher = more likely class 1. A value that a file does not have is missing (NaN), never 0, and is counted.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from nexvar.genome.reference import Fasta
 from nexvar.genome.signals import Signal
 
 Scores = dict[str, np.ndarray]  # name -> (N,) float64, NaN where there is none
+REGION, REGION_CLASS = "promoter, 5'UTR or splice site", "region class"  # baselines that are constant in a region
 NEAR_GENE = ("promoter", "utr_5prime", "splice_proximal")
 TRANSITIONS = {frozenset("AG"), frozenset("CT")}
 TRACKS = ("phyloP", "phastCons")
@@ -28,12 +29,12 @@ def of_alleles(alleles: Sequence[Allele], fasta: Fasta, exon_distance_N: np.ndar
     """What a variant's place and bases say. exon_distance_N: (N,), inf where there is no exon."""
     made: Scores = {}
     if any(a.region for a in alleles):
-        made["promoter, 5'UTR or splice site"] = np.array([float(a.region in NEAR_GENE) for a in alleles])
+        made[REGION] = np.array([float(a.region in NEAR_GENE) for a in alleles])
     if exon_distance_N is not None:
         made["nearness to an exon's end"] = np.where(np.isfinite(exon_distance_N), -exon_distance_N, np.nan)
     made["transversion"] = np.array([_transversion(a) for a in alleles])
     if not all(a.contig in fasta.circular for a in alleles):
-        made["distance to the contig's end"] = np.array([_margin(a, fasta) for a in alleles])
+        made["nearness to its contig's middle"] = np.array([_centrality(a, fasta) for a in alleles])
     return made
 
 
@@ -62,24 +63,28 @@ def _transversion(allele: Allele) -> float:
     return float({allele.ref, allele.alt} not in TRANSITIONS) if allele.is_snv else np.nan
 
 
-def _margin(allele: Allele, fasta: Fasta) -> float:
-    """Bases to the nearer end of what the FASTA has: it tells labels where windows were cut off-centre before."""
+def _centrality(allele: Allele, fasta: Fasta) -> float:
+    """Minus the bases to the middle of what the FASTA has: a contig a variant may have been cut around its variant."""
     if allele.contig in fasta.circular:
         return np.nan
     low, high = fasta.span(allele.contig, allele.pos0)
-    return float(min(allele.pos0 - low, high - 1 - allele.pos0))
+    return -float(abs(allele.pos0 - low - (high - low) // 2))
 
 
 def of_region(region_N: np.ndarray, positive_N: np.ndarray, fold_N: np.ndarray) -> np.ndarray:
-    """(N,) the share of positives among the variants of the same class that are in other folds."""
+    """(N,) log-odds of a positive in the class of each variant less those of all classes, both in the other folds."""
     scores = np.full(len(region_N), np.nan)
     for fold in np.unique(fold_N):
         others = fold_N != fold
         for region in np.unique(region_N[~others].astype(str)):
             there = others & (region_N == region)
-            # one more of each: a class that the other folds lack is as likely as not
-            scores[~others & (region_N == region)] = (positive_N[there].sum() + 1) / (there.sum() + 2)
+            scores[~others & (region_N == region)] = _log_odds(positive_N[there]) - _log_odds(positive_N[others])
     return scores
+
+
+def _log_odds(positive_N: np.ndarray) -> float:
+    """One more of each class is counted: of nothing, 0."""
+    return float(np.log((positive_N.sum() + 1) / ((~positive_N).sum() + 1)))
 
 
 def of_track(path: str | Path, fasta: Fasta, alleles: Sequence[Allele]) -> np.ndarray:

@@ -32,6 +32,7 @@ from nexvar.genome.vcf import VcfReader
 SETS = ("labelled", "N1", "N2", "N3")
 COMMON = 0.05  # the minor allele is more frequent
 RATIO = 10  # negatives a positive, at most
+_BOTH = "labels of both classes; fewer --min-stars, other --only"
 TRIES = 100  # draws until an allele is none that is known
 
 
@@ -83,7 +84,7 @@ def build(
         notes.append(f"{fewer:,} variants with fewer than {min_stars} stars are left out")
     positives = [a for a in starred if a.positive]
     if not positives:
-        raise NexVarError("no positive is left", where="--vcf", fix="labels of both classes; fewer --min-stars or --only")
+        raise NexVarError("no positive is left", where="--vcf", fix=_BOTH)
     negatives = {"N1" if labelled.clinvar else "labelled": [a for a in starred if not a.positive]}
     negatives["N2"] = _n2(labelled, starred, positives, common, is_coding, notes)
     known = {a.key for a in labelled.alleles} | (common.known if common is not None else set())
@@ -96,7 +97,7 @@ def build(
             raise NexVarError(f"no variant is in set {name}", where="--set", fix=fix)
     chosen = {name: some for name, some in negatives.items() if some and (not wanted or name in wanted)}
     if not chosen:
-        raise NexVarError("no negative is left", where="--vcf", fix="labels of both classes; fewer --min-stars or --only")
+        raise NexVarError("no negative is left", where="--vcf", fix=_BOTH)
     return _joined(positives, chosen, matched, ratio, rng, notes)
 
 
@@ -122,8 +123,9 @@ def _joined(
     place = {a.key: i for i, a in enumerate(alleles)}
     positive = np.array([bool(a.positive) for a in alleles])
     rows = {name: np.unique([place[a.key] for a in some]) for name, some in members.items()}
-    for name, some in rows.items():
-        notes.append(f"set {name}: {int(positive[some].sum()):,} positives, {int((~positive[some]).sum()):,} negatives")
+    for name, each in rows.items():
+        count = int(positive[each].sum())
+        notes.append(f"set {name}: {count:,} positives, {len(each) - count:,} negatives")
     return Sets(alleles, positive, rows, notes)
 
 
@@ -144,9 +146,9 @@ def _n2(
     if left := len(common.alleles) - len(kept):
         notes.append(f"N2: {left:,} common variants are pathogenic in ClinVar, or at the place of a positive")
     if is_coding is not None and kept:
-        coding = is_coding(kept)
-        notes.append(f"N2: {int(coding.sum()):,} common variants are coding")
-        kept = [a for a, inside in zip(kept, coding, strict=True) if not inside]
+        coding_N = is_coding(kept)
+        notes.append(f"N2: {int(coding_N.sum()):,} common variants are coding")
+        kept = [a for a, coding in zip(kept, coding_N, strict=True) if not coding]
     return kept
 
 

@@ -39,7 +39,7 @@ class Cut:
     notes: list[str]
 
 
-def cut(fasta: Fasta, alleles: Sequence[Allele], width: int) -> Cut:
+def cut_windows(fasta: Fasta, alleles: Sequence[Allele], width: int) -> Cut:
     """The windows of all alleles; NexVarError where none is centred."""
     windows = [allele_windows(fasta, a.contig, a.pos0, a.ref, a.alt, width) for a in alleles]
     status = Counter(w.status for w in windows)

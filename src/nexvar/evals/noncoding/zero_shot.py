@@ -6,14 +6,13 @@ embeddings (1 - cosine, …) stay, and an inner product, which is high where emb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from nexvar.evals.noncoding.alleles import Allele
 from nexvar.genome.reference import Fasta
 from nexvar.inference.core.batching import Tally
-from nexvar.inference.core.embedding_cache import EmbeddingCache
 from nexvar.inference.options import Options
 from nexvar.inference.score import score_alleles
 from nexvar.weights.load import Loaded
@@ -28,8 +27,6 @@ def zero_shot(
     width: int,
     readout: str | None = None,
     strand: str | None = None,
-    cache: EmbeddingCache | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, str]:
     """((N,) scores, NaN where an allele has none; the readout's name). NexVarError for a window that is too wide."""
     options = Options(window=width, windowing="centred", readouts=(readout,) if readout else None, strand=strand)
@@ -38,7 +35,7 @@ def zero_shot(
     sign = 1.0 if name in RISING else -1.0
     values = np.full(len(alleles), np.nan)
     items = ((i, allele.variant) for i, allele in enumerate(alleles))
-    for i, (score,) in score_alleles(loaded, items, fasta, settings, Tally(), progress=progress, cache=cache):
+    for i, (score,) in score_alleles(loaded, items, fasta, settings, Tally()):
         mean = score.mean(name)
         if mean is not None:
             values[i] = sign * mean

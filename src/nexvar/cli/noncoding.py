@@ -1,0 +1,84 @@
+"""nexvar benchmark noncoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nexvar.cli._app import echo, report, verb
+from nexvar.cli.benchmarking import benchmark
+from nexvar.cli.options import LoadOptions, Reads, Writes
+
+Track = Annotated[Path | None, typer.Option(help="bigWig of the same genome"), Reads()]
+
+
+@verb("noncoding", group=benchmark)
+def noncoding(
+    *,
+    vcf: Annotated[Path, typer.Option(help="ClinVar's VCF, or a VCF or TSV with labels"), Reads()],
+    fasta: Annotated[Path, typer.Option(help="the genome"), Reads()],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="a folder; the same command goes on"), Writes(tree=True)
+    ],
+    model: Annotated[
+        list[str] | None, typer.Option(help="name or folder (repeatable); none: baselines"), Reads()
+    ] = None,
+    annotation: Annotated[Path | None, typer.Option(help="GFF3 or GTF: the seven regions"), Reads()] = None,
+    ccre: Annotated[Path | None, typer.Option(help="ENCODE's cCREs, BED: enhancers"), Reads()] = None,
+    gnomad: Annotated[Path | None, typer.Option(help="gnomAD's VCF: common variants (N2)"), Reads()] = None,
+    cadd: Annotated[Path | None, typer.Option(help="CADD's TSV with its tabix index"), Reads()] = None,
+    phylop: Track = None,
+    phastcons: Track = None,
+    score: Annotated[list[str] | None, typer.Option(help="a column of scores, NAME or NAME:lower (repeatable)")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="zero-shot, probe, lora (repeatable)")] = None,
+    negatives: Annotated[list[str] | None, typer.Option("--set", help="labelled, N1, N2, N3 (repeatable)")] = None,
+    window: Annotated[list[int] | None, typer.Option(help="bases, 512 to 8192 (repeatable); default: 1024")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="a region that counts (repeatable); default: all")] = None,
+    mane: Annotated[bool, typer.Option("--mane", help="regions by MANE Select transcripts alone")] = False,
+    min_stars: Annotated[int, typer.Option(help="ClinVar's stars, at least")] = 1,
+    ratio: Annotated[int, typer.Option(help="negatives a positive, at most; 1: as published; 0: all")] = 10,
+    readout: Annotated[str | None, typer.Option(help="of zero-shot; default: the model's own")] = None,
+    strand: Annotated[str | None, typer.Option(help="both (the default) or forward")] = None,
+    epochs: Annotated[int, typer.Option(help="of LoRA")] = 10,
+    rate: Annotated[float, typer.Option(help="learning rate of LoRA")] = 1e-4,
+    seed: Annotated[int, typer.Option(help="of N3, folds and draws")] = 42,
+    draws: Annotated[int, typer.Option(help="bootstrap draws")] = 1000,
+    load: LoadOptions,
+) -> None:
+    """Pathogenic against benign, common and random non-coding variants: models beside simple baselines."""
+    from nexvar.evals.noncoding import report as reports
+    from nexvar.evals.noncoding.run import Job, run
+
+    tracks = {"phyloP": phylop, "phastCons": phastcons}
+    job = Job(
+        vcf,
+        fasta,
+        output,
+        [load.choice(name) for name in model or []],
+        annotation=annotation,
+        ccre=ccre,
+        gnomad=gnomad,
+        cadd=cadd,
+        tracks={name: path for name, path in tracks.items() if path is not None},
+        windows=window or (1024,),
+        sets=negatives or (),
+        methods=method or ("zero-shot", "probe"),
+        only=only or (),
+        mane=mane,
+        scores=score or (),
+        min_stars=min_stars,
+        ratio=ratio,
+        readout=readout,
+        strand=strand,
+        epochs=epochs,
+        rate=rate,
+        seed=seed,
+        draws=draws,
+    )
+    found = run(job, lambda line: echo(line, err=True))
+    rows, _ = reports.write(found, output, draws, seed)
+    for line in reports.lines(rows):
+        echo(line)
+    report([f"written to {output}"])

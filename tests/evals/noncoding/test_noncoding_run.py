@@ -1,0 +1,154 @@
+"""The verb from files to tables: what is written, what a killed run keeps, and what cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from nexvar.cli.commands import app
+from nexvar.errors import NexVarError
+from nexvar.evals.noncoding import report
+from nexvar.evals.noncoding import run as running
+from nexvar.evals.noncoding.run import Job
+from nexvar.files import read_json
+from nexvar.weights.choice import ModelChoice
+from noncoding_genome import CHR1, labelled_vcf
+from places import GOLDEN
+from toy_genome import other_bases
+
+MODEL = ModelChoice(GOLDEN / "hyenadna_tiny", device="cpu")
+
+
+def rows(folder: Path, **wanted: object) -> list[dict[str, object]]:
+    table = pq.read_table(folder / "table.parquet").to_pylist()
+    return [row for row in table if all(row[key] == value for key, value in wanted.items())]
+
+
+@pytest.fixture(scope="session")
+def variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """80 SNVs, 32 of them positive: half around the ends of two exons, half in no gene."""
+    places = [*range(4990, 5030, 2), *range(6190, 6230, 2), *range(13_000, 15_000, 50)]
+    return labelled_vcf(
+        tmp_path_factory.mktemp("variants"),
+        *((p, CHR1[p - 1], other_bases(CHR1[p - 1])[0], int(i % 5 < 2)) for i, p in enumerate(places)),
+    )
+
+
+@pytest.fixture(scope="session")
+def job(toy: Path, variants: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    out = tmp_path_factory.mktemp("noncoding-run") / "out"
+    return Job(variants, toy / "genome.fa", out, [MODEL], annotation=toy / "genes.gff3", windows=(32,), draws=50)
+
+
+@pytest.fixture(scope="session")
+def found(job: Job) -> running.Found:
+    found = running.run(job)
+    report.write(found, job.output, job.draws, job.seed)
+    return found
+
+
+def test_every_cell_is_in_the_table_overall_and_by_region(job: Job, found: running.Found) -> None:
+    methods = {row["method"] for row in rows(job.output, model="hyenadna_tiny", region="all")}
+    assert methods == {"zero-shot", "probe ref", "probe alt", "probe alt - ref"}
+    assert {row["set"] for row in rows(job.output)} == {"labelled", "N3"}
+    (whole,) = rows(job.output, method="zero-shot", region="all", set="labelled")
+    assert (whole["positives"], whole["negatives"], whole["missing"]) == (32, 48, 0)
+    assert whole["auroc_low"] <= whole["auroc"] <= whole["auroc_high"] and whole["detail"] == "llr"
+    (few,) = rows(job.output, method="zero-shot", region="utr_5prime", set="labelled")
+    assert few["auroc"] is None and few["note"].startswith("too few: class 1 has")
+    (near,) = rows(job.output, model="nearness to an exon's end", region="splice_proximal", set="labelled")
+    assert near["positives"] >= 10 and near["auroc"] is not None
+
+
+def test_json_scores_and_comparisons_are_written(job: Job, found: running.Found) -> None:
+    folder = job.output / "32bp"
+    facts = read_json(folder / "linprobe_hyenadna_tiny_N3_alt_minus_ref.json")
+    assert facts["method"] == "linear_probe" and facts["seq_type"] == "alt - ref" and facts["negative_set"] == "N3"
+    zero = read_json(folder / "zeroshot_hyenadna_tiny_labelled.json")
+    assert zero["n_variants"] == 80 and {"auroc", "auprc", "mcc", "f1", "optimal_threshold"} <= set(zero["overall"])
+    assert "note" in zero["per_region"]["utr_5prime"] and "auroc" not in zero["per_region"]["utr_5prime"]
+    scores = pq.read_table(folder / "scores.parquet")
+    assert "hyenadna_tiny zero-shot" in scores.column_names and len(scores) == len(found.data.sets.alleles)
+    compared = pq.read_table(job.output / "comparisons.parquet").to_pylist()
+    assert {row["test"] for row in compared if row["test"]} == {"DeLong"}
+    p, q = (np.array([row[name] for row in compared]) for name in ("p_value", "q_value"))
+    assert ((q >= p) | np.isnan(p)).all()
+    for ending in ("md", "html"):
+        text = (job.output / f"table.{ending}").read_text()
+        assert "hyenadna_tiny, zero-shot (llr)" in text and "all transcripts" in text and "too few" in text
+
+
+def test_what_is_there_is_not_computed_again(job: Job, found: running.Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ModelChoice, "load", lambda self: pytest.fail("the model is loaded"))
+    again = running.run(job)
+    assert [c.name for c in again.cells] == [c.name for c in found.cells] and not again.failures
+    for one, other in zip(again.cells, found.cells, strict=True):
+        np.testing.assert_array_equal(one.score_N, other.score_N)
+
+
+def test_a_damaged_cell_is_computed_again(job: Job, found: running.Found) -> None:
+    cell = job.output / "32bp/cells/zero-shot~all~hyenadna_tiny.parquet"
+    whole = cell.read_bytes()
+    cell.write_bytes(whole[: len(whole) // 2])
+    running.run(job)
+    np.testing.assert_allclose(pq.read_table(cell)["score"], pq.read_table(pa.BufferReader(whole))["score"])
+
+
+def test_another_benchmark_does_not_go_into_the_folder(job: Job, found: running.Found) -> None:
+    with pytest.raises(NexVarError, match="of another benchmark: seed was 42, not 7"):
+        running.run(replace(job, seed=7))
+    with pytest.raises(NexVarError, match="another --output"):
+        running.run(replace(job, sets=("labelled",)))
+    failed = running.run(replace(job, readout="llr_sum")).failures
+    assert [f.why for f in failed] and "readout was None, not llr_sum" in failed[0].why
+
+
+def test_a_cell_that_cannot_be_is_a_line_and_the_others_stay(job: Job, tmp_path: Path) -> None:
+    said: list[str] = []
+    wide = replace(job, output=tmp_path / "out", windows=(32, 4096), methods=("zero-shot",), sets=("labelled",))
+    found = running.run(wide, said.append)
+    assert [f.width for f in found.failures] == [4096] and "context" in found.failures[0].why
+    report.write(found, wide.output, 20, 0)
+    (failed,) = rows(wide.output, model="hyenadna_tiny", width=4096)
+    assert failed["auroc"] is None and "context" in failed["note"]
+    assert rows(wide.output, model="hyenadna_tiny", width=32, region="all")[0]["auroc"] is not None
+    assert any("zero-shot, 4096 bp" in line for line in said)
+
+
+def test_the_command(toy: Path, variants: Path, tmp_path: Path) -> None:
+    command = ["benchmark", "noncoding", "--vcf", str(variants), "--fasta", str(toy / "genome.fa"), "--annotation",
+               str(toy / "genes.gtf"), "--ccre", str(toy / "ccre.bed"), "--window", "32", "--draws", "20",
+               "--set", "labelled", "-o", str(tmp_path / "out")]  # fmt: skip
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "nearness to an exon's end" in result.output and "80 of 80 REFs agree" in result.output
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"methods": ("magic",)}, "--method"),
+        ({"windows": (1,)}, "--window"),
+        ({"sets": ("N9",)}, "--set"),
+        ({"min_stars": 5}, "--min-stars"),
+        ({"models": [MODEL, MODEL]}, "two models are called hyenadna_tiny"),
+        ({"annotation": None, "ccre": Path("x.bed")}, "--ccre"),
+        ({"scores": ("CADD",)}, "no INFO key CADD"),
+        ({"windows": (60_000,)}, "no variant has a window"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(job: Job, tmp_path: Path, change: dict, said: str) -> None:
+    with pytest.raises(NexVarError, match=said):
+        running.run(replace(job, **{"output": tmp_path / "out", **change}))
+
+
+def test_an_annotation_of_another_assembly_is_one_line(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "x.gff3").write_text("chr7\tX\texon\t1\t9\t.\t+\t.\tID=e\n")
+    with pytest.raises(NexVarError, match="none of its contigs .chr7. is in genome.fa"):
+        running.run(replace(job, output=tmp_path / "out", annotation=tmp_path / "x.gff3"))
