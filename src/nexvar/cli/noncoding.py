@@ -48,6 +48,7 @@ def noncoding(
     load: LoadOptions,
 ) -> None:
     """Pathogenic against benign, common and random non-coding variants: models beside simple baselines."""
+    from nexvar.evals.noncoding import pictures
     from nexvar.evals.noncoding import report as reports
     from nexvar.evals.noncoding.run import Job, run
 
@@ -81,4 +82,4 @@ def noncoding(
     rows, _ = reports.write(found, output, draws, seed)
     for line in reports.lines(rows):
         echo(line)
-    report([f"written to {output}"])
+    report([*pictures.draw(rows, found, output / "figures"), f"written to {output}"])

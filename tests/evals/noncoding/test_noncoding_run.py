@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from nexvar.cli.commands import app
 from nexvar.errors import NexVarError
-from nexvar.evals.noncoding import report
+from nexvar.evals.noncoding import pictures, report
 from nexvar.evals.noncoding import run as running
 from nexvar.evals.noncoding.run import Job
 from nexvar.files import read_json
@@ -82,6 +82,13 @@ def test_json_scores_and_comparisons_are_written(job: Job, found: running.Found)
     for ending in ("md", "html"):
         text = (job.output / f"table.{ending}").read_text()
         assert "hyenadna_tiny, zero-shot (llr)" in text and "all transcripts" in text and "too few" in text
+
+
+def test_the_five_pictures_are_drawn(job: Job, found: running.Found, tmp_path: Path) -> None:
+    said = pictures.draw(report.measure(found, 10, 0), found, tmp_path)
+    drawn = {path.stem for path in (tmp_path / "32bp").glob("*.png")}
+    assert not said and drawn == {"fig2_auroc_heatmap", "fig3_region_bars", "fig4_zeroshot_vs_finetune",
+                                  "fig5_pareto_front", "fig_s1_roc_curves"}  # fmt: skip
 
 
 def test_what_is_there_is_not_computed_again(job: Job, found: running.Found, monkeypatch: pytest.MonkeyPatch) -> None:

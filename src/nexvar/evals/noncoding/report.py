@@ -4,7 +4,7 @@
     comparisons.parquet            every two of them: the difference of AUROCs, p, and q over the whole table
     1024bp/scores.parquet          every variant with all scores
     1024bp/*.json                  one file a cell, in the layout and by the names of the published code
-    figures/                       see figures.py
+    figures/                       see pictures.py
 
 A region with fewer than ten variants of either class has no numbers: it says "too few".
 """
