@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nexvar.compat import helical
-from nexvar.compat.benchmark import GenomicModel
 from nexvar.compat.evo2 import Evo2
+from nexvar.compat.noncoding import GenomicModel
 from odd_values import (
     NO_SEQUENCES,
     refused,

@@ -11,8 +11,8 @@ import torch
 
 from nexvar import NexVar, cards, verify
 from nexvar.compat import helical
-from nexvar.compat.benchmark import GenomicModel
 from nexvar.compat.evo2 import Evo2
+from nexvar.compat.noncoding import GenomicModel
 from nexvar.evals import metrics, parity, statistics, tables, variants
 from nexvar.train import Predictor, pretrain
 from odd_values import (

@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file
 
 from nexvar import NexVar, NexVarError, cards
-from nexvar.compat.benchmark import GenomicModel
 from nexvar.compat.evo2 import Evo2
 from nexvar.compat.helical import Evo2 as HelicalEvo2
 from nexvar.compat.helical import Evo2Config, HyenaDNA, HyenaDNAConfig
@@ -197,40 +196,6 @@ def test_helical_takes_tables_and_refuses_in_one_line(folder):
         Evo2Config(batch_size=0)
     assert Evo2Config("evo2-7b-base").source == "evo2_7b_base"
     assert cards.is_known(Evo2Config().source) and cards.is_known(HyenaDNAConfig().source)
-
-
-# -- the non-coding benchmark
-
-
-def test_genomic_model_of_a_causal_model(folder):
-    model = GenomicModel({"name": str(folder), "type": "causal", "device": "cpu"}).load()
-    ref, alt = "ACGTTGCAACGATTGAC", "ACGTTGCATCGATTGAC"
-    assert model.get_embedding(ref).shape == (16,)
-    native = NexVar(folder, device="cpu")
-    r, a = (native.score_sequences([s], reduce_method="sum")[0] for s in (ref, alt))
-    assert model.score_variant(ref, alt) == pytest.approx(r - a, abs=1e-4)
-    assert model.score_variant(alt, ref) == pytest.approx(a - r, abs=1e-4)
-    assert model.num_parameters > 0
-
-
-def test_genomic_model_of_an_encoder_cuts_to_the_middle():
-    model = GenomicModel({"name": str(GOLDEN / "caduceus_ph_tiny"), "max_length": 32, "device": "cpu"}).load()
-    middle = "ACGTTGCATTGACCAGTAACGGTACCATTTGC"
-    assert model.model_type == "encoder"
-    assert model.score_variant(middle, middle) == pytest.approx(0, abs=1e-12)
-    changed = middle[:15] + "T" + middle[16:]
-    assert changed != middle
-    score = model.score_variant("A" * 20 + middle + "C" * 20, "A" * 20 + changed + "C" * 20)
-    assert score == pytest.approx(model.score_variant(middle, changed)) and score > 0
-
-
-def test_genomic_model_refuses_in_one_line(folder):
-    with pytest.raises(NexVarError, match="load\\(\\) first"):
-        GenomicModel({"name": "nexvar_mito"}).get_embedding("ACGT")
-    with pytest.raises(NexVarError, match="no name"):
-        GenomicModel({})
-    with pytest.raises(NexVarError, match="is causal"):
-        GenomicModel({"name": str(folder), "type": "encoder", "device": "cpu"}).load()
 
 
 # -- nucleotide transformer, in JAX

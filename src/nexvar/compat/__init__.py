@@ -4,5 +4,5 @@ from evo2 import Evo2                                       from nexvar.compat.e
 from helical.models.evo_2 import Evo2, Evo2Config           from nexvar.compat.helical import Evo2, Evo2Config
 from nucleotide_transformer.pretrained import               from nexvar.compat.nucleotide_transformer import
     get_pretrained_model                                        get_pretrained_model
-GenomicModelBase                                            from nexvar.compat.benchmark import GenomicModel
+from src.models import GenomicModelBase                     from nexvar.compat.noncoding import GenomicModelBase
 """
