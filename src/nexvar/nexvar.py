@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.hf import HFModel
+from nexvar.inference import attribution, per_base, score, track_windows
 from nexvar.inference import embed as embedding
 from nexvar.inference import fill as filling
 from nexvar.inference import generate as generation
-from nexvar.inference import per_base, score, track_windows
 from nexvar.inference.core.guidance import Guidance, Guide
 from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.options import Options
@@ -316,6 +317,55 @@ class NexVar:
         steps: forwards a sequence; 1 fills everything at once, None one token at a time, the most certain first.
         """
         return filling.fill(self.loaded, seqs, steps=steps, temperature=temperature, seed=seed)
+
+    def attribute(
+        self,
+        seq: str,
+        method: str = "saliency",
+        target: attribution.Target | None = None,
+        *,
+        keep: tuple[int, int] | None = None,
+        baseline: str = "N",
+        steps: int = 50,
+        shuffles: int = 10,
+        seed: int = 0,
+        batch_tokens: int | None = None,
+    ) -> attribution.Attribution:
+        """What each base of a sequence adds to a number that the model gives for it; see docs/attribution.md.
+
+        method: "saliency" (embedding x gradient), "integrated" (integrated gradients: ``steps`` points from a
+        ``baseline``, "N", "zeros" or "shuffled", the mean of ``shuffles`` with ``seed``), or "ism" (every substitution;
+        needs no gradient). target: of ``nexvar.inference.attribution.targets``; None: the log-likelihood.
+        keep: the bases (0-based half-open) that are wanted; the others are context. batch_tokens: of "ism".
+        """
+        return attribution.attribute(
+            self.loaded,
+            seq,
+            method=method,
+            target=target,
+            keep=keep,
+            baseline=baseline,
+            steps=steps,
+            shuffles=shuffles,
+            seed=seed,
+            batch_tokens=batch_tokens,
+        )
+
+    def dependency_map(
+        self,
+        seq: str,
+        *,
+        keep: tuple[int, int] | None = None,
+        strand: str = "forward",
+        batch_tokens: int | None = None,
+    ) -> np.ndarray:
+        """(K, K) float32: how much a change of base i (row) changes the log2-odds of base j (column), at most.
+
+        The nucleotide dependencies of Tomaz da Silva et al. 2025; see docs/attribution.md. keep: the K bases (0-based
+        half-open) that are wanted; the others are context. strand: "forward", "reverse" or "both", the larger of the
+        two: a causal model says nothing of what it read before the change.
+        """
+        return attribution.dependency_map(self.loaded, seq, keep=keep, strand=strand, batch_tokens=batch_tokens)
 
     def as_hf(self) -> HFModel:
         """The model as Hugging Face's Trainer, PEFT and captum call one, with loss and gradients (docs/embeddings.md).

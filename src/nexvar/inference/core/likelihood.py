@@ -52,6 +52,8 @@ class Member:
 
 
 Family = Sequence[Member]
+# (family, member) of each row; index of the first token that is predicted; logits (B, P, V) of it and those behind
+Watch = Callable[[Sequence[tuple[int, int]], int, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,17 @@ def log_likelihoods(
     share: bool = True,
     nucleotides: bool = False,
     tally: Tally | None = None,
+    watch: Watch | None = None,
 ) -> list[list[Likelihood]]:
     """The likelihood of every member of every family under a causal model.
 
     batch_tokens: about how many tokens run in one forward; halved until it fits when memory runs out.
     share: False runs every sequence alone from its beginning.
+    watch: is shown all logits as they come, of a member those behind its branch; of the first of a family all. What is
+    behind a shorter row's end is padding, and what did not fit the memory may be shown again.
     """
     tally = tally if tally is not None else Tally()
-    computer = _Computer(loaded, families, nucleotides, batch_tokens, tally)
+    computer = _Computer(loaded, families, nucleotides, batch_tokens, tally, watch)
     alone, batches = _plan(families, share, batch_tokens)
     computer.run_leaves(alone, 0, computer.alone)
     for batch in batches:
@@ -220,6 +225,7 @@ class _Computer:
     nucleotides: bool
     batch_tokens: int
     tally: Tally
+    watch: Watch | None = None
     found: dict[tuple[int, int], Likelihood] = field(default_factory=dict)
 
     def tokens(self, leaf: _Leaf) -> int:
@@ -283,7 +289,8 @@ class _Computer:
         """Read trunks up to token ``end``."""
         ids = np.stack([self.families[f][0].ids[trunks.length : end] for f in trunks.families])
         ids_BL = torch.tensor(ids, device=self.loaded.device)
-        log_probs_2BL, trunks.after_RV = self._log_probs(ids_BL, trunks.cache, trunks.after_RV)
+        rows = [(family, 0) for family in trunks.families]
+        log_probs_2BL, trunks.after_RV = self._log_probs(rows, trunks.length, ids_BL, trunks.cache, trunks.after_RV)
         more = trunks.sums_2RL[:, :, -1:] + log_probs_2BL.cumsum(-1)
         trunks.sums_2RL = np.concatenate([trunks.sums_2RL, more], -1)
 
@@ -307,7 +314,8 @@ class _Computer:
         members = [self.families[leaf.family][leaf.member] for leaf in leaves]
         at = sums_2RL.shape[2] - 1
         ids_BL, not_padding_BL = padded(self.loaded, [member.ids[at:] for member in members])
-        log_probs_2BL, _ = self._log_probs(ids_BL, cache, before_BV, to_the_end=True)
+        which = [(leaf.family, leaf.member) for leaf in leaves]
+        log_probs_2BL, _ = self._log_probs(which, at, ids_BL, cache, before_BV, to_the_end=True)
         own_2BL = np.pad((log_probs_2BL * not_padding_BL.cpu().numpy()).cumsum(-1), ((0, 0), (0, 0), (1, 0)))
         likelihoods = []
         for member, row, own_2L in zip(members, rows, own_2BL.swapaxes(0, 1), strict=True):
@@ -318,11 +326,19 @@ class _Computer:
         return likelihoods
 
     def _log_probs(
-        self, ids_BL: Tensor, cache: Any | None, before_BV: Tensor | None, *, to_the_end: bool = False
+        self,
+        which: Sequence[tuple[int, int]],
+        at: int,
+        ids_BL: Tensor,
+        cache: Any | None,
+        before_BV: Tensor | None,
+        *,
+        to_the_end: bool = False,
     ) -> tuple[np.ndarray, Tensor | None]:
         """(2, B, L) float64, log p of each token, and of the nucleotides alone; with a cache in pieces, which it is
         advanced by. And the logits behind the last token, (B, V).
 
+        which: (family, member) of each row, of which these are the tokens from ``at`` on.
         before_BV: the logits that predict the first token; without them it is 0.0. to_the_end: nothing follows, so
         that the last token, which is predicted, need not be read.
         """
@@ -332,10 +348,12 @@ class _Computer:
 
         def predict(logits_BPV: Tensor, first: int) -> None:
             targets_BP = ids_BL[:, first : first + logits_BPV.shape[1]]
-            at, logits_BPV = slice(first, first + targets_BP.shape[1]), logits_BPV[:, : targets_BP.shape[1]]
-            found_2BL[0, :, at] = next_token_log_probs(logits_BPV, targets_BP)
+            here, logits_BPV = slice(first, first + targets_BP.shape[1]), logits_BPV[:, : targets_BP.shape[1]]
+            found_2BL[0, :, here] = next_token_log_probs(logits_BPV, targets_BP)
             if bases is not None:
-                found_2BL[1, :, at] = nucleotide_log_probs(logits_BPV, targets_BP, bases)
+                found_2BL[1, :, here] = nucleotide_log_probs(logits_BPV, targets_BP, bases)
+            if self.watch is not None:
+                self.watch(which, at + first, logits_BPV)
 
         if before_BV is not None:
             predict(before_BV[:, None], 0)
