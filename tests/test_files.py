@@ -243,7 +243,7 @@ def test_a_pipe_is_refused_wherever_a_file_is_opened(tmp_path: Path, name: str) 
     pipe, opened = {
         "scores": ("x.parquet", lambda path: list(read_rows(path))),
         "benchmark": ("x.parquet", lambda path: read_table(path)),
-        "labels": ("x.tsv", lambda path: list(labels._table(path))),
+        "labels": ("x.tsv", lambda path: list(labels.table_rows(path))),
         "task": ("pipe.json", predict.Facts.read),
         "head": ("head.safetensors", predict.read_head),
         "recipe": ("recipe.toml", recipe.read),

@@ -180,7 +180,7 @@ def test_the_command_writes_a_table_and_predictions(
         ({"pool": "site"}, "a probe reads whole sequences"),
         ({"labels": ["colour"]}, "no colour: columns sequence, colour"),
         ({"metric": "aurok"}, "no metric 'aurok'.*accuracy"),
-        ({"folds": 500}, "groups do not fill 500 folds"),
+        ({"folds": 500}, "class 'poor' has 30 groups for 500 folds"),
         ({"folds": 1}, "fold 0 of 1"),
         ({"folds": -3}, "fold 0 of -3"),
         ({"labels": ["label", "sequence"]}, "2 columns of classes"),

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import pickle
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup, slim
 from nexvar.runs.partscorer import PartScorer
 
 CONNECT_S = 10.0
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class RayExecutor:
@@ -98,6 +101,27 @@ class RayExecutor:
             done: Done = _unpacked(row["done"])
             report(alleles[done.index])
             yield done
+
+
+def on_cluster(compute: Callable[[Item], Result], items: Sequence[Item], workers: int | None,
+               address: str | None) -> Iterator[Result]:  # fmt: skip
+    """``compute`` of every item, each a task of the cluster with a GPU of its own where there are any, as they end.
+
+    workers: how many at once; None is as many as the cluster has room for.
+    """
+    with RayExecutor(workers, address) as cluster:
+        ray = cluster.ray
+        resources = {"num_gpus": 1} if ray.cluster_resources().get("GPU", 0) else {"num_cpus": 1}
+        task, coming = ray.remote(**resources)(compute), iter(items)
+        running = [task.remote(item) for item in islice(coming, workers or len(items))]
+        while running:
+            done, running = ray.wait(running)
+            running += [task.remote(item) for item in islice(coming, 1)]
+            try:
+                yield ray.get(done[0])
+            except ray.exceptions.RayError as error:
+                what = f"a task was lost on the cluster ({type(error).__name__})"
+                raise NexVarError(what, where="--engine ray", fix="the same command resumes") from None
 
 
 def _check_address(address: str | None) -> None:

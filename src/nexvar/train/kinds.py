@@ -96,8 +96,10 @@ class Classification(Kind):
             "f1": float(np.mean([_f1(said == k, targets == k) for k in range(K)])),
         }
         if K == 2:
-            measured |= _named("auroc", auroc(out_NK[:, 1] - out_NK[:, 0], targets == 1))
-        return measured
+            return measured | _named("auroc", auroc(out_NK[:, 1] - out_NK[:, 0], targets == 1))
+        p_NK = np.exp(out_NK - np.logaddexp.reduce(out_NK, axis=1, keepdims=True))
+        each = [auroc(p_NK[:, k], targets == k) for k in range(K)]  # each class against the rest
+        return measured | _named("auroc", None if None in each else _mean(each))
 
     def said(self, out_K: Tensor) -> dict[str, Any]:
         p = out_K.softmax(-1).tolist()

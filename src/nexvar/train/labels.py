@@ -16,7 +16,7 @@ import hashlib
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Rows:
     """texts: sequences. labels: what each row's label columns say. groups: what stays together.
 
     sites: 0-based base of each sequence that pool "site" reads. split: (N,) of TRAIN, VALID and TEST.
+    alternatives: the other sequence of a row that is a pair, else ""; none at all where no row is one.
     """
 
     texts: list[str]
@@ -43,6 +44,7 @@ class Rows:
     groups: list[str]
     sites: list[int]
     split: np.ndarray
+    alternatives: list[str] = field(default_factory=list)
 
     def of(self, name: str) -> np.ndarray:
         """Indices of the rows of one split."""
@@ -55,8 +57,8 @@ def read_rows(part: TaskPart, clean: Callable[[str, str], str], seed: int) -> Ro
     clean: (sequence as written, where) -> as a model reads it, or NexVarError (``sequences.clean``).
     """
     path = Path(part.file)
-    texts, labels, groups, sites, words = [], [], [], [], []
-    for number, row in _table(path):
+    texts, labels, groups, sites, words, alternatives = [], [], [], [], [], []
+    for number, row in table_rows(path):
         where = f"{path}:{number}"
         for column in ("sequence", *part.labels):
             if row.get(column) is None or row[column] == "" and column == "sequence":
@@ -65,25 +67,28 @@ def read_rows(part: TaskPart, clean: Callable[[str, str], str], seed: int) -> Ro
                 raise NexVarError(f"no {column}", where=where, fix=fix)
         text = clean(str(row["sequence"]), where)
         texts.append(text)
-        labels.append(tuple(_text(row[column]) for column in part.labels))
+        labels.append(tuple(text_of(row[column]) for column in part.labels))
         if part.kind == "classification" and "" in labels[-1]:
             raise NexVarError("an empty label", where=where, fix="a class, or leave the row out")
         group = row.get("group")
         groups.append(text if group is None or group == "" else f"group {group}")
         sites.append(_site(row.get("site"), len(text), where))
-        words.append(_word(row.get("split"), where))
+        words.append(split_word(row.get("split"), where))
+        alternative = str(row.get("alternative") or "")
+        alternatives.append(clean(alternative, where) if alternative else "")
     if not texts:
         raise NexVarError("no row to train on", where=path, fix="a line for each sequence")
-    rows = Rows(texts, labels, groups, sites, _split(part, words, groups, seed))
+    pairs = alternatives if any(alternatives) else []
+    rows = Rows(texts, labels, groups, sites, _split(part, words, groups, seed), pairs)
     if not len(rows.of(TRAIN)):
         raise NexVarError("no row to train on", where=path, fix="rows of split train, or a smaller task.holdout")
     return rows
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """As a CSV would say it: a whole number that Parquet holds as 1.0 is "1", NaN is empty, a list has commas."""
     if isinstance(value, list):
-        return ",".join(map(_text, value))
+        return ",".join(map(text_of, value))
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -94,13 +99,14 @@ def _text(value: Any) -> str:
 def _site(value: Any, length: int, where: str) -> int:
     if value is None or value == "":
         return length // 2
-    text = _text(value)
+    text = text_of(value)
     if not text.isdecimal() or int(text) >= length:
         raise NexVarError(f"site is {text[:20]!r}", where=where, fix=f"a base, from 0 to {length - 1}")
     return int(text)
 
 
-def _word(value: Any, where: str) -> str | None:
+def split_word(value: Any, where: str) -> str | None:
+    """TRAIN, VALID or TEST; None for an empty cell."""
     if value is None or value == "":
         return None
     word = WORDS.get(str(value).strip().lower())
@@ -124,7 +130,7 @@ def _split(part: TaskPart, words: Sequence[str | None], groups: Sequence[str], s
             raise NexVarError("folds beside rows of split test", where="task.folds", fix="leave them out of the file")
         split[fold == part.fold - 1] = TEST
     if VALID not in given:
-        drawn = np.array([_hash(f"{seed}:{group}") < part.holdout for group in groups])
+        drawn = np.array([hash_of(f"{seed}:{group}") < part.holdout for group in groups])
         split[drawn & (split == TRAIN)] = VALID
     return split
 
@@ -150,19 +156,30 @@ def folds_of(groups: Sequence[str], among: np.ndarray, count: int, seed: int, fi
     if len(sizes) < count:
         raise NexVarError(f"{len(sizes)} groups do not fill {count} folds", where=file, fix="a smaller task.folds")
     filled, of = [0] * count, {}
-    for group in sorted(sizes, key=lambda g: (-sizes[g], _hash(f"{seed}:fold:{g}"))):
+    for group in sorted(sizes, key=lambda g: (-sizes[g], hash_of(f"{seed}:fold:{g}"))):
         smallest = filled.index(min(filled))
         of[group] = smallest
         filled[smallest] += sizes[group]
     return np.array([of[group] if inside else -1 for group, inside in zip(groups, among, strict=True)])
 
 
-def _hash(text: str) -> float:
+def check_folds(rows: Rows, among: np.ndarray, count: int, where: object) -> None:
+    """NexVarError where a class has fewer groups in the rows ``among`` than there are folds."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for i in np.flatnonzero(among):
+        groups[rows.labels[i][0]].add(rows.groups[i])
+    small = min(groups, key=lambda label: len(groups[label]))
+    if len(groups[small]) < count:
+        what = f"class {small[:80]!r} has {len(groups[small])} groups for {count} folds"
+        raise NexVarError(what, where=where, fix="fewer folds")
+
+
+def hash_of(text: str) -> float:
     """In [0, 1)."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
-def _table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def table_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line or row number, column -> value) of a TSV, CSV (also .gz) or Parquet file."""
     kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
     if kind not in ("tsv", "csv", "parquet"):

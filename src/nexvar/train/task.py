@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from nexvar.inference.core.sequences import clean
 from nexvar.train import heads
 from nexvar.train.grid import REPLICAS, WINDOWS, Grid
 from nexvar.train.kinds import KINDS, Classification, Kind, Regression, balanced
-from nexvar.train.labels import TEST, TRAIN, VALID, Rows, read_rows
+from nexvar.train.labels import TEST, TRAIN, VALID, Rows, check_folds, read_rows
 from nexvar.train.recipe import RunPart, Stage, TaskPart
 from nexvar.weights.checkpoint import safetensors
 from nexvar.weights.hub import sha256
@@ -97,7 +96,7 @@ class Task:
         if len(classes) < 2:
             raise NexVarError("only one class to train on", where=part.file, fix="two labels or more")
         if part.folds and part.per == "sequence":
-            _check_folds(rows, part)
+            check_folds(rows, rows.split != "", part.folds, "task.folds")
         return Classification(tuple(classes), part.class_weights)
 
     def _metric(self) -> str:
@@ -207,14 +206,3 @@ def _each(labels: tuple[str, ...], where: str) -> list[tuple[str, ...]]:
     if len({len(column) for column in columns}) > 1:
         raise NexVarError("its columns have unequal numbers of labels", where=where, fix="one of each, for every base")
     return [tuple(value.strip() for value in row) for row in zip(*columns, strict=True)]
-
-
-def _check_folds(rows: Rows, part: TaskPart) -> None:
-    """NexVarError where a class has fewer groups than there are folds."""
-    groups: dict[str, set[str]] = defaultdict(set)
-    for (label,), group in zip(rows.labels, rows.groups, strict=True):
-        groups[label].add(group)
-    small = min(groups, key=lambda label: len(groups[label]))
-    if len(groups[small]) < part.folds:
-        what = f"class {small[:80]!r} has {len(groups[small])} groups for {part.folds} folds"
-        raise NexVarError(what, where="task.folds", fix="fewer folds")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from nexvar.errors import NexVarError
 from nexvar.inference.core.embedding_cache import EmbeddingCache, identity
 from nexvar.inference.embed import embed
 from nexvar.models import block_taps
 from nexvar.train.init import fresh
+from nexvar.train.labels import Rows
 from nexvar.weights.load import Loaded
 
 LONGEST = 5  # of the k-mers that are counted
@@ -21,6 +23,20 @@ for _i, _letters in enumerate(("Aa", "Cc", "Gg", "TtUu")):
         CODES[ord(_letter)] = _i
 
 Features = dict[str, np.ndarray]  # name of a candidate (a layer) -> (N, D) float32
+
+
+def of_rows(rows: Rows, make: Callable[[Sequence[str]], Features], pair: str) -> Features:
+    """The features of every row's sequence; of a pair, both side by side, or the second's minus the first's."""
+    first = make(rows.texts)
+    if not pair or not rows.alternatives:
+        return first
+    is_pair = np.array([bool(text) for text in rows.alternatives])
+    if pair == "concatenate" and not is_pair.all():
+        raise NexVarError("a row without a second sequence", where="alternative", fix='pair = "difference"')
+    second = make([other or text for text, other in zip(rows.texts, rows.alternatives, strict=True)])
+    if pair == "concatenate":
+        return {name: np.concatenate([first[name], second[name]], 1) for name in first}
+    return {name: np.where(is_pair[:, None], second[name] - first[name], first[name]) for name in first}
 
 
 def of_model(
@@ -54,11 +70,8 @@ def kmers(texts: Sequence[str]) -> np.ndarray:
     return table
 
 
-def positions(texts: Sequence[str]) -> np.ndarray | None:
-    """(N, 4 L) float32: which base stands where; None where lengths differ."""
-    lengths = {len(text) for text in texts}
-    if len(lengths) != 1:
-        return None
+def positions(texts: Sequence[str]) -> np.ndarray:
+    """(N, 4 L) float32: which base stands where, in sequences of one length."""
     codes = np.stack([codes_of(text) for text in texts])
     return (codes[:, :, None] == np.arange(4)).reshape(len(texts), -1).astype(np.float32)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,15 @@ from nexvar.evals.probes.features import Features
 from nexvar.evals.probes.fitting import INNER, Fitted, Fold, fit
 from nexvar.inference.core.sequences import clean
 from nexvar.train.kinds import KINDS, Classification, Kind, Regression
-from nexvar.train.labels import TEST, TRAIN, VALID, Rows, folds_of, read_rows
+from nexvar.train.labels import TEST, TRAIN, VALID, Rows, check_folds, folds_of, read_rows
 from nexvar.train.recipe import TaskPart
 from nexvar.train.task import check
 from nexvar.weights.load import Loaded
 
 FOLDS = 5  # where a task has neither a test nor folds of its own
 DRAWS = 300
+RANDOM = ", random weights"  # behind a model's name
+MOST_POSITIONS = 4000  # features of "base at each position"
 
 
 @dataclass(frozen=True)
@@ -71,28 +74,34 @@ def probe(
     random_weights: bool = False,
     seed: int = 0,
     draws: int = DRAWS,
+    baselines: bool = True,
+    pair: str = "",
     progress: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Probe each model on one task; NexVarError for a task or a table that cannot be.
 
     part: kind, labels, pool, metric and folds of the task. layers: to choose among; none: all blocks and the last
-    hidden state. random_weights: each model once more, drawn anew. progress: called with a line as each set is begun.
+    hidden state. random_weights: each model once more, drawn anew. baselines: simple features beside the models.
+    pair: of rows with a second sequence, the features of both ("concatenate"), or what the second has more
+    ("difference"; a row without one counts as it is). progress: called with a line as each set is begun.
     """
     check(part)
     seed = arguments.whole(seed, "seed", 0)
     if part.per != "sequence" or part.pool not in ("mean", "max", "last", "cls"):
         raise NexVarError("a probe reads whole sequences", where="task", fix='per = "sequence", pool = "mean"')
-    rows = read_rows(replace(part, holdout=0.0, folds=0, fold=0), partial(clean, models[0]), seed)
+    reader = partial(clean, models[0]) if models else lambda text, where: text.upper()
+    rows = read_rows(replace(part, holdout=0.0, folds=0, fold=0), reader, seed)
     kind, targets = _meaning(part, rows)
     metric = part.metric or kind.MAIN
     outer, design = _outer(part, rows, seed)
     tested = np.concatenate([test for _, test in outer])
-    found = _leaks(rows, outer, tested)
+    found = leaks_of(rows, outer, tested)
     lines = []
-    for name, candidates in _candidates(rows, models, part, layers, cache, random_weights, seed, progress):
+    sets = _of_models(rows, models, part, layers, cache, random_weights, seed, progress, pair)
+    for name, candidates in chain(sets, _baselines(rows, part, progress, pair) if baselines else ()):
         inner = partial(_inner, rows, seed)
         fitted = fit(candidates, kind, targets, outer, inner, metric) if candidates else _constant(kind, targets, outer)
-        lines.append(_line(name, metric, kind, targets, rows, fitted, found.near, draws, seed))
+        lines.append(line_of(name, metric, kind, targets, rows, fitted, found.near, draws, seed))
     return Report(rows, kind, targets, lines, found, design)
 
 
@@ -119,6 +128,8 @@ def _outer(part: TaskPart, rows: Rows, seed: int) -> tuple[list[Fold], str]:
         return [(train, test)], f"{len(train):,} training rows, {len(test):,} test rows, as the file says"
     count = part.folds or FOLDS
     among = rows.split != TEST
+    if part.kind == Classification.KIND:
+        check_folds(rows, among, count, part.file)
     fold = folds_of(rows.groups, among, count, seed, part.file)
     folds = [(np.flatnonzero(among & (fold != i)), np.flatnonzero(fold == i)) for i in range(count)]
     return folds, f"{int(among.sum()):,} rows in {count} folds; groups stay together"
@@ -134,13 +145,13 @@ def _inner(rows: Rows, seed: int, train: np.ndarray) -> list[Fold]:
     return [(train[fold != i], train[fold == i]) for i in range(INNER)]
 
 
-def _leaks(rows: Rows, outer: Sequence[Fold], tested: np.ndarray) -> leaks.Leaks:
+def leaks_of(rows: Rows, outer: Sequence[Fold], tested: np.ndarray) -> leaks.Leaks:
     """Of each fold against what it was fitted on."""
     each = [leaks.find([rows.texts[i] for i in train], [rows.texts[i] for i in test]) for train, test in outer]
     return leaks.Leaks(np.concatenate([e.exact for e in each]), np.concatenate([e.near for e in each]))
 
 
-def _candidates(
+def _of_models(
     rows: Rows,
     models: Sequence[Loaded],
     part: TaskPart,
@@ -149,23 +160,33 @@ def _candidates(
     random_weights: bool,
     seed: int,
     progress: Callable[[str], None],
+    pair: str,
 ) -> Iterator[tuple[str, Features]]:
-    """Name and features of every line of the table; none: the majority, or the mean."""
+    """Name and features of every line of the table that is a model's."""
     for loaded in models:
         progress(f"{loaded.card.name}: embeddings of {len(rows.texts):,} sequences")
-        yield loaded.card.name, features.of_model(loaded, rows.texts, part.pool, layers, cache)
+        embedded = partial(features.of_model, loaded, pool=part.pool, layers=layers, cache=cache)
+        yield loaded.card.name, features.of_rows(rows, embedded, pair)
         if random_weights:
-            name = f"{loaded.card.name}, random weights"
+            name = f"{loaded.card.name}{RANDOM}"
             progress(name)
-            yield (
-                name,
-                features.of_model(features.with_random_weights(loaded, seed), rows.texts, part.pool, layers, None),
-            )
+            drawn = features.with_random_weights(loaded, seed)
+            embedded = partial(features.of_model, drawn, pool=part.pool, layers=layers, cache=None)
+            yield name, features.of_rows(rows, embedded, pair)
+
+
+def _baselines(
+    rows: Rows, part: TaskPart, progress: Callable[[str], None], pair: str
+) -> Iterator[tuple[str, Features]]:
+    """Those of simple features; none at all: the majority, or the mean."""
     progress("baselines")
-    yield "k-mers, 1 to 5", {"": features.kmers(rows.texts)}
-    if (placed := features.positions(rows.texts)) is not None and placed.shape[1] <= 4000:
-        yield "base at each position", {"": placed}
-    yield "GC and length", {"": features.composition(rows.texts)}
+    yield "k-mers, 1 to 5", features.of_rows(rows, lambda texts: {"": features.kmers(texts)}, pair)
+    if (
+        4 * len(rows.texts[0]) <= MOST_POSITIONS
+        and len({len(text) for text in rows.texts + rows.alternatives} - {0}) == 1
+    ):
+        yield "base at each position", features.of_rows(rows, lambda texts: {"": features.positions(texts)}, pair)
+    yield "GC and length", features.of_rows(rows, lambda texts: {"": features.composition(texts)}, pair)
     yield "majority" if part.kind == Classification.KIND else "mean", {}
 
 
@@ -181,7 +202,7 @@ def _constant(kind: Kind, targets: np.ndarray, outer: Sequence[Fold]) -> Fitted:
     return Fitted(np.concatenate([test for _, test in outer]), np.concatenate(made), [])
 
 
-def _line(
+def line_of(
     name: str,
     metric: str,
     kind: Kind,
@@ -192,20 +213,21 @@ def _line(
     draws: int,
     seed: int,
 ) -> Line:
+    """What predictions come to. near: of the predicted rows, those that stand in the training rows."""
     truth, out_NK = targets[fitted.rows], fitted.out_NK
     measured = kind.metrics(out_NK, truth)
     if metric not in measured:
         raise NexVarError(f"no metric {metric!r}", where="task.metric", fix=f"one of {', '.join(measured)}")
     groups = np.unique([rows.groups[i] for i in fitted.rows], return_inverse=True)[1]
-    whole = _interval(metric, kind, truth, out_NK, groups, draws, seed)
+    whole = interval(metric, kind, truth, out_NK, groups, draws, seed)
     apart, without = ~near, None
     if near.any() and apart.sum() >= FEW and metric in kind.metrics(out_NK[apart], truth[apart]):
-        without = _interval(metric, kind, truth[apart], out_NK[apart], groups[apart], draws, seed)
+        without = interval(metric, kind, truth[apart], out_NK[apart], groups[apart], draws, seed)
     others = {key: value for key, value in measured.items() if key != metric}
     return Line(name, metric, whole, without, others, fitted.chosen, fitted)
 
 
-def _interval(
+def interval(
     metric: str, kind: Kind, targets: np.ndarray, out_NK: np.ndarray, groups: np.ndarray, draws: int, seed: int
 ) -> Estimate:
     """The metric with its 95 % interval, whole groups resampled."""

@@ -21,7 +21,7 @@ from typing import Any
 from nexvar.errors import NexVarError
 from nexvar.files import read_text
 from nexvar.train.kinds import KINDS
-from nexvar.train.recipe import RunPart, SchedulePart, TaskPart, TunePart
+from nexvar.train.recipe import TaskPart
 from nexvar.weights.typed import check_types
 
 try:
@@ -56,6 +56,26 @@ class Door:
         """Split, or "rows" -> path inside the user's folder."""
         said = {name: getattr(self, name) for name in (*SPLITS, "rows")}
         return {name: path.replace("{folder}", folder) for name, path in said.items() if path}
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """``--method finetune``. weights, rank, alpha, dropout, targets: what is trained (``train.recipe.TunePart``).
+
+    lr, weight_decay, batch, epochs, warmup (steps) of AdamW with a cosine; steps: at most, 0 for no limit.
+    """
+
+    weights: str = "lora"
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ()
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    batch: int = 32
+    epochs: float = 3.0
+    warmup: int = 50
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,7 +134,7 @@ class Task:
     most: dict[str, int] = field(default_factory=dict)
     pool: str = "mean"
     protocol: str = ""
-    finetune: dict[str, Any] = field(default_factory=dict)
+    finetune: FineTune = FineTune()
     leak: str = ""
     published: tuple[Published, ...] = ()
     sources: dict[str, Source] = field(default_factory=dict)
@@ -199,7 +219,8 @@ def read(path: Path) -> Task:
     if not isinstance(sources, dict):
         raise NexVarError("sources is no table", where=path, fix="[sources.name] with cite and differs")
     values["sources"] = {key: _table(Source, row, path, f"sources.{key}") for key, row in sources.items()}
-    plain = {n: v for n, v in values.items() if n not in ("doors", "published", "sources", "columns")}
+    values["finetune"] = _table(FineTune, values.get("finetune", {}), path, "finetune")
+    plain = {n: v for n, v in values.items() if n not in ("doors", "published", "sources", "finetune", "columns")}
     check_types(Task, plain, path)
     task = Task(**values)
     if problem := _problem(task):
@@ -216,9 +237,7 @@ def _values(path: Path) -> dict[str, Any]:
     base = HOME / f"{values['of']}.toml"
     if not base.exists() or base.name == SUITE or base.resolve() == path.resolve():
         raise NexVarError(f"of is {str(values['of'])[:80]!r}", where=path, fix='another task, such as "nt_original/H3"')
-    below = _values(base)
-    columns = {**below.get("columns", {}), **values.get("columns", {})}
-    return {"folder": base.stem, **below, "published": [], "sources": {}, **values, "columns": columns}
+    return {"folder": base.stem, **_values(base), "published": [], "sources": {}, **values}
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -254,7 +273,6 @@ def _only(values: Mapping[str, Any], known: Mapping[str, Any], path: Path, prefi
 
 
 ROLES = ("sequence", "label", "labels", "split", "group", "alternative", *SPLITS)
-SETTINGS = {f.name for part in (TunePart, RunPart, SchedulePart) for f in dataclasses.fields(part)} | {"epochs", "lr"}
 
 
 def _problem(task: Task) -> str | None:
@@ -283,8 +301,6 @@ def _problem(task: Task) -> str | None:
             return f"rows has {name!r}: one of {', '.join(SPLITS)}"
     if task.strata and (set(task.strata) - {"column", "edges"} or "column" not in task.strata):
         return "strata has a column, and edges where it is a number"
-    if odd := sorted(set(task.finetune) - SETTINGS):
-        return f"finetune has {odd[0]!r}: one of {', '.join(sorted(SETTINGS))}"
     for row in task.published:
         if row.source not in task.sources:
             return f"no source {row.source!r} of a published number"

@@ -1,0 +1,200 @@
+"""One cell of a benchmark: one model on one task by one method -> rows of the long table, a Parquet file's bytes.
+
+A cell is computed in this process, in a worker, or on a cluster, and written by the process that the user started. It
+says in its metadata what it was made of; where another one lies already, it is kept if it was made of the same.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nexvar.errors import NexVarError
+from nexvar.evals.metrics import FEW, Estimate
+from nexvar.evals.probes.probe import DRAWS, RANDOM, Report, interval, probe
+from nexvar.evals.suites.task import Task
+from nexvar.train.labels import TEST
+from nexvar.weights.choice import ModelChoice, loaded_model
+from nexvar.weights.fingerprint import fingerprint
+from nexvar.weights.hub import sha256
+from nexvar.weights.load import Loaded
+
+METHODS = ("probe", "finetune")
+BASELINES = "baselines"  # the method of a cell without a model
+IDENTITY = b"nexvar.cell"
+ALL, APART = "all", "without near-duplicates"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How cells are computed. layers: to choose among; none: all blocks. max_rows: of each split, 0 for all.
+
+    cache: a folder where embeddings are kept; it changes no result.
+    """
+
+    layers: tuple[str, ...] = ()
+    random_weights: bool = False
+    max_rows: int = 0
+    seed: int = 0
+    draws: int = DRAWS
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """table: what ``read.write`` wrote. folder: where a fine-tuning run lies. model: None for a task's baselines.
+
+    kept: of what the result was made that is there already.
+    """
+
+    task: Task
+    method: str
+    model: ModelChoice | None
+    table: Path
+    folder: Path
+    options: Options
+    kept: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number. rows: of which part of the test; low, high: of its 95 % interval, NaN where none was made."""
+
+    suite: str
+    task: str
+    model: str
+    method: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    rows: str
+    n: int
+    n_train: int
+    layer: str
+    seed: int
+    max_rows: int
+
+
+def compute(cell: Cell) -> bytes | None:
+    """The rows of a cell as Parquet; None where what is there was made of the same. NexVarError where it was not."""
+    loaded = None if cell.model is None else _model(cell.model)
+    identity = _identity(cell, loaded)
+    if cell.kept is not None:
+        if changed := [name for name in identity if identity[name] != cell.kept.get(name)]:
+            was, now = cell.kept.get(changed[0], "nothing"), identity[changed[0]]
+            what = f"{changed[0]} was {was[:60]}, is {now[:60]}"
+            raise NexVarError(
+                what, where=f"{cell.task.key}, {identity['model']}", fix="another --output, or delete this one"
+            )
+        return None
+    if cell.method == "finetune":
+        from nexvar.evals.suites.finetune import finetuned
+
+        assert loaded is not None
+        rows = finetuned(cell, loaded)
+    else:
+        rows = _probed(cell, loaded)
+    return _parquet(rows, identity)
+
+
+def _probed(cell: Cell, loaded: Loaded | None) -> list[Row]:
+    options = cell.options
+    report = probe(
+        replace(cell.task.part, file=str(cell.table)),
+        [] if loaded is None else [loaded],
+        layers=options.layers,
+        cache=options.cache,
+        random_weights=options.random_weights,
+        seed=options.seed,
+        draws=options.draws,
+        baselines=loaded is None,
+        pair=cell.task.pair,
+    )
+    return rows_of(report, cell)
+
+
+def rows_of(report: Report, cell: Cell) -> list[Row]:
+    """Every number of a report: the task's metric with intervals, in each stratum too, and the other metrics."""
+    found, strata, options = [], _strata(cell.table), cell.options
+    n_train = int((report.rows.split != TEST).sum())
+    for line in report.lines:
+        random = line.features.endswith(RANDOM)
+        method = BASELINES if cell.model is None else "random weights" if random else cell.method
+
+        def row(metric: str, value: Estimate, part: str, n: int, line: Any = line, method: str = method) -> Row:
+            name = line.features.removesuffix(RANDOM)
+            return Row(cell.task.suite, cell.task.name, name, method, metric, value.value, value.low, value.high, part,
+                       n, n_train, line.layer, options.seed, options.max_rows)  # fmt: skip
+
+        tested, out_NK = line.fitted.rows, line.fitted.out_NK
+        found.append(row(line.metric, line.value, ALL, len(tested)))
+        if line.apart is not None:
+            found.append(row(line.metric, line.apart, APART, int((~report.leaks.near).sum())))
+        nan = float("nan")
+        found += [row(metric, Estimate(value, nan, nan), ALL, len(tested)) for metric, value in line.others.items()]
+        groups = np.unique([report.rows.groups[i] for i in tested], return_inverse=True)[1]
+        for name in sorted({word for i in tested for word in strata[i].split("+") if word}):
+            inside = np.array([name in strata[i].split("+") for i in tested])
+            said, truth = out_NK[inside], report.targets[tested][inside]
+            if inside.sum() >= FEW and line.metric in report.kind.metrics(said, truth):
+                value = interval(line.metric, report.kind, truth, said, groups[inside], options.draws, options.seed)
+                found.append(row(line.metric, value, name, int(inside.sum())))
+    return found
+
+
+def _strata(table: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    strata: list[str] = pq.read_table(table, columns=["stratum"])["stratum"].to_pylist()
+    return strata
+
+
+@lru_cache(maxsize=1)
+def _model(choice: ModelChoice) -> Loaded:
+    """The cells of one model come one after another."""
+    return loaded_model(choice)
+
+
+def _identity(cell: Cell, loaded: Loaded | None) -> dict[str, str]:
+    """Of what a result is made, by words for people."""
+    options = {name: str(value) for name, value in asdict(cell.options).items() if name != "cache"}
+    model = "" if loaded is None else f"{loaded.card.name} {fingerprint(loaded)} {loaded.precision}"
+    finetune = {"finetune": str(cell.task.finetune)} if cell.method == "finetune" else {}
+    return {"task": cell.task.digest, "files": sha256(cell.table), "model": model, "method": cell.method,
+            **options, **finetune}  # fmt: skip
+
+
+def _parquet(rows: list[Row], identity: dict[str, str]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    table = pa.Table.from_pylist([asdict(row) for row in rows])
+    pq.write_table(table.replace_schema_metadata({IDENTITY: json.dumps(identity).encode()}), file)
+    return file.getvalue()
+
+
+def read_identity(path: Path) -> dict[str, str]:
+    """Of what the result in a file was made; NexVarError for a file that is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        said = json.loads((pq.read_schema(path).metadata or {})[IDENTITY])
+        return {str(name): str(value) for name, value in said.items()}
+    except (OSError, pa.ArrowException, KeyError, ValueError, AttributeError) as error:
+        raise NexVarError(f"no result of a benchmark ({type(error).__name__})", where=path, fix="delete it") from None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a cell, or of the long table."""
+    import pyarrow.parquet as pq
+
+    return [Row(**row) for row in pq.read_table(path).to_pylist()]
