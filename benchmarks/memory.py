@@ -38,6 +38,7 @@ CASES = {
     "caduceus": ("caduceus_ph_131k", {"n_layer": 6}, 16384),
     "dnabert2": ("dnabert2", {"num_hidden_layers": 6}, 4096),
     "nucleotide_transformer": ("nt_v2_250m", {"num_hidden_layers": 8}, 6000),
+    "segment_nt": ("segment_nt", {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8}, 6000),
     "ntv3": ("ntv3_100m_pre_8kb", {}, 8192),
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ FAMILIES = {
     "caduceus": "**Caduceus**",
     "dnabert2": "**DNABERT-2**",
     "nucleotide_transformer": "**Nucleotide Transformer** v1, v2",
+    "segment_nt": "**SegmentNT**",
     "ntv3": "**Nucleotide Transformer** v3",
     "genos": "**Genos**",
 }

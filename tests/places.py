@@ -10,3 +10,4 @@ GOLDEN = TESTS / "golden"  # one folder per reference model, made with the origi
 DATA = TESTS / "data"  # small real inputs (docs/data.md credits them)
 RECIPES = ROOT / "recipes"
 CHECKPOINTS = sorted(p.parent for p in GOLDEN.glob("*/config.json") if (p.parent / "weights.safetensors").exists())
+LANGUAGE_MODELS = [p for p in CHECKPOINTS if not p.name.startswith("segment_nt")]  # those with logits of tokens

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from nexvar import NexVar, NexVarError
 from nexvar.evals.contract import ids_of
 from nexvar.hf import HFModel
-from places import CHECKPOINTS
+from places import LANGUAGE_MODELS
 
 LENGTH = 96
 
 
-@pytest.fixture(scope="module", params=CHECKPOINTS, ids=lambda folder: folder.name)
+@pytest.fixture(scope="module", params=LANGUAGE_MODELS, ids=lambda folder: folder.name)
 def model(request) -> NexVar:
     return NexVar(request.param, dtype="float32", device="cpu")
 

@@ -45,7 +45,7 @@ def test_one_line_and_no_number(model, seqs, says):
         if model.card.tokenizer == "byte" and seqs == ["ACG*"]:
             return  # punctuation is in the byte models' training data
     else:
-        verbs += [model.fill]
+        verbs += [model.fill] * model.model.has_head
     for verb in verbs:
         with pytest.raises(NexVarError) as error:
             verb(seqs)
@@ -58,7 +58,9 @@ def test_longer_than_the_context_is_never_cut(model):
     if longest > 200_000:
         pytest.skip("a million bases are no quick test")
     verbs = [model.embed] + (
-        [model.score_sequences, lambda s: model.generate(s, 1)] if model.card.objective == "causal" else [model.fill]
+        [model.score_sequences, lambda s: model.generate(s, 1)]
+        if model.card.objective == "causal"
+        else [model.fill] * model.model.has_head
     )
     for verb in verbs:
         with pytest.raises(NexVarError, match="exceed the context"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.evals.contract import ids_of
+from nexvar.evals.contract import answer, ids_of
 from nexvar.weights.load import Loaded, load
 from places import CHECKPOINTS
 
@@ -19,7 +21,7 @@ def loaded(request) -> Loaded:
     return load(request.param, dtype="float32", device="cpu")
 
 
-class Logits(nn.Module):
+class Answer(nn.Module):
     """A program returns tensors."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -27,15 +29,16 @@ class Logits(nn.Module):
         self.model = model
 
     def forward(self, ids_BL: Tensor, mask_BL: Tensor | None = None) -> Tensor:
-        return self.model(ids_BL, mask_BL=mask_BL).logits
+        loaded = SimpleNamespace(module=self.model)
+        return answer(loaded, ids_BL, mask_BL=mask_BL)
 
 
 @torch.no_grad()
 def test_an_exported_program_gives_the_models_logits_for_other_tokens(loaded):
     ids, others = ids_of(loaded, 128), ids_of(loaded, 480, 100)
     others = others[:, : ids.shape[1]]
-    program = torch.export.export(Logits(loaded.module), (ids,), strict=False).module()
-    torch.testing.assert_close(program(others), loaded.module(others).logits, rtol=1e-4, atol=5e-5)
+    program = torch.export.export(Answer(loaded.module), (ids,), strict=False).module()
+    torch.testing.assert_close(program(others), answer(loaded, others), rtol=1e-4, atol=5e-5)
 
 
 @torch.no_grad()
@@ -43,8 +46,8 @@ def test_an_exported_program_reads_its_mask(loaded):
     """Exported with one mask, run with another: nothing of the first is in the program."""
     ids = torch.cat([ids_of(loaded, 96, 7), ids_of(loaded, 96, 7).flip(1)])
     real = torch.ones_like(ids, dtype=torch.bool)
-    program = torch.export.export(Logits(loaded.module), (ids, real), strict=False).module()
-    torch.testing.assert_close(program(ids, real), loaded.module(ids).logits, rtol=1e-4, atol=5e-5)
+    program = torch.export.export(Answer(loaded.module), (ids, real), strict=False).module()
+    torch.testing.assert_close(program(ids, real), answer(loaded, ids), rtol=1e-4, atol=5e-5)
     padded = real.clone()
     padded[1, ids.shape[1] - ids.shape[1] // 3 :] = False
     if not loaded.module.pads_safely:
@@ -54,7 +57,7 @@ def test_an_exported_program_reads_its_mask(loaded):
             program(ids, padded)
         return
     ids[~padded] = loaded.tokenizer.pad_id
-    wanted = loaded.module(ids, mask_BL=padded).logits
+    wanted = answer(loaded, ids, mask_BL=padded)
     torch.testing.assert_close(program(ids, padded)[padded], wanted[padded], rtol=1e-4, atol=5e-5)
 
 

@@ -74,6 +74,16 @@ def ids_of(loaded: Loaded, length: int, start: int = 0) -> Tensor:
     return torch.tensor([loaded.tokenizer.encode(BASES[start : start + length], special=False).ids])
 
 
+def answer(loaded: Loaded, ids_BL: Tensor | None = None, **inputs: Any) -> Tensor:
+    """(B, L, ·): the logits of every token; of a model without a language-model head, the final hidden states."""
+    if loaded.module.has_head:
+        logits: Tensor = loaded.module(ids_BL, **inputs).logits
+        return logits
+    tap = loaded.module.last_hidden
+    hidden: Tensor = loaded.module(ids_BL, taps=(tap,), logits=False, **inputs).taps[tap]
+    return hidden
+
+
 # -- what a model must do; each raises Broken or Inapplicable
 
 
@@ -107,6 +117,8 @@ def taps(loaded: Loaded) -> None:
 @torch.no_grad()
 def logits(loaded: Loaded) -> None:
     """logits are (B, L, Config.vocabulary) and finite; a slice of them is that slice"""
+    if not loaded.module.has_head:
+        raise Inapplicable("it has no language-model head")
     ids = ids_of(loaded, 128)
     whole = loaded.module(ids).logits
     wanted = (*ids.shape, loaded.module.config.vocabulary)
@@ -121,9 +133,9 @@ def batches(loaded: Loaded) -> None:
     rows = [ids_of(loaded, 96, start) for start in (0, 100, 200)]
     length = min(row.shape[1] for row in rows)
     rows = [row[:, :length] for row in rows]
-    together = loaded.module(torch.cat(rows)).logits
+    together = answer(loaded, torch.cat(rows))
     for i, row in enumerate(rows):
-        same(together[i : i + 1], loaded.module(row).logits, f"row {i}")
+        same(together[i : i + 1], answer(loaded, row), f"row {i}")
 
 
 @torch.no_grad()
@@ -134,25 +146,43 @@ def padding(loaded: Loaded) -> None:
     ids = ids_of(loaded, 96)
     padded = torch.cat([ids, torch.full((1, 32), loaded.tokenizer.pad_id)], 1)
     mask = torch.arange(padded.shape[1])[None] < ids.shape[1]
-    alone = loaded.module(ids, mask_BL=torch.ones_like(ids, dtype=torch.bool)).logits
-    same(loaded.module(padded, mask_BL=mask).logits[:, : ids.shape[1]], alone, "beside padding", 2e-4)
+    alone = answer(loaded, ids, mask_BL=torch.ones_like(ids, dtype=torch.bool))
+    same(answer(loaded, padded, mask_BL=mask)[:, : ids.shape[1]], alone, "beside padding", 2e-4)
     if loaded.module.causal:
-        same(loaded.module(padded).logits[:, : ids.shape[1]], alone, "beside padding, without a mask", 2e-4)
+        same(answer(loaded, padded)[:, : ids.shape[1]], alone, "beside padding, without a mask", 2e-4)
 
 
 @torch.no_grad()
 def masks(loaded: Loaded) -> None:
     """a mask of only real tokens is no mask"""
     ids = ids_of(loaded, 96)
-    masked = loaded.module(ids, mask_BL=torch.ones_like(ids, dtype=torch.bool)).logits
-    same(masked, loaded.module(ids).logits, "an all-True mask", 1e-4)
+    masked = answer(loaded, ids, mask_BL=torch.ones_like(ids, dtype=torch.bool))
+    same(masked, answer(loaded, ids), "an all-True mask", 1e-4)
+
+
+@torch.no_grad()
+def elements(loaded: Loaded) -> None:
+    """the elements it annotates are (B, bases, elements, 2), finite, and of a row what they are alone"""
+    module, count = loaded.module, len(loaded.module.elements)
+    if not count:
+        raise Inapplicable("it annotates nothing")
+    bases = (BASES * 8)[: -(-128 // module.element_unit) * module.element_unit]
+    texts = (bases, reverse_complement(bases))
+    rows = [loaded.tokenizer.encode(text, special=loaded.card.special_tokens).ids for text in texts]
+    together = module.element_logits(torch.tensor(rows))
+    if together.ndim != 4 or tuple(together.shape[2:]) != (count, 2) or not 0 < together.shape[1] <= len(bases):
+        raise Broken(f"shape {tuple(together.shape)} of {count} elements and {len(bases)} bases")
+    if not bool(torch.isfinite(together).all()):
+        raise Broken("values that are not finite")
+    for i, row in enumerate(rows):
+        same(together[i : i + 1], module.element_logits(torch.tensor([row])), f"row {i}")
 
 
 def gradients(loaded: Loaded) -> None:
     """gradients reach more than half of the parameters"""
     module = loaded.module
     with torch.enable_grad():
-        module(ids_of(loaded, 128)).logits.float().logsumexp(-1).sum().backward()
+        answer(loaded, ids_of(loaded, 128)).float().logsumexp(-1).sum().backward()
     reached = [n for n, p in module.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
     module.zero_grad(set_to_none=True)
     count = len(list(module.parameters()))
@@ -167,16 +197,16 @@ def embeddings(loaded: Loaded) -> None:
         raise Inapplicable("token_embedding is not set: as_hf() takes no inputs_embeds, nor do attributions")
     with torch.no_grad():
         embeds = module.input_embeddings(ids)
-        whole = module(ids).logits
-        same(module(embeds_BLD=embeds).logits, whole, "embeds_BLD alone", 1e-5)
-        same(module(ids, embeds_BLD=embeds).logits, whole, "embeds_BLD beside ids", 1e-5)
+        whole = answer(loaded, ids)
+        same(answer(loaded, embeds_BLD=embeds), whole, "embeds_BLD alone", 1e-5)
+        same(answer(loaded, ids, embeds_BLD=embeds), whole, "embeds_BLD beside ids", 1e-5)
         real = torch.ones_like(ids, dtype=torch.bool)
-        same(module(embeds_BLD=embeds, mask_BL=real).logits, whole, "embeds_BLD and a mask", 1e-5)
-        if bool((module(ids, embeds_BLD=embeds.flip(1)).logits == whole).all()):
+        same(answer(loaded, embeds_BLD=embeds, mask_BL=real), whole, "embeds_BLD and a mask", 1e-5)
+        if bool((answer(loaded, ids, embeds_BLD=embeds.flip(1)) == whole).all()):
             raise Broken("embeds_BLD changes nothing beside ids")
     embeds.requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(module(embeds_BLD=embeds).logits.float().logsumexp(-1).sum(), embeds)
+        (gradient,) = torch.autograd.grad(answer(loaded, embeds_BLD=embeds).float().logsumexp(-1).sum(), embeds)
     if not bool(torch.isfinite(gradient).all()) or not bool(gradient.any()):
         raise Broken("the gradient of embeds_BLD is zero or not finite")
     for wrong in (embeds[..., :-1], embeds[0]):
@@ -192,9 +222,9 @@ def strands(loaded: Loaded) -> None:
     """the other strand gives the reversed, complemented logits"""
     if not loaded.module.rc_equivariant:
         raise Inapplicable("rc_equivariant is False")
-    forward = loaded.module(ids_of(loaded, 101)).logits[0]
+    forward = answer(loaded, ids_of(loaded, 101))[0]
     other = loaded.tokenizer.encode(reverse_complement(BASES[:101]), special=False).ids
-    reverse = loaded.module(torch.tensor([other])).logits[0].flip(0)
+    reverse = answer(loaded, torch.tensor([other]))[0].flip(0)
     base = loaded.tokenizer.base_ids()
     if base is None:
         raise Broken("a tokenizer whose tokens are no single bases cannot be equivariant")
@@ -216,7 +246,7 @@ def future(loaded: Loaded) -> None:
     ids = ids_of(loaded, 100)
     other = ids.clone()
     other[:, 60:] = ids_of(loaded, 100, 300)[:, 60:]
-    same(module(other).logits[:, :60], module(ids).logits[:, :60], "tokens before the change")
+    same(answer(loaded, other)[:, :60], answer(loaded, ids)[:, :60], "tokens before the change")
 
 
 @torch.no_grad()
@@ -263,7 +293,7 @@ def _causal(loaded: Loaded) -> Any:
 def buffers(loaded: Loaded) -> None:
     """reset_buffers recomputes everything that a checkpoint does not hold"""
     module, ids = loaded.module, ids_of(loaded, 64)
-    before = module(ids).logits
+    before = answer(loaded, ids)
     kept = set(module.state_dict())
     lost = {name: buffer for name, buffer in module.named_buffers() if name not in kept}
     for buffer in lost.values():
@@ -272,7 +302,7 @@ def buffers(loaded: Loaded) -> None:
     for name, buffer in module.named_buffers():
         if name in lost and buffer.is_floating_point() and buffer.dtype != torch.float32:
             raise Broken(f"{name} is {buffer.dtype}, not float32")
-    same(module(ids).logits, before, f"{len(lost)} buffers recomputed", 1e-5)
+    same(answer(loaded, ids), before, f"{len(lost)} buffers recomputed", 1e-5)
 
 
 def patterns(loaded: Loaded) -> None:
@@ -297,8 +327,8 @@ def foreign(loaded: Loaded) -> None:
 
 
 MODEL_CHECKS: tuple[Callable[[Loaded], None], ...] = (
-    taps, logits, batches, padding, masks, gradients, embeddings, strands, future, caches, branches, buffers, patterns,
-    foreign,
+    taps, logits, batches, padding, masks, elements, gradients, embeddings, strands, future, caches, branches, buffers,
+    patterns, foreign,
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ run and compared on real tokens. Names of the tensors of one case share a prefix
     attention_mask, mask, species_ids         further inputs
     tokens_nocache, greedy.output_ids         greedy continuation
     positions, *_at_positions                 long cases, recorded at some positions only
+    hf.unet.down.0.skip, …                    levels of a U-Net over tokens, (B, C, positions); logits are of elements
 
 Other tensors (caches, bfloat16 runs, JAX's numbering, losses) are the business of the tests of each family.
 """
@@ -25,6 +26,7 @@ import argparse
 import inspect
 import math
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +38,7 @@ from torch import Tensor, nn
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
+from nexvar.files import read_json
 from nexvar.models import block_taps
 from nexvar.weights.load import load
 
@@ -92,7 +95,7 @@ def expected_taps(case: Case, module: Any) -> dict[str, Tensor]:
             expected[f"blocks.{int(match[1])}"] = tensor
         elif name.startswith("embed."):
             expected[name.removeprefix("embed.")] = tensor
-        elif name in ("last_hidden_state", "norm"):
+        elif name in ("last_hidden_state", "hf.last_hidden_state", "norm"):
             expected[module.last_hidden] = tensor
     if states and len(states) - len(blocks) in (1, 2):  # the embedding, the blocks and, for some, the final norm
         expected.setdefault(module.last_hidden, states[max(states)])
@@ -137,8 +140,11 @@ def compare(folder: Path, tolerance: float = TOLERANCE) -> Parity:
     module: Any = loaded.module.eval()
     result = Parity(folder.name, loaded.card.architecture, tolerance)
     with torch.no_grad():
-        for case in split_cases(load_file(folder / "io.safetensors")).values():
-            _compare_case(case, module, result)
+        for name, case in split_cases(load_file(folder / "io.safetensors")).items():
+            if module.has_head:
+                _compare_case(case, module, result)
+            else:
+                _compare_elements(case, module, result, _rescaling(folder, name))
     return result
 
 
@@ -167,6 +173,33 @@ def _compare_case(case: Case, module: Any, result: Parity) -> None:
             result.hidden = _worse(result.hidden, difference(ours, theirs, mask_BL))
     for prompt, tokens in _continuations(case, ids_BL):
         result.greedy.append(torch.equal(greedy_tokens(module, prompt, tokens.shape[1]), tokens))
+
+
+def _compare_elements(case: Case, module: Any, result: Parity, factor: float | None) -> None:
+    """One case of a model whose logits are those of elements: all rows count, those of padding too, as in the original,
+    where no mask means that padding is read."""
+    ids_BL = case["input_ids"].long()
+    mask_BL = case.get("attention_mask", torch.ones_like(ids_BL)).bool()
+    taps = expected_taps(case, module)
+    module.rescaling_factor = factor
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        output = module(ids_BL, mask_BL=mask_BL, taps=tuple(taps), levels=True)
+    module.rescaling_factor = None
+    if (logits := case.get("hf.logits")) is not None:
+        result.logits = _worse(result.logits, difference(output.logits, logits, None))
+    levels = {f"hf.unet.{name}": value.transpose(1, 2) for name, value in output.extras["unet"].items()}
+    for name, ours in [*output.taps.items(), *levels.items()]:
+        if (theirs := taps.get(name, case.get(name))) is not None:
+            result.hidden = _worse(result.hidden, difference(ours, theirs, None))
+            result.compared.add(name)
+    result.cases += 1
+
+
+def _rescaling(folder: Path, case: str) -> float | None:
+    """The rotary rescaling factor that a case was recorded with, if meta.json knows another than the config's."""
+    meta = read_json(folder / "meta.json") if (folder / "meta.json").is_file() else {}
+    factor = meta.get("cases", {}).get(case, {}).get("rescaling_factor")
+    return float(factor) if isinstance(factor, (int, float)) else None
 
 
 def _continuations(case: Case, ids_BL: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

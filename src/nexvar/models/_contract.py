@@ -85,6 +85,8 @@ class GenomicModel(nn.Module):
     bounded_forward: bool = False  # its uncached forward walks pieces itself: a cache would only cost memory and time
     token_embedding: str = ""  # the module whose output for ids stands in their place as ``embeds_BLD``; "": none may
     tap_stride: Mapping[str, int] = {}  # U-Nets: tap -> tokens that one of its positions stands for, where not 1
+    elements: tuple[str, ...] = ()  # of a model that annotates: the names of what it tells of every base
+    element_unit: int = 1  # bases of which an input of ``element_logits`` has a multiple
     without: tuple[str, ...] = ()  # of the architecture's HEADS, those that the checkpoint did not have
 
     @property
@@ -122,6 +124,11 @@ class GenomicModel(nn.Module):
     def new_cache(self, batch_size: int, max_length: int) -> Any:
         """An empty ``Cache`` for up to ``max_length`` tokens (causal models only)."""
         raise NexVarError("a masked language model has no cache", where="cache", fix="pass whole sequences")
+
+    def element_logits(self, ids_BL: Tensor, species: str | None = None) -> Tensor:
+        """(B, bases, elements, 2): absent and present, at the bases in the middle of what the rows, of one length and
+        without padding, cover. species: where the model asks for one; None is its default."""
+        raise NexVarError("this model has no element head", where="model", fix="segment_nt, or a post-trained NTv3")
 
     def decoder(self, cache: Any, capture: Any) -> Callable[[Tensor], Tensor] | None:
         """One decoding step, with a cache that has taken one before: ids (B, 1) -> logits (B, 1, V), ``forward``'s

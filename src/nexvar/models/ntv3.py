@@ -334,6 +334,7 @@ class Model(GenomicModel):
         self.core = _Core(config)
         self._reference = "hf"
         n, layers, unit = config.num_downsamples, config.num_layers, config.unit
+        self.elements, self.element_unit = config.bed_elements_names, unit
         self.tap_stride: dict[str, int] = {"core.stem": 1}
         self._alias: dict[str, str] = {}
         for i in range(n):
@@ -478,6 +479,15 @@ class Model(GenomicModel):
         if heads and logits is True:
             extras |= self._heads(x_BLC, bottom_BLC, keys_BL, species)
         return Output(scores, {name: kept[self._alias.get(name, name)] for name in taps}, extras)
+
+    def element_logits(self, ids_BL: Tensor, species: str | None = None) -> Tensor:
+        """Of the central ``keep_target_center_fraction`` of the bases."""
+        if not self.elements:
+            return super().element_logits(ids_BL, species)
+        known = None if species is None else self.species_ids(species)
+        logits = self(ids_BL, species_ids_B=known, heads=True).extras["bed_tracks_logits"]
+        assert isinstance(logits, Tensor)
+        return logits
 
     def _conditions(
         self,

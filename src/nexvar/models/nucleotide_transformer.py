@@ -107,6 +107,10 @@ class Config:
         return self.vocab_size
 
     @property
+    def head_width(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @property
     def kmer(self) -> tuple[int, str] | None:
         """(k, "v1" | "v2") that makes a vocabulary of this size: 4^k k-mers, A T C G N, 4 or 6 special tokens."""
         for k in range(1, 9):
@@ -221,7 +225,9 @@ class _Embeddings(nn.Module):
                 )
             positions = not_padding_BL.cumsum(-1) * not_padding_BL + config.pad_token_id
             x_BLD = x_BLD + self.position_embeddings(positions)
-        return self.layer_norm(x_BLD) if config.emb_layer_norm_before else x_BLD
+        if config.emb_layer_norm_before:
+            x_BLD = self.layer_norm(x_BLD)
+        return x_BLD if mask_BL is None else x_BLD * mask_BL[..., None]
 
 
 class _Encoder(nn.Module):
@@ -264,7 +270,7 @@ class Model(GenomicModel):
         super().__init__()
         self.config = config
         self.esm = _Esm(config)
-        self.lm_head = _LMHead(config)
+        self._make_head(config)
         layers = range(config.num_hidden_layers)
         self._alias = {f"embeddings_{i + 1}": f"esm.encoder.layer.{i}" for i in layers}
         self._alias[f"embeddings_{config.num_hidden_layers}"] = self.last_hidden
@@ -275,15 +281,22 @@ class Model(GenomicModel):
             *self._alias,
         )
         if config.position_embedding_type == "rotary":
-            head_width = config.hidden_size // config.num_attention_heads
-            self.register_buffer("inv_freq", inverse_frequencies(head_width, ROTARY_BASE), persistent=False)
+            self.register_buffer("inv_freq", inverse_frequencies(config.head_width, ROTARY_BASE), persistent=False)
+
+    def _make_head(self, config: Config) -> None:
+        self.lm_head = _LMHead(config)
 
     def reset_buffers(self) -> None:
         """Recompute the rotary frequencies (float32) on the parameters' device."""
         if self.config.position_embedding_type == "rotary":
-            head_width = self.config.hidden_size // self.config.num_attention_heads
             device = self.esm.embeddings.word_embeddings.weight.device
-            self.inv_freq = inverse_frequencies(head_width, ROTARY_BASE).to(device)
+            self.inv_freq = inverse_frequencies(self.config.head_width, ROTARY_BASE).to(device)
+
+    def rope(self, tokens: int) -> tuple[Tensor, Tensor] | None:
+        """cos and sin for so many tokens; None for learned positions."""
+        if self.config.position_embedding_type != "rotary":
+            return None
+        return rotary_tables(self.inv_freq, 0, tokens)
 
     def set_layer_norm_eps(self, eps: float) -> None:
         """Epsilon of every LayerNorm from now on; ``JAX_LAYER_NORM_EPS`` gives the JAX package's numbers."""
@@ -310,6 +323,22 @@ class Model(GenomicModel):
         ``extras["attentions"][layer]``; only these layers form the score matrix.
         Raises NexVarError for an unknown tap or layer, a cache, or more tokens than there are learned positions.
         """
+        x_BLD, _, kept, extras = self.trunk(ids_BL, embeds_BLD, mask_BL, taps, cache, attentions)
+        scores = None
+        if logits is not False:
+            scores = self.lm_head(x_BLD if logits is True else x_BLD[:, logits])
+        return Output(scores, kept, extras)
+
+    def trunk(
+        self,
+        ids_BL: Tensor | None,
+        embeds_BLD: Tensor | None,
+        mask_BL: Tensor | None,
+        taps: Sequence[str],
+        cache: None,
+        attentions: Sequence[int],
+    ) -> tuple[Tensor, Tensor | None, dict[str, Tensor], dict[str, Any]]:
+        """The final hidden states (B, L, D), the mask that was used, the taps, and maps as ``extras``."""
         check_taps(taps, self.tap_names)
         check_attentions(attentions, self.config.num_hidden_layers)
         check_masked(cache)
@@ -327,9 +356,7 @@ class Model(GenomicModel):
 
         x_BLD = self.esm.embeddings(ids_BL, embeds_BLD, mask_BL)
         tap("esm.embeddings", x_BLD)
-        rope = None
-        if self.config.position_embedding_type == "rotary":
-            rope = rotary_tables(self.inv_freq, 0, L)
+        rope = self.rope(L)
         maps: dict[int, Tensor] = {}
         layer: Any
         for i, layer in enumerate(self.esm.encoder.layer):
@@ -342,9 +369,5 @@ class Model(GenomicModel):
             tap(name, x_BLD)
         x_BLD = self.esm.encoder.emb_layer_norm_after(x_BLD)
         tap(self.last_hidden, x_BLD)
-
-        scores = None
-        if logits is not False:
-            scores = self.lm_head(x_BLD if logits is True else x_BLD[:, logits])
         extras = {"attentions": maps} if attentions else {}
-        return Output(scores, {name: kept[self._alias.get(name, name)] for name in taps}, extras)
+        return x_BLD, mask_BL, {name: kept[self._alias.get(name, name)] for name in taps}, extras

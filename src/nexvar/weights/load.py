@@ -54,10 +54,13 @@ class Loaded:
     def need_head(self, what: str) -> None:
         """NexVarError where the model is a trunk without a language-model head; ``what`` would need it."""
         if not self.module.has_head:
+            why, fix = "its file held none", "embeddings and embedding readouts work; or the checkpoint with its head"
+            if self.module.elements:
+                why, fix = "it annotates", "nexvar annotate; embeddings and embedding readouts work, too"
             raise NexVarError(
-                f"{self.card.name} has no language-model head (its file held none), and {what} needs its probabilities",
+                f"{self.card.name} has no language-model head ({why}), and {what} needs its probabilities",
                 where=what,
-                fix="embeddings and embedding readouts work; or the checkpoint with its head",
+                fix=fix,
             )
 
     @property
@@ -158,7 +161,8 @@ def _check_tokens(tokenizer: tokenizers.Tokenizer, rows: int, where: object) -> 
 
 
 def _left_out(name: str, foreign: list[str], module: GenomicModel) -> str:
-    parts = [] if module.has_head else ["loaded without a language-model head: it gives embeddings, no likelihoods"]
+    whole = module.has_head or module.elements
+    parts = [] if whole else ["loaded without a language-model head: it gives embeddings, no likelihoods"]
     if foreign:
         tops = sorted({".".join(tensor.split(".")[:2]) for tensor in foreign})
         more = f" and {len(tops) - 4} more" if len(tops) > 4 else ""

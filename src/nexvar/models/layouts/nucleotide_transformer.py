@@ -21,7 +21,9 @@ CODE = {"AutoConfig": "esm_config.EsmConfig", "AutoModelForMaskedLM": "modeling_
 
 
 def matches(official: dict[str, Any]) -> bool:
-    """An ESM config whose vocabulary is one of k-mers (protein ESM has 33 tokens)."""
+    """An ESM config whose vocabulary is one of k-mers (protein ESM has 33 tokens), and no head of elements on it."""
+    if "SegmentNT" in (official.get("architectures") or ()):
+        return False
     auto_map = official.get("auto_map") or {}
     esm = official.get("model_type") == "esm" or "EsmConfig" in str(auto_map.get("AutoConfig", ""))
     size = official.get("vocab_size")
