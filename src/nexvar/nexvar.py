@@ -14,6 +14,7 @@ from torch import Tensor
 from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.hf import HFModel
+from nexvar.inference import annotate as annotation
 from nexvar.inference import attribution, per_base, score, track_windows
 from nexvar.inference import embed as embedding
 from nexvar.inference import fill as filling
@@ -194,6 +195,27 @@ class NexVar:
             blend=blend,
             batch_tokens=batch_tokens,
         )
+
+    def annotate(
+        self,
+        seqs: Sequence[str],
+        *,
+        window: int | None = None,
+        overlap: int | None = None,
+        strand: str = "forward",
+        species: str | None = None,
+        batch_tokens: int | None = None,
+    ) -> list[annotation.Elements]:
+        """The probability of every element (exon, intron, …) at every base, of models that annotate.
+
+        Sequences of any length: windows, None for the model's own, overlap by a quarter and keep their centres.
+        strand: "forward", "reverse" or "both" (the mean). species: of models that ask for one. Each result has
+        ``names``, ``probs_LE`` (float32, NaN at N), ``result["exon"]`` (L,), ``result.segments(threshold=0.5)``.
+        """
+        return annotation.annotate(
+            self.loaded, seqs, window=window, overlap=overlap, strand=strand, species=species,
+            batch_tokens=batch_tokens,
+        )  # fmt: skip
 
     def score_variants(
         self, variants: str | Path | Sequence[str | Variant], genome: str | Path | Fasta, **options: Any

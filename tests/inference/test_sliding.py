@@ -65,3 +65,21 @@ def test_parts_cover_the_segments_once_and_use_the_windows_of_the_whole_contig(m
 def test_too_much_overlap_says_how_much_is_possible(overlap, direction, most):
     with pytest.raises(NexVarError, match=f"--overlap.*at most {most}"):
         Rule.of(10, overlap, direction)
+
+
+@given(st.integers(1, 9), st.integers(2, 6), st.integers(0, 40), st.integers(1, 120), st.booleans())
+def test_windows_of_whole_blocks(unit, blocks, overlap, more, circular):
+    """Every window is a multiple of the unit inside of the contig, and every base is computed in one of them."""
+    unit += 1
+    rule = Rule.of(unit * blocks, min(overlap, (unit * blocks - 1) // 2), "both", unit)
+    high = unit + more
+    grid = Grid(0, high, circular, rule)
+    done = []
+    for k in range(grid.count):
+        w = grid.window(k)
+        assert (w.end - w.start) % unit == 0
+        assert 0 < w.end - w.start <= min(rule.window, high)
+        assert w.start <= w.first < w.last <= w.end
+        assert circular or 0 <= w.start < w.end <= high
+        done += range(w.first, w.last)
+    assert done == list(range(high))

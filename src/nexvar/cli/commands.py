@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from nexvar.cli import (  # noqa: F401  they add their verbs
+    annotation,
     benchmarking,
     checkpoints,
     embedding,

@@ -74,6 +74,29 @@ def eval_variants(
         echo(line)
 
 
+@verb("annotation", group=evaluation)
+def eval_annotation(
+    probabilities: Annotated[
+        Path, typer.Argument(help="what `nexvar annotate` wrote: .parquet, or its -o of bigWigs (out.bw)"), Reads()
+    ],
+    gff3: Annotated[Path, typer.Option(help="the annotation that is taken for the truth: GFF3, GTF"), Reads()],
+    fasta: Annotated[Path, typer.Option(help="the genome of both"), Reads()],
+    threshold: Annotated[float, typer.Option(help="probability from which a base counts as in the element")] = 0.5,
+    gap: Annotated[int, typer.Option(help="bases between two segments that join them, at most")] = 0,
+    min_length: Annotated[int, typer.Option(help="shorter segments are left out")] = 1,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder for metrics.tsv"), Writes(names=("metrics.tsv",))
+    ] = None,
+) -> None:
+    """MCC, AUPRC and segment overlap of each element, over every base that has a probability."""
+    from nexvar.evals import annotation
+
+    found = annotation.run(probabilities, gff3, fasta, threshold=threshold, gap=gap, min_length=min_length)
+    written = annotation.write(found, output) if output is not None else []
+    for line in (*annotation.table(found), *written):
+        echo(line)
+
+
 @verb()
 def calibrate(
     scores: Annotated[Path, typer.Option(help="VCF or Parquet that `nexvar score` wrote"), Reads()],

@@ -134,24 +134,22 @@ def protocols() -> None:
 @verb()
 def merge(
     output: Annotated[
-        Path, typer.Argument(help="the -o of the run with --shard: score, embed, likelihood or tracks"), Merges()
+        Path,
+        typer.Argument(help="the -o of the run with --shard: score, embed, likelihood, tracks, annotate"),
+        Merges(),
     ],
     also: Annotated[list[Path] | None, typer.Option("-o", "--output", help="write these instead"), Writes()] = None,
     calibration: CalibrationFile = None,
     spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Join the parts of all shards into the output; no model is loaded."""
-    from nexvar.runs import embed_run, likelihood_run, parts, score_run, tracks_run
+    from nexvar.runs import annotate_run, embed_run, likelihood_run, parts, score_run, tracks_run
 
-    kinds = {
-        embed_run.KIND: embed_run.merge,
-        likelihood_run.KIND: likelihood_run.merge,
-        tracks_run.KIND: tracks_run.merge,
-    }
-    run = kinds.get(parts.unfinished_kind(output) or "")
-    if run is not None and calibration is not None:
+    kinds = {run.KIND: run.merge for run in (annotate_run, embed_run, likelihood_run, tracks_run)}
+    merge_parts = kinds.get(parts.unfinished_kind(output) or "")
+    if merge_parts is not None and calibration is not None:
         raise NexVarError("these parts are no scores", where="--calibration", fix="leave it out")
-    if run is not None:
-        report(run(output, also).lines())
+    if merge_parts is not None:
+        report(merge_parts(output, also).lines())
     else:
         report(score_run.merge(output, also, spreadsheet_safe=spreadsheet_safe, calibration=calibration).lines())

@@ -125,6 +125,10 @@ class GenomicModel(nn.Module):
         """An empty ``Cache`` for up to ``max_length`` tokens (causal models only)."""
         raise NexVarError("a masked language model has no cache", where="cache", fix="pass whole sequences")
 
+    def told(self, bases: int) -> int:
+        """How many of a row's bases, those in the middle, ``element_logits`` tells of."""
+        return bases
+
     def element_logits(self, ids_BL: Tensor, species: str | None = None) -> Tensor:
         """(B, bases, elements, 2): absent and present, at the bases in the middle of what the rows, of one length and
         without padding, cover. species: where the model asks for one; None is its default."""

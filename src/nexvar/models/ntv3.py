@@ -480,6 +480,10 @@ class Model(GenomicModel):
             extras |= self._heads(x_BLC, bottom_BLC, keys_BL, species)
         return Output(scores, {name: kept[self._alias.get(name, name)] for name in taps}, extras)
 
+    def told(self, bases: int) -> int:
+        centre = central(bases, self.config.keep_target_center_fraction, self._reference)
+        return centre.stop - centre.start
+
     def element_logits(self, ids_BL: Tensor, species: str | None = None) -> Tensor:
         """Of the central ``keep_target_center_fraction`` of the bases."""
         if not self.elements:

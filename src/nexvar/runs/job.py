@@ -6,7 +6,7 @@
         progress=lambda done, total: print(done, "of", total), stop=event.is_set,
     )
     summary = score_file(job)                       # score_run.py; EmbedJob: embed_run.py;
-                                                    # LikelihoodJob: likelihood_run.py
+                                                    # LikelihoodJob: likelihood_run.py; AnnotateJob: annotate_run.py
 
 The command line, Python, worker processes, a cluster and a server all start from it. What can be wrong with values
 alone is found when the object is made, what is wrong with files when the job is run; both are a NexVarError.
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
+from nexvar.inference.annotate import THRESHOLD, Caller
 from nexvar.inference.options import Options
 from nexvar.inference.per_base import STRANDS
 from nexvar.paths import Read, Write, check_apart
@@ -237,6 +238,39 @@ class LikelihoodOptions:
 
 
 @dataclass(frozen=True)
+class AnnotateOptions:
+    """How elements are computed and called; see inference/annotate.py.
+
+    window, overlap: None: the model's own, a quarter of it. strand: "forward", "reverse" or "both" (the mean).
+    species: of models that ask for one. threshold, gap, min_length: of segments, see ``annotate.Caller``.
+    region: ``chr17:41,197,000-41,198,000`` (1-based, inclusive), instead of a BED file. circular: as of a likelihood.
+    """
+
+    window: int | None = None
+    overlap: int | None = None
+    strand: str = "forward"
+    species: str | None = None
+    threshold: float = THRESHOLD
+    gap: int = 0
+    min_length: int = 1
+    region: str | None = None
+    circular: tuple[str, ...] = ()
+    batch_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, low in (("window", 1), ("overlap", 0), ("batch_tokens", 1)):
+            if getattr(self, name) is not None:
+                arguments.whole(getattr(self, name), f"--{name.replace('_', '-')}", low)
+        if self.strand not in STRANDS:
+            raise NexVarError(f"no strand {self.strand!r}", where="--strand", fix=f"one of {', '.join(STRANDS)}")
+        self.caller(())
+
+    def caller(self, names: Sequence[str]) -> Caller:
+        """What makes segments of probabilities; NexVarError for a threshold or a length that cannot be."""
+        return Caller(names, self.threshold, gap=self.gap, min_length=self.min_length)
+
+
+@dataclass(frozen=True)
 class SequenceJob:
     """What jobs of sequences, ``SequenceFiles``, have in common.
 
@@ -283,6 +317,16 @@ class LikelihoodJob(SequenceJob):
     """
 
     options: LikelihoodOptions = LikelihoodOptions()
+
+
+@dataclass(frozen=True)
+class AnnotateJob(SequenceJob):
+    """Probabilities of the elements at every base of a FASTA, of the regions of a BED file or of one region.
+
+    outputs: .bw (one for each element, or of the element before the ending), .bed, .gff3 (segments), .parquet.
+    """
+
+    options: AnnotateOptions = AnnotateOptions()
 
 
 def _listed(outputs: Outputs) -> list[str | Path]:

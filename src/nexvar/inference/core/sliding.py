@@ -11,6 +11,9 @@ Fewer stand before it only at the ends of a linear contig. The windows lie on a 
 alone decide, so that a base has the same value whatever regions are asked for. Circular contigs have no ends: their
 windows wrap around. A contig of no more than W bases is one window; if it is circular, windows are one turn of it and
 the overlap a quarter of it at most.
+
+Models that read whole blocks have windows of a multiple of ``unit`` bases: a shorter contig has those of the largest
+multiple that fits, its overlap in proportion; it has at least one block.
 """
 
 from __future__ import annotations
@@ -28,9 +31,10 @@ class Rule:
     window: int
     before: int
     after: int
+    unit: int = 1
 
     @classmethod
-    def of(cls, window: int, overlap: int | None, direction: str) -> Rule:
+    def of(cls, window: int, overlap: int | None, direction: str, unit: int = 1) -> Rule:
         """direction: "forward" or "reverse" for what reads one way, else "both". NexVarError for too much overlap."""
         overlap = window // 4 if overlap is None else overlap
         sides = 2 if direction == "both" else 1
@@ -38,7 +42,7 @@ class Rule:
             most = (window - 1) // sides
             raise NexVarError(f"{overlap:,} of a window's {window:,} bases" + (", on both sides" if sides == 2 else ""),
                               where="--overlap", fix=f"at most {most:,}")  # fmt: skip
-        return cls(window, 0 if direction == "reverse" else overlap, 0 if direction == "forward" else overlap)
+        return cls(window, 0 if direction == "reverse" else overlap, 0 if direction == "forward" else overlap, unit)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,10 @@ class Grid:
     def __init__(self, low: int, high: int, circular: bool, rule: Rule) -> None:
         self.low, self.high, self.circular = low, high, circular
         size = high - low
-        if circular and size <= rule.window:
+        if rule.unit > 1 and size < rule.window:
+            fits = size // rule.unit * rule.unit
+            rule = Rule(fits, rule.before * fits // rule.window, rule.after * fits // rule.window, rule.unit)
+        elif circular and size <= rule.window:
             rule = Rule(size, min(rule.before, size // 4), min(rule.after, size // 4))
         self.rule = rule
         self.step = rule.window - rule.before - rule.after
