@@ -48,7 +48,7 @@ def written(name: str, state: dict[str, Tensor], folder: Path, **changes: Any) -
 
 def outputs(folder: Path, logits: bool = True) -> tuple[Tensor | None, Tensor]:
     module = (loaded := load(folder, device="cpu", dtype="float32")).module
-    ids = torch.tensor([loaded.tokenizer.encode(TEXT[:128], special=False).ids])
+    ids = torch.tensor([loaded.tokenizer.encode(TEXT[:120], special=loaded.card.special_tokens).ids])
     with torch.no_grad():
         out = module(ids, taps=(module.last_hidden,), logits=logits)
     return out.logits, out.taps[module.last_hidden]

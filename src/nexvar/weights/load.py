@@ -55,7 +55,7 @@ class Loaded:
         """NexVarError where the model is a trunk without a language-model head; ``what`` would need it."""
         if not self.module.has_head:
             why, fix = "its file held none", "embeddings and embedding readouts work; or the checkpoint with its head"
-            if self.module.elements:
+            if not self.module.without:  # it never has one
                 why, fix = "it annotates", "nexvar annotate; embeddings and embedding readouts work, too"
             raise NexVarError(
                 f"{self.card.name} has no language-model head ({why}), and {what} needs its probabilities",
@@ -161,8 +161,7 @@ def _check_tokens(tokenizer: tokenizers.Tokenizer, rows: int, where: object) -> 
 
 
 def _left_out(name: str, foreign: list[str], module: GenomicModel) -> str:
-    whole = module.has_head or module.elements
-    parts = [] if whole else ["loaded without a language-model head: it gives embeddings, no likelihoods"]
+    parts = [] if module.has_head or not module.without else ["loaded without a language-model head: it gives embeddings, no likelihoods"]
     if foreign:
         tops = sorted({".".join(tensor.split(".")[:2]) for tensor in foreign})
         more = f" and {len(tops) - 4} more" if len(tops) > 4 else ""
