@@ -55,7 +55,7 @@ class Loaded:
         """NexVarError where the model is a trunk without a language-model head; ``what`` would need it."""
         if not self.module.has_head:
             why, fix = "its file held none", "embeddings and embedding readouts work; or the checkpoint with its head"
-            if not self.module.without:  # it never has one
+            if self.module.elements and not self.module.without:
                 why, fix = "it annotates", "nexvar annotate; embeddings and embedding readouts work, too"
             raise NexVarError(
                 f"{self.card.name} has no language-model head ({why}), and {what} needs its probabilities",
