@@ -71,7 +71,8 @@ def test_a_folder_of_ours_comes_out_in_the_original_layout(tmp_path, name):
     state, original = checkpoint.read_folder(tmp_path / "o"), checkpoint.read_folder(GOLDEN / name)
     lost = LOST.get(name, set()) | leftovers(name, original)
     assert_same_bits(state, {n: t for n, t in original.items() if n not in lost})
-    assert all("contact_head" in note for note in made.notes) and bool(made.notes) == name.startswith(("nt_v", "segment_nt"))
+    said = name.startswith(("nt_v", "segment_nt"))
+    assert all("contact_head" in note for note in made.notes) and bool(made.notes) == said
     one, two = load(GOLDEN / name, device="cpu"), load(tmp_path / "o", device="cpu")
     assert one.module.config == two.module.config and one.card.tokenizer == two.card.tokenizer
     assert_same_bits(dict(two.module.state_dict()), dict(one.module.state_dict()))

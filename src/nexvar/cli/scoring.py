@@ -135,7 +135,7 @@ def protocols() -> None:
 def merge(
     output: Annotated[
         Path,
-        typer.Argument(help="the -o of the run with --shard: score, embed, likelihood, tracks, annotate"),
+        typer.Argument(help="the -o of a run with --shard: score, embed, likelihood, tracks, annotate"),
         Merges(),
     ],
     also: Annotated[list[Path] | None, typer.Option("-o", "--output", help="write these instead"), Writes()] = None,

@@ -161,7 +161,9 @@ def _check_tokens(tokenizer: tokenizers.Tokenizer, rows: int, where: object) -> 
 
 
 def _left_out(name: str, foreign: list[str], module: GenomicModel) -> str:
-    parts = [] if module.has_head or not module.without else ["loaded without a language-model head: it gives embeddings, no likelihoods"]
+    parts = []
+    if module.without and not module.has_head:
+        parts = ["loaded without a language-model head: it gives embeddings, no likelihoods"]
     if foreign:
         tops = sorted({".".join(tensor.split(".")[:2]) for tensor in foreign})
         more = f" and {len(tops) - 4} more" if len(tops) > 4 else ""
