@@ -208,9 +208,6 @@ LABELS, A, B = sample(0)
     [
         (lambda: statistics.compare(LABELS, A[:-1], B), "119,"),
         (lambda: statistics.compare(LABELS + 1, A, B), "label 2"),
-        (lambda: statistics.compare(LABELS, A, B, test="chi"), "no test 'chi'"),
-        (lambda: statistics.compare(LABELS, A, B, groups=LABELS, test="DeLong"), "DeLong with groups"),
-        (lambda: statistics.compare(LABELS, A, B, test="paired bootstrap of groups"), "without groups"),
         (lambda: statistics.compare(LABELS, A, B, groups=[1, 2]), "one cluster for each of 120"),
         (lambda: statistics.compare_all(LABELS, {"A": A}, against="B"), "no against 'B'"),
         (lambda: statistics.delong(LABELS, A, np.full(120, math.nan)), "120 scores are not finite"),

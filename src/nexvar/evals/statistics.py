@@ -26,7 +26,7 @@ from nexvar.evals.metrics import Estimate
 
 Z_95 = 1.959964
 SIGNIFICANT = 0.05  # of a q-value
-TESTS = ("DeLong", "paired bootstrap", "paired bootstrap of groups")
+DELONG, OF_GROUPS = "DeLong", "paired bootstrap of groups"
 EFFECT_SIZES = ((0.2, "negligible"), (0.5, "small"), (0.8, "medium"), (math.inf, "large"))  # Cohen 1988
 
 
@@ -64,7 +64,7 @@ class PairedValues:
 class Row:
     """Two models on one set. NaN is what could not be measured, and ``note`` says why.
 
-    n_pos, n_neg: rows that both models score. test: one of ``TESTS``, which gave interval and p-value.
+    n_pos, n_neg: rows that both models score. test: ``DELONG`` or ``OF_GROUPS``, which gave interval and p-value.
     q_value, significant: see ``with_q_values``.
     """
 
@@ -201,20 +201,14 @@ def compare(
     names: tuple[str, str] = ("a", "b"),
     dataset: str = "",
     groups: Sequence[Any] | np.ndarray | None = None,
-    test: str | None = None,
     draws: int = metrics.DRAWS,
     seed: int = 0,
 ) -> Row:
     """AUROC of a minus b, on the rows that both score (NaN: no score; the note counts what is left out).
 
-    groups: (N,) what is not independent of each other (genes). test: one of ``TESTS``; by default DeLong's, with groups
-    the bootstrap of groups. Too few rows of a class: a Row without numbers, and the reason in its note.
+    groups: (N,) what is not independent of each other (genes): they are drawn whole; without, DeLong's test. Too few
+    rows of a class: a Row without numbers, and the reason in its note.
     """
-    default = TESTS[0] if groups is None else TESTS[2]
-    test = default if test is None else arguments.one_of(test, "test", TESTS)
-    if (groups is None) == (test == TESTS[2]):
-        raise NexVarError(f"{test} {'without' if groups is None else 'with'} groups", where="test",
-                          fix=f"groups go with {TESTS[2]}, and it with groups")  # fmt: skip
     truth, a = metrics.as_numbers(labels, "labels"), metrics.as_numbers(scores_a, "scores_a").astype(np.float64)
     b = metrics.as_numbers(scores_b, "scores_b").astype(np.float64)
     if truth.ndim != 1 or not truth.shape == a.shape == b.shape:
@@ -224,16 +218,17 @@ def compare(
     truth, a, b = truth[both], a[both], b[both]
     row = Row(dataset, *names, int((truth == 1).sum()), int((truth == 0).sum()), note="; ".join(left_out))
     try:
-        if test == TESTS[0]:
+        if groups is None:
             found = delong(truth, a, b)
         else:
-            of_rows = None if groups is None else metrics.clusters_of(groups, len(both))[both]
+            of_rows = metrics.clusters_of(groups, len(both))[both]
             found = paired_bootstrap(truth, a, b, draws=draws, seed=seed, clusters=of_rows)
     except metrics.TooFew as few:
         return replace(row, note="; ".join([*left_out, f"too few: {few.what}"]))
     return replace(
         row, auroc_a=metrics.auroc(truth, a), auroc_b=metrics.auroc(truth, b), auroc_diff=found.difference.value,
-        ci_lower=found.difference.low, ci_upper=found.difference.high, p_value=found.p, test=test,
+        ci_lower=found.difference.low, ci_upper=found.difference.high, p_value=found.p,
+        test=DELONG if groups is None else OF_GROUPS,
     )  # fmt: skip
 
 
@@ -244,7 +239,6 @@ def compare_all(
     against: str | None = None,
     dataset: str = "",
     groups: Sequence[Any] | np.ndarray | None = None,
-    test: str | None = None,
     draws: int = metrics.DRAWS,
     seed: int = 0,
 ) -> list[Row]:
@@ -254,7 +248,7 @@ def compare_all(
     else:
         arguments.one_of(against, "against", scores)
         chosen = [(name, against) for name in scores if name != against]
-    options: dict[str, Any] = {"dataset": dataset, "groups": groups, "test": test, "draws": draws, "seed": seed}
+    options: dict[str, Any] = {"dataset": dataset, "groups": groups, "draws": draws, "seed": seed}
     return [compare(labels, scores[a], scores[b], names=(a, b), **options) for a, b in chosen]
 
 
@@ -267,7 +261,7 @@ def with_q_values(rows: Sequence[Row]) -> list[Row]:
 def benjamini_hochberg(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """(R,) q-values: the smallest false discovery rate at which each test is called (Benjamini & Hochberg 1995).
     NaN is a test that was not made: it stays NaN and does not count."""
-    p_R = np.asarray(p, dtype=np.float64) if len(p) == 0 else metrics.as_numbers(p, "p").astype(np.float64)
+    p_R = metrics.as_numbers(p, "p").astype(np.float64)
     made = np.flatnonzero(~np.isnan(p_R))
     if p_R.ndim != 1 or not ((p_R[made] >= 0) & (p_R[made] <= 1)).all():
         raise NexVarError("p-values lie between 0 and 1", where="p", fix="give a row of p-values; NaN for none")
