@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from nexvar.compat.noncoding import (
     wrapper,
 )
 from nexvar.compat.noncoding_yaml import LAYERS, read_models_yaml
+from nexvar.train.recipe import TunePart
 from places import GOLDEN
 
 CADUCEUS = {"name": str(GOLDEN / "caduceus_ph_tiny"), "type": "encoder", "device": "cpu"}
@@ -172,19 +174,22 @@ def test_loading_is_tried_again_where_the_network_fails(monkeypatch: pytest.Monk
         hopeless.load_with_retry()
 
 
-def test_a_file_of_a_users_own_registers_its_wrapper(tmp_path: Path) -> None:
+def test_a_file_of_a_users_own_registers_its_wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
     file = tmp_path / "my_wrapper.py"
+    (tmp_path / "beside_my_wrapper.py").write_text("SCORE = 0.5\n")
     file.write_text(
+        "from beside_my_wrapper import SCORE\n"
         "from nexvar.compat.noncoding import GenomicModelBase, register_model\n"
         "class Mine(GenomicModelBase):\n"
         "    def load(self): return self\n"
         "    def get_embedding(self, sequence): return [1.0]\n"
-        "    def score_variant(self, ref_seq, alt_seq): return float(ref_seq != alt_seq)\n"
+        "    def score_variant(self, ref_seq, alt_seq): return SCORE * (ref_seq != alt_seq)\n"
         "register_model('mine', Mine)\n"
     )
     assert register_from(file) == ["mine"]
     made = wrapper("mine")
-    assert made is not None and made.score_variants_batch(["A", "A"], ["A", "C"]).tolist() == [0, 1]
+    assert made is not None and made.score_variants_batch(["A", "A"], ["A", "C"]).tolist() == [0, 0.5]
     assert made.model_name == "mine"
     assert wrapper("hyenadna") is None and wrapper("nexvar_7b") is None
 
@@ -274,6 +279,7 @@ def test_models_yaml_is_read_as_it_is_and_what_is_wrong_in_it_is_said(tmp_path: 
     }  # fmt: skip
     assert found["hyenadna"].tune["targets"] == ["in_proj", "out_proj"]
     assert found["evo1"].tune["targets"] == ["projections", "Wqkv", "out_filter_dense", "out_proj"]
+    assert TunePart(**found["evo1"].tune).rank == 8  # what a recipe's [tune] takes
     assert found["nt"].config["max_length"] == 1000 and found["hyenadna"].config["max_length"] == 8192
     said = {key: " | ".join(entry.notes) for key, entry in found.items()}
     assert "query, value are Wqkv" in said["dnabert2"] and "params" not in said["dnabert2"]

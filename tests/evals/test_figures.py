@@ -125,7 +125,7 @@ def test_rows_hold_value_interval_and_number(draw: Callable[..., Figure]) -> Non
     cells = [
         Point("A", "promoter", 0.7, 0.6, 0.8, (20, 1_300)),
         Point("B", "promoter", NAN, n=(4, 9), note="too few"),
-        Point("C", "promoter", 0.4, n=77),
+        Point("C", "promoter", np.float64(0.4), n=np.int64(77)),
     ]
     figure = draw(cells, metric="AUPRC")
     words = {"promoter", "0.700 [0.600, 0.800]", "20 / 1,300", "too few", "4 / 9", "0.400", "77"}
@@ -203,6 +203,9 @@ A = Point("A", "N1", 0.7)
         (lambda: figures.forest([("A", "N1", 0.7)]), "a tuple among them"),
         (lambda: figures.forest([Point("A", "N1", math.inf)]), "cannot be drawn"),
         (lambda: figures.forest([Point("A", "N1", 0.7, 0.9, 0.8)]), "cannot be drawn"),
+        (lambda: figures.forest([Point("A", "N1", None)]), "None .* cannot be drawn"),
+        (lambda: figures.forest([Point("A", "N1", 0.7, n=(3, "many"))]), "A, N1: n is 'many'"),
+        (lambda: figures.roc_curves([A]), "nothing to draw"),
         (lambda: figures.heat_map([A], span=(1.0, 0.5)), "span"),
         (lambda: figures.dots([A], ["probe"]), "no points of 'probe'"),
         (lambda: figures.dots([Point("A", "N1", 0.7, series=str(i)) for i in range(6)]), "6 series"),

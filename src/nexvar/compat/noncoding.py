@@ -270,7 +270,7 @@ def wrapper(name: str, config: dict[str, Any] | None = None) -> GenomicModelBase
 
 
 def register_from(source: str | Path) -> list[str]:
-    """Run a user's own Python, a file or an importable module that calls ``register_model``; the names that it gave.
+    """Run a user's own Python, a .py file or an installed module that calls ``register_model``; the names that it gave.
 
     NexVarError where it fails or gives none. It is a program: run only what you would run yourself.
     """
@@ -281,7 +281,7 @@ def register_from(source: str | Path) -> list[str]:
             spec = importlib.util.spec_from_file_location(path.stem, path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
-            sys.modules.setdefault(path.stem, module)
+            sys.path.insert(0, str(path.parent))  # what lies beside it can be imported, as when Python runs it
             spec.loader.exec_module(module)
         else:
             importlib.import_module(text)

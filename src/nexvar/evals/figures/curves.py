@@ -24,8 +24,8 @@ MOST = len(pages.COLOURS) * len(LINES)
 def roc_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str = "") -> Figure:
     """Each model's (labels, scores), NaN = no score; the key, best first, says its AUROC and the rows of class 1 and 0.
     Of more than ``MOST`` models the best are drawn. A model with too few rows of a class is named without a curve."""
-    if not curves:
-        raise NexVarError("nothing to draw", where="curves", fix="give one model or more")
+    if not isinstance(curves, Mapping) or not curves:
+        raise NexVarError("nothing to draw", where="curves", fix="model -> (labels, scores), for one or more")
     ranked, few = [], []
     for name, (labels, scores) in curves.items():
         truth, values = metrics.as_numbers(labels, "labels"), metrics.as_numbers(scores, "scores").astype(np.float64)

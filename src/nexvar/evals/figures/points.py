@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -45,9 +46,9 @@ class Point:
     @property
     def size(self) -> str:
         """n as text."""
-        return (
-            "" if self.n is None else " / ".join(f"{n:,}" for n in ((self.n,) if isinstance(self.n, int) else self.n))
-        )
+        if self.n is None:
+            return ""
+        return " / ".join(f"{n:,}" for n in (self.n if isinstance(self.n, tuple) else (self.n,)))
 
 
 def checked(points: Sequence[Point]) -> list[Point]:
@@ -60,8 +61,13 @@ def checked(points: Sequence[Point]) -> list[Point]:
         cell = f"{point.model}, {point.column}"
         if (key := (point.model, point.column, point.series)) in seen:
             raise NexVarError("two values of one cell", where=cell, fix="one for each model, column and series")
-        if math.isinf(point.value) or point.low > point.high:
-            raise NexVarError(f"{point.value} [{point.low}, {point.high}] cannot be drawn", where=cell)
+        row = (point.value, point.low, point.high)
+        if not all(isinstance(v, numbers.Real) and not math.isinf(v) for v in row) or point.low > point.high:
+            raise NexVarError(
+                f"{point.value} [{point.low}, {point.high}] cannot be drawn", where=cell, fix="numbers, NaN"
+            )
+        for n in point.n if isinstance(point.n, tuple) else (point.n or 0,):
+            arguments.whole(n, f"{cell}: n", 0)
         seen.add(key)
         tidy.append(replace(point, model=shortened(point.model), column=shortened(point.column)))
     if not any(point.measured for point in tidy):
