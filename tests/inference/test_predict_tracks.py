@@ -134,8 +134,8 @@ def test_names_and_patterns(tracked, ntv3):
 @pytest.mark.parametrize(
     ("asked", "line"),
     [
-        ({"tracks": ["human_trak_1"]}, "--track.*no track 'human_trak_1' of human.*did you mean human_track_1"),
-        ({"species": "humn"}, "--species.*no species 'humn'.*did you mean human.*tracks of human, mouse, arabidopsis"),
+        ({"tracks": ["human_trak_1"]}, "track: .*no track 'human_trak_1' of human.*did you mean human_track_1"),
+        ({"species": "humn"}, "species: .*no species 'humn'.*did you mean human.*tracks of human, mouse, arabidopsis"),
         ({"species": "zebrafish"}, "no species 'zebrafish'.*tracks of human, mouse, arabidopsis"),
         ({"tracks": []}, "no track was named"),
         ({"window": 255}, "a window of 255 bases.*in steps of 4.*such as 256"),

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from nexvar.genome.reference import Fasta
 from nexvar.inference.embed import embed
+from nexvar.inference.track_windows import predict_tracks
 from nexvar.serve.routes import genos
-from nexvar.serve.service import tracks
 from nexvar.weights.load import load
 from places import GOLDEN
 from served import listening, make_server, serving
+from tiny_track_run import tiny_tracked
 from toy_genome import random_bases, write_fasta
 
 PATH = "/api/aigateway/genos"
@@ -195,14 +195,9 @@ def test_tracks_cover_each_base_and_are_the_models(tracked, chromosome):
     assert result["position"] == ["chr19", 1201, 1521]
     assert result["sequence"] == random_bases(3000)[1200:1520]
     assert list(result["values"]) == [f"human_track_{i}" for i in range(5)]
-    module, window = NTV3.module, 856  # the shortest multiple of 4 whose central 37.5 % has 320 bases
-    start = 1200 - (window - int(window * 0.375)) // 2
-    ids = NTV3.tokenizer.encode(random_bases(3000)[start : start + window], special=False).ids
-    with torch.no_grad():
-        out = module(torch.tensor([ids]), species_ids_B=module.species_ids("human"))
-    expected = out.extras["bigwig_tracks_logits"][0, :320]
-    for i, track in enumerate(result["values"].values()):
-        assert torch.equal(torch.tensor(track["value"]), expected[:, i])
+    (expected,) = predict_tracks(NTV3, [random_bases(3000)])  # the whole chromosome, as `nexvar tracks` reads it
+    for name, track in result["values"].items():
+        np.testing.assert_allclose(track["value"], expected[name][1200:1520], rtol=1e-5)
 
 
 def test_beyond_the_ends_of_a_chromosome_stands_n(tracked, chromosome):
@@ -240,16 +235,18 @@ def test_many_tracks_must_be_chosen(chromosome, monkeypatch):
     assert list(answer.json()["result"]["values"]) == ["human_track_3"]
 
 
-def test_a_circular_contig_wraps(chromosome):
-    fasta = Fasta(chromosome, circular=["chr19"])
-    made = tracks.predict(NTV3, fasta, "chr19", 0, 32, ["human_track_0"])
-    window = 88
-    left = (window - int(window * 0.375)) // 2
-    text = (random_bases(3000) * 2)[3000 - left : 3000 - left + window]
-    ids = torch.tensor([NTV3.tokenizer.encode(text, special=False).ids])
-    with torch.no_grad():
-        out = NTV3.module(ids, species_ids_B=NTV3.module.species_ids("human"))
-    assert np.array_equal(made["human_track_0"], out.extras["bigwig_tracks_logits"][0, :32, 0].numpy())
+def test_a_trained_head_serves_the_path_with_a_value_for_each_base_of_its_bins(chromosome, tmp_path, monkeypatch):
+    """Its tracks are of no species; position counts from 1, and the values begin at that base."""
+    monkeypatch.setattr(genos, "TRACK_BASES", 320)
+    trained = tiny_tracked(tmp_path, 3)
+    with serving(trained, genomes={"hg38": chromosome}) as client:
+        body = {"chrom": "chr19", "start_pos": 1003}
+        result = client.post(f"{PATH}/rna_seq_coverage_track", json=body).json()["result"]
+    (made,) = predict_tracks(trained, [random_bases(3000)])
+    assert result["position"] == ["chr19", 1003, 1323] and list(result["values"]) == ["plus", "minus", "both"]
+    expected = np.repeat(made["minus"], 3)[1002:1322]
+    np.testing.assert_allclose(result["values"]["minus"]["value"], expected, rtol=1e-4)
+    assert result["sequence"] == random_bases(3000)[1002:1322]
 
 
 # ------------------------------------------------------------------------------------------------------ the real client

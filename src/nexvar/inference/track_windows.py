@@ -11,6 +11,7 @@ N bins, K tracks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -20,6 +21,7 @@ import numpy as np
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
+from nexvar.genome.reference import Fasta
 from nexvar.inference.core.batching import Tally, default_batch_tokens
 from nexvar.inference.core.sequences import not_a_base
 from nexvar.inference.core.sliding import Grid, Rule, Segment, Sliding
@@ -77,6 +79,11 @@ def predict_tracks(
         )
         made.append(PredictedTracks(predictor.names, predictor.resolution, values_NK))
     return made
+
+
+def of_fasta(fasta: Fasta) -> Read:
+    """How a FASTA is read: whatever is not A, C, G or T is N."""
+    return lambda contig, start, end: re.sub("[^ACGT]", "N", fasta.fetch(contig, start, end))
 
 
 def _bases(text: object, where: str) -> str:

@@ -117,16 +117,16 @@ class TrackPredictor:
             nearest = min(max(round(window / unit) * unit, unit), most)
             of = f", in steps of {unit:,}" if unit > 1 else ""
             what = f"a window of {window:,} bases; {card.name} reads {unit:,} to {most:,}{of}"
-            raise NexVarError(what, where="--window", fix=f"such as {nearest:,}")
+            raise NexVarError(what, where="window", fix=f"such as {nearest:,}")
         margin, bins = heads.margin(window), heads.resolution
         overlap = max(margin, window // 8 // bins * bins) if overlap is None else overlap
         if overlap < margin:
             what = f"an overlap of {overlap:,}; {card.name} gives no values for the {margin:,} bases at a window's ends"
-            raise NexVarError(what, where="--overlap", fix=f"{margin:,} or more")
+            raise NexVarError(what, where="overlap", fix=f"{margin:,} or more")
         overlap = -(-overlap // bins) * bins
         if 2 * overlap >= window:
             fix = f"at most {(window - 1) // 2 // bins * bins:,}"
-            raise NexVarError(f"{overlap:,} of a window's {window:,} bases, on both sides", where="--overlap", fix=fix)
+            raise NexVarError(f"{overlap:,} of a window's {window:,} bases, on both sides", where="overlap", fix=fix)
         return Rule(window, overlap, overlap)
 
 
@@ -135,24 +135,26 @@ class TrackPredictor:
 
 def has_tracks(loaded: Loaded) -> bool:
     """Whether the model predicts tracks."""
-    return _has_trained(loaded) or bool(species_of(loaded))
+    return _has_trained(loaded) or bool(track_names(loaded))
 
 
-def species_of(loaded: Loaded) -> list[str]:
-    """The species that the model's own tracks are of; [] where it knows none."""
+def track_names(loaded: Loaded) -> dict[str, list[str]]:
+    """{species: tracks}; {"": tracks} where they are of no species in particular; {} for a model without tracks."""
+    if loaded.folder is not None and _has_trained(loaded):
+        return {"": list(trained.TrackFacts.read(loaded.folder / trained.FACTS).names)}
     tracks = getattr(loaded.module.config, "bigwigs_per_species", None) or {}
-    return [name for name, names in tracks.items() if names and not _has_trained(loaded)]
-
-
-def listed(loaded: Loaded, species: str | None = None) -> list[str]:
-    """What `nexvar tracks --list` shows: the trained tracks, or species, tabulator and track, of one or of all."""
-    known: list[str | None] = [*species_of(loaded)] if species is None else [species]
-    chosen = [_heads(loaded, each) for each in known or [None]]
-    return [name if of is None else f"{of}\t{name}" for heads, of in chosen for name in heads.names]
+    return {species: list(names) for species, names in tracks.items() if names}
 
 
 def _has_trained(loaded: Loaded) -> bool:
     return loaded.folder is not None and (loaded.folder / trained.FACTS).exists()
+
+
+def listed(loaded: Loaded, species: str | None = None) -> list[str]:
+    """For people: a line a track, behind its species and a tabulator. NexVarError as ``track_predictor``."""
+    heads, chosen = _heads(loaded, species)
+    named = {chosen or "": heads.names} if species else track_names(loaded)
+    return [f"{of}\t{name}" if of else name for of, names in named.items() for name in names]
 
 
 def track_predictor(loaded: Loaded, species: str | None = None, names: Sequence[str] | None = None) -> TrackPredictor:
@@ -163,33 +165,32 @@ def track_predictor(loaded: Loaded, species: str | None = None, names: Sequence[
     """
     heads, species = _heads(loaded, species)
     if names is not None and not names:
-        raise NexVarError("no track was named", where="--track", fix="one or more names, or leave it out")
+        raise NexVarError("no track was named", where="track", fix="one or more names, or leave it out")
     if names is None and len(heads.names) > MOST_TRACKS:
         what = f"{loaded.card.name} has {len(heads.names):,} tracks{_of(species)} and none was named"
-        raise NexVarError(what, where="--track", fix="name some; `nexvar tracks --list` shows them")
+        raise NexVarError(what, where="track", fix="name some; `nexvar tracks --list` shows them")
     wanted = heads.names if names is None else names
     columns = [i for name in wanted for i in _found(heads, name, loaded.card.name, species)]
     return TrackPredictor(loaded, heads, species, tuple(dict.fromkeys(columns)))
 
 
 def _heads(loaded: Loaded, species: str | None) -> tuple[_Heads, str | None]:
-    known = species_of(loaded)
-    if not has_tracks(loaded):
+    if loaded.folder is not None and _has_trained(loaded):
+        if species is not None:
+            raise NexVarError(f"{loaded.card.name} knows no species", where="species", fix="leave it out")
+        return _Trained(trained.Tracks.of(loaded, loaded.folder)), None
+    known = list(track_names(loaded))
+    if not known:
         able = [card.name for card in all_cards().values() if card.config.get("conditions_vocab_size")]
         fix = f'a folder that `nexvar finetune` wrote with kind = "tracks", or {", ".join(able[:2])}'
-        raise NexVarError(f"{loaded.card.name} predicts no tracks", where="--model", fix=fix)
-    if not known:
-        if species is not None:
-            raise NexVarError(f"{loaded.card.name} knows no species", where="--species", fix="leave it out")
-        assert loaded.folder is not None  # _has_trained
-        return _Trained(trained.Tracks.of(loaded, loaded.folder)), None
+        raise NexVarError(f"{loaded.card.name} predicts no tracks", where="model", fix=fix)
     if species is None:
         species = loaded.module.config.default_species
         if species is None:
-            raise NexVarError("no species was named", where="--species", fix=f"one of {', '.join(known)}")
+            raise NexVarError("no species was named", where="species", fix=f"one of {', '.join(known)}")
     if species not in known:
         fix = f"did you mean {_nearest(species, known)}? it has tracks of {', '.join(known)}"
-        raise NexVarError(f"{loaded.card.name} has no species {species[:60]!r}", where="--species", fix=fix)
+        raise NexVarError(f"{loaded.card.name} has no species {species[:60]!r}", where="species", fix=fix)
     return _PostTrained(loaded, species), species
 
 
@@ -202,7 +203,7 @@ def _found(heads: _Heads, name: str, model: str, species: str | None) -> list[in
     )
     if not found:
         fix = f"did you mean {_nearest(name, heads.names)}? `nexvar tracks --list` shows all"
-        raise NexVarError(f"{model} has no track {name[:80]!r}{_of(species)}", where="--track", fix=fix)
+        raise NexVarError(f"{model} has no track {name[:80]!r}{_of(species)}", where="track", fix=fix)
     return found
 
 

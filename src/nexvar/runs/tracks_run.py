@@ -35,7 +35,7 @@ from nexvar.inference.core.batching import Tally, default_batch_tokens, reported
 from nexvar.inference.core.sliding import Segment
 from nexvar.inference.per_base import STRANDS
 from nexvar.inference.score import make_circular
-from nexvar.inference.track_windows import Stretches
+from nexvar.inference.track_windows import Stretches, of_fasta
 from nexvar.inference.tracks import track_predictor
 from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import arrow, sequence_run, tracks_figure
@@ -180,11 +180,7 @@ def _computed(
     watch: Watch,
 ) -> bytes:
     """The rows of part ``i``: a Parquet file. Letters other than A, C, G, T are read as N."""
-    part, tally = parts[i], Tally()
-
-    def read(contig: str, start: int, end: int) -> str:
-        return re.sub("[^ACGT]", "N", genome.fetch(contig, start, end))
-
+    part, tally, read = parts[i], Tally(), of_fasta(genome)
     with reported(tally, sequence_run.bases(part), watch):
         values_NK = stretches.values(part, read, strand=strand, batch_tokens=tokens, tally=tally)
     starts = [stretches.starts(segment) for segment in part]

@@ -17,6 +17,7 @@ from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.core.sequences import clean, encoding
 from nexvar.inference.embed import embed
 from nexvar.inference.options import Options
+from nexvar.inference.tracks import track_names
 from nexvar.serve.errors import Conflict, NotAvailable, NotFound, ServeError
 from nexvar.serve.judges import Judges
 from nexvar.serve.models import Models
@@ -224,7 +225,7 @@ async def rna_seq_coverage_track(request: Request, asked: TrackRequest) -> Respo
         fix = f"at most {last - TRACK_BASES + 1:,}" if last >= TRACK_BASES else "a longer chromosome"
         raise ServeError(f"{asked.chrom} has {last:,} bases", where="start_pos", fix=fix)
 
-    values = await with_model(
+    made = await with_model(
         request, name, lambda loaded: tracks.predict(loaded, genome.fasta, contig, start, end, wanted)
     )
 
@@ -232,22 +233,26 @@ async def rna_seq_coverage_track(request: Request, asked: TrackRequest) -> Respo
         result = {
             "position": [asked.chrom, asked.start_pos, asked.start_pos + TRACK_BASES],
             "sequence": genome.fasta.fetch(contig, start, end),
-            "values": {track: {"value": row.tolist()} for track, row in values.items()},
+            "values": {
+                track: {"value": values_L.tolist()}
+                for track, values_L in zip(made.names, made.by_base(start, end), strict=True)
+            },
         }
         return {"result": result, "status": 200, "message": None}
 
     return await answer(enveloped)
 
 
-def _with_tracks(server: Server) -> tuple[str, list[str]]:
-    """A loaded model with track heads, and which of its tracks are sent; NotAvailable."""
+def _with_tracks(server: Server) -> tuple[str, list[str] | None]:
+    """A loaded model that predicts tracks, and which of them are sent (None: all); NotAvailable."""
     name = tracks.model_with_tracks(server.models)
-    chosen = list(server.settings.genos_tracks)
-    known = tracks.track_names(server.models.loaded[name])
-    if not chosen and len(known) > MOST_TRACKS:
-        what = f"{name} has {len(known):,} tracks and none was chosen"
+    chosen = list(server.settings.genos_tracks) or None
+    known = track_names(server.models.loaded[name])
+    count = len(known.get("human", known.get("", ())))
+    if chosen is None and not 0 < count <= MOST_TRACKS:
+        what = f"{name} has {count:,} human tracks and none was chosen"
         raise NotAvailable(what, where="rna_seq_coverage_track", fix="start the server with --genos-track NAME")
-    return name, chosen or known
+    return name, chosen
 
 
 def _find(models: Models, name: str) -> str:

@@ -1,4 +1,4 @@
-"""POST /api/v1/tracks: functional tracks along a region, by models with heads for them."""
+"""POST /api/v1/tracks: tracks along a region, by models that predict them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from nexvar.errors import RESEARCH_ONLY, NexVarError
 from nexvar.genome.bed import parse_region
+from nexvar.inference.tracks import track_predictor
 from nexvar.serve import limits
 from nexvar.serve.routes.bodies import answer
 from nexvar.serve.routes.shapes import Name, OfModel, Provenance, Region
@@ -21,16 +22,17 @@ router = APIRouter(prefix="/api/v1", tags=["tracks"])
 
 
 class ToTrack(OfModel):
-    """region: such as ``chr1:1,000-2,000`` (1-based, inclusive). names: which tracks of the species; default: all."""
+    """region: such as ``chr1:1,000-2,000`` (1-based, inclusive). species: of models that
+    know some; default: human. names: which tracks, or patterns such as ``RNA*``; default: all, if few."""
 
     genome: Name | None = None
     region: Annotated[str, Field(min_length=1, max_length=300)]
-    species: Name = "human"
+    species: Name | None = None
     names: Annotated[list[Name], Field(min_length=1, max_length=10_000)] | None = None
 
 
 class Track(BaseModel):
-    """values: a number for each base from ``start`` (0-based) on."""
+    """values: a number for every ``step`` bases from ``start`` (0-based) on, to the end of the last bin."""
 
     name: str
     start: int
@@ -53,10 +55,7 @@ async def tracks(request: Request, body: ToTrack) -> Response:
     model = body.model or service.model_with_tracks(server.models)
 
     def verb(loaded: Loaded) -> dict[str, Any]:
-        names = body.names or service.track_names(loaded, body.species)
-        if not names:
-            what = f"{loaded.card.name} has no tracks of {body.species[:60]!r}"
-            raise NexVarError(what, where="species", fix="GET /api/v1/models/NAME lists its tracks")
+        names = track_predictor(loaded, body.species, body.names).names
         if len(names) * len(place) > limits.TRACK_VALUES:
             fix = f"fewer names, or fewer bases: at most {limits.TRACK_VALUES:,} values at once"
             raise NexVarError(f"{len(names):,} tracks of {len(place):,} bases", where="region", fix=fix)
@@ -66,11 +65,11 @@ async def tracks(request: Request, body: ToTrack) -> Response:
             "start": place.start,
             "end": place.end,
             "tracks": [
-                {"name": name, "start": place.start, "step": 1, "values": values_L.tolist()}
-                for name, values_L in made.items()
+                {"name": name, "start": made.start, "step": made.resolution, "values": values_N.tolist()}
+                for name, values_N in zip(made.names, made.values_KN, strict=True)
             ],
             "notes": [RESEARCH_ONLY],
-            "provenance": provenance(loaded, "tracks", strand="forward", species=body.species),
+            "provenance": provenance(loaded, "tracks", strand=service.STRAND, species=body.species),
         }
 
     made = await with_model(request, model, verb)

@@ -9,6 +9,7 @@ from typing import Any
 from nexvar.cards import Card, all_cards
 from nexvar.errors import NexVarError
 from nexvar.inference.scorers import READOUTS, check_readouts
+from nexvar.inference.tracks import has_tracks, track_names
 from nexvar.serve.genomes import Genome
 from nexvar.serve.models import Models
 from nexvar.weights import footprint, machine
@@ -30,7 +31,7 @@ def model(models: Models, card: Card) -> dict[str, Any]:
     loaded = models.loaded.get(card.name)
     row = _model(card, loaded, True)
     row["layers"] = [] if loaded is None else list(loaded.module.tap_names)
-    row["tracks"] = {} if loaded is None else _tracks(loaded)
+    row["tracks"] = {} if loaded is None else track_names(loaded)
     return row
 
 
@@ -72,12 +73,7 @@ def _readouts(loaded: Loaded) -> list[str]:
 
 def _heads(loaded: Loaded) -> list[str]:
     language = ["language"] if loaded.module.has_head else []
-    return language + (["tracks"] if _tracks(loaded) else [])
-
-
-def _tracks(loaded: Loaded) -> dict[str, list[str]]:
-    """{species: names}; empty for a model without track heads."""
-    return dict(getattr(loaded.module.config, "bigwigs_per_species", {}))
+    return language + (["tracks"] if has_tracks(loaded) else [])
 
 
 def how_it_fits(card: Card) -> str:

@@ -45,7 +45,7 @@ export function trackControls(root, browser) {
 
   async function ask(model) {
     offered = (await get(`models/${encodeURIComponent(model)}`)).tracks;
-    fill(species, ...Object.keys(offered).map((name) => h('option', name)));
+    fill(species, ...Object.keys(offered).map((name) => h('option', { value: name }, name || 'any species')));
     suggest();
   }
 
@@ -53,7 +53,7 @@ export function trackControls(root, browser) {
     busy(message, `Predicting ${counted(locus.region.end - locus.region.start, 'base')} with ${locus.model.name} …`);
     try {
       const wanted = names.value.split(',').map((name) => name.trim()).filter(Boolean);
-      const answer = await post('tracks', { genome: locus.genome.id, region: formatRegion(locus.region), model: locus.model.name, species: species.value, names: wanted });
+      const answer = await post('tracks', { genome: locus.genome.id, region: formatRegion(locus.region), model: locus.model.name, species: species.value || null, names: wanted });
       for (const track of answer.tracks) {
         await browser.add({ type: 'wig', name: `${track.name}, predicted`, height: 60, order: 10, features: stretches(track, locus.region.contig), autoscale: true });
       }
