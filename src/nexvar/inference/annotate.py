@@ -121,7 +121,8 @@ def rule_for(loaded: Loaded, window: int | None = None, overlap: int | None = No
     from a window's end (default: a quarter; more where the model tells only the middle)."""
     check(loaded)
     unit, card = loaded.module.element_unit, loaded.card
-    size = min(card.window, card.context) // unit * unit if window is None else arguments.whole(window, "--window", 1)
+    default = min(loaded.module.element_window or card.window, card.context) // unit * unit
+    size = default if window is None else arguments.whole(window, "--window", 1)
     if size > card.context:
         what = f"window of {size:,} bases, but the context of {card.name} is {card.context:,}"
         raise NexVarError(what, where="--window", fix=f"at most {card.context // unit * unit:,}")

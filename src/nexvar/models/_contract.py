@@ -86,6 +86,7 @@ class GenomicModel(nn.Module):
     token_embedding: str = ""  # the module whose output for ids stands in their place as ``embeds_BLD``; "": none may
     tap_stride: Mapping[str, int] = {}  # U-Nets: tap -> tokens that one of its positions stands for, where not 1
     elements: tuple[str, ...] = ()  # of a model that annotates: the names of what it tells of every base
+    element_window: int | None = None  # bases that its authors read at once for them; None: the card's window
     element_unit: int = 1  # bases of which an input of ``element_logits`` has a multiple
     without: tuple[str, ...] = ()  # of the architecture's HEADS, those that the checkpoint did not have
 

@@ -63,6 +63,7 @@ HEADS = ("core.lm_head.",)
 HEAD_EPS = {"hf": 1e-5, "jax": 1e-6}
 MEMORY = Memory(8, mlp=0, fixed=2.8e6)
 ROTARY_BASE = 10_000.0
+WINDOW = 32_768  # that the authors' examples of post-trained models read
 LORA_TARGETS = ("query_head.linear", "key_head.linear", "value_head.linear", "mha_output", "fc1", "fc2")
 LORA_NAMES = {
     **{name: (f"{name}_head.linear",) for name in ("query", "key", "value")},
@@ -324,6 +325,7 @@ class Model(GenomicModel):
     config: Config
     last_hidden = "embedding"
     token_embedding = "core.embed_layer"
+    element_window = WINDOW
     causal = False
     pads_safely = True
     rc_equivariant = False
