@@ -19,7 +19,7 @@ from nexvar.inference.attribution.reading import read
 from nexvar.inference.core import likelihood
 from nexvar.inference.core.batching import Tally
 from nexvar.weights.load import Loaded, load
-from places import CHECKPOINTS, GOLDEN
+from places import GOLDEN, LANGUAGE_MODELS
 from tiny_masked import tiny_masked
 from toy_genome import other_bases, random_bases
 
@@ -27,7 +27,7 @@ TEXT = random_bases(48, seed=2)
 AT = 31
 
 
-@pytest.fixture(scope="module", params=CHECKPOINTS, ids=lambda folder: folder.name)
+@pytest.fixture(scope="module", params=LANGUAGE_MODELS, ids=lambda folder: folder.name)
 def loaded(request) -> Loaded:
     return load(request.param, dtype="float32", device="cpu")
 

@@ -20,7 +20,7 @@ TEXT = "ACGTTGCAAGCTCTAGGACTTACGGATCCATGAACGTCCATTTGCGAGTACCTTAGGCATCGAC" * 2
 
 
 def ids_of(loaded):
-    return torch.tensor([loaded.tokenizer.encode(TEXT, special=False).ids])
+    return torch.tensor([loaded.tokenizer.encode(TEXT[:120], special=loaded.card.special_tokens).ids])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
