@@ -148,6 +148,8 @@ def test_a_wrapper_has_what_its_base_gives() -> None:
     assert repr(model) == "Mine(name=a/b, params=117M)"
     model = load_model("mine", config)
     assert model.num_parameters == 44
+    model.model = "no torch"
+    assert model.num_parameters == 0
     assert model.get_embeddings_batch(["ACGT", "AAAA"], batch_size=1).shape == (2, 4)
     np.testing.assert_array_equal(model.score_variants_batch(["AC", "GG"], ["AA", "GG"]), [2, 0])
     unregister_model("mine")

@@ -99,8 +99,8 @@ class GenomicModelBase(ABC):
 
     @property
     def num_parameters(self) -> int:
-        """0 before ``load``."""
-        return 0 if self.model is None else sum(p.numel() for p in self.model.parameters())
+        """Of ``model``; 0 before ``load``, and of what is no torch module."""
+        return sum(p.numel() for p in self.model.parameters()) if isinstance(self.model, torch.nn.Module) else 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.model_name}, params={self.config.get('params', '?')})"
