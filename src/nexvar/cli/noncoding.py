@@ -83,3 +83,4 @@ def noncoding(
     for line in reports.lines(rows):
         echo(line)
     report([*pictures.draw(rows, found, output / "figures"), f"written to {output}"])
+    found.check_models()

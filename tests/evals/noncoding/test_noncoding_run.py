@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from nexvar.cli import main
 from nexvar.cli.commands import app
 from nexvar.errors import NexVarError
 from nexvar.evals.noncoding import pictures, report
@@ -128,6 +130,28 @@ def test_a_cell_that_cannot_be_is_a_line_and_the_others_stay(job: Job, tmp_path:
     assert any("zero-shot, 4096 bp" in line for line in said)
 
 
+def test_what_runs_out_of_memory_has_no_number(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object, **__: object) -> np.ndarray:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(running.lora, "out_of_fold", exhausted)
+    some = replace(job, output=tmp_path / "out", methods=("lora",), sets=("labelled",))
+    found = running.run(some)
+    report.write(found, some.output, 20, 0)
+    (row,) = rows(some.output, method="LoRA")
+    assert row["auroc"] is None and row["note"] == "out of memory"
+
+
+def test_a_variant_without_a_score_is_counted_and_does_not_count_as_zero(job: Job, found: running.Found) -> None:
+    (cell,) = (cell for cell in found.cells if cell.method == "zero-shot")
+    rows = found.data.sets.rows["labelled"]
+    perfect = np.where(found.data.sets.positive_N, -1.0, -2.0)  # 0 would be the highest score
+    perfect[rows[:9]] = np.nan
+    (row,) = (r for r in report.measure(replace(found, cells=[replace(cell, score_N=perfect)]), 20, 0)
+              if r.region == report.ALL and r.set == "labelled")  # fmt: skip
+    assert row.missing == 9 and row.estimates["auroc"].value == 1.0 and row.positives + row.negatives == len(rows) - 9
+
+
 def test_the_command(toy: Path, variants: Path, tmp_path: Path) -> None:
     command = ["benchmark", "noncoding", "--vcf", str(variants), "--fasta", str(toy / "genome.fa"), "--annotation",
                str(toy / "genes.gtf"), "--ccre", str(toy / "ccre.bed"), "--window", "32", "--draws", "20",
@@ -135,6 +159,20 @@ def test_the_command(toy: Path, variants: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "nearness to an exon's end" in result.output and "80 of 80 REFs agree" in result.output
+
+
+def test_a_model_that_is_not_there_is_one_line_and_the_tables_are_written(
+    toy: Path, variants: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ["--vcf", str(variants), "--fasta", str(toy / "genome.fa"), "-o", str(tmp_path / "out")]
+    command = ["benchmark", "noncoding", *files, "--window", "32", "--draws", "20", "--model", "no_such_model"]
+    monkeypatch.setattr("sys.argv", ["nexvar", *command])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "no score of no_such_model" in said and "Traceback" not in said
+    assert said.count("zero-shot, 32 bp: ") == 1, "one reason is said once"
+    assert rows(tmp_path / "out", model="GC") and rows(tmp_path / "out", model="no_such_model")[0]["auroc"] is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nexvar.errors import NexVarError
@@ -36,11 +36,11 @@ _FIELDS = ("label", "stars", "af", "region", "group", "gene")
 Key = tuple[str, int, str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Allele:
     """One variant. contig: the FASTA's name; pos0: 0-based; positive: its class, None where its label is neither.
 
-    pathogenic: whether ClinVar calls it so, with whatever review. numbers: scores that the file has.
+    pathogenic: whether ClinVar calls it so, with whatever review. numbers: the scores that were asked for.
     """
 
     contig: str
@@ -53,7 +53,7 @@ class Allele:
     af: float | None = None
     region: str = ""
     group: str = ""
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    numbers: tuple[float, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -121,7 +121,7 @@ def _vcf(path: str | Path, numbers: Sequence[str], left_out: Counter[str]) -> tu
             info = dict(item.partition("=")[::2] for item in record.info.split(";"))
             where = f"{path}:{record.line_no}"
             bare = Allele(record.chrom, record.pos0, record.ref.upper(), record.alt.upper())
-            bare = replace(bare, numbers={name: _number(info.get(name, ""), name, where) for name in numbers})
+            bare = replace(bare, numbers=tuple(_number(info.get(name, ""), name, where) for name in numbers))
             yield _of_clinvar(bare, info) if clinvar else _described(bare, _lower(info), where)
 
     return clinvar, rows()
@@ -185,7 +185,7 @@ def _table(lines: Lines, numbers: Sequence[str]) -> Iterator[Allele]:
         where = f"{lines.name}:{line_no}"
         v = checked_variant(row["chrom"], row["pos"], row["ref"], [row["alt"]], where)
         bare = Allele(v.chrom, v.pos0, v.ref, v.alts[0])
-        found = {name: _number(row[f"number {name}"], name, where) for name in numbers}
+        found = tuple(_number(row[f"number {name}"], name, where) for name in numbers)
         yield replace(_described(bare, row, where), numbers=found)
 
 

@@ -102,17 +102,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class Data:
-    """The variants of a benchmark. exon_distance_N: (N,), None without an annotation."""
+    """The variants of a benchmark. region_N: (N,) object, "" for none. exon_distance_N: (N,), None without an
+    annotation."""
 
     fasta: Fasta
     sets: Sets
+    region_N: np.ndarray
     exon_distance_N: np.ndarray | None
     notes: list[str]
-
-    @property
-    def region_N(self) -> np.ndarray:
-        """(N,) object, "" where there is none."""
-        return np.array([a.region for a in self.sets.alleles], dtype=object)
 
 
 @dataclass(frozen=True)
@@ -123,6 +120,13 @@ class Found:
     cuts: dict[int, Cut]
     cells: list[Cell]
     failures: list[Failure]
+
+    def check_models(self) -> None:
+        """NexVarError for a model of which not one cell is there: its name is wrong, or its files."""
+        there = {cell.model for cell in self.cells}
+        lost = [failure for failure in self.failures if failure.model not in there]
+        if lost:
+            raise NexVarError(f"no score of {lost[0].model}", where="--model", fix=lost[0].why)
 
 
 def model_name(choice: ModelChoice) -> str:
@@ -167,7 +171,7 @@ def prepare(job: Job) -> Data:
         is_coding=None if rules is None else lambda alleles: by_contig(alleles, rules.is_coding),
     )
     distance = None if rules is None else by_contig(sets.alleles, rules.exon_distance)
-    return Data(fasta, sets, distance, notes + sets.notes)
+    return Data(fasta, sets, np.array([a.region for a in sets.alleles], dtype=object), distance, notes + sets.notes)
 
 
 def by_contig(alleles: Sequence[Allele], of: Callable[[str, np.ndarray], np.ndarray]) -> np.ndarray:
@@ -219,9 +223,10 @@ def run(job: Job, say: Say = lambda line: None) -> Found:
         for made in _Model(job, data, store, choice, say).cells(cuts):
             if isinstance(made, Cell):
                 cells.append(made)
-            else:
-                failures.append(made)
+                continue
+            if made.why not in {failure.why for failure in failures}:
                 say(f"{made.model}, {made.method}{f' {made.set}' if made.set else ''}, {made.width} bp: {made.why}")
+            failures.append(made)
     return Found(data, cuts, cells, failures)
 
 
@@ -232,9 +237,9 @@ def _baselines(job: Job, data: Data, cut: Cut) -> Iterator[Cell]:
         scores[name] = baselines.of_track(path, data.fasta, alleles)
     if job.cadd is not None:
         scores["CADD"] = baselines.of_cadd(job.cadd, data.fasta, alleles)
-    for column in job.scores:
+    for i, column in enumerate(job.scores):
         name = column.removesuffix(":lower")
-        values = np.array([a.numbers.get(name, np.nan) for a in alleles])
+        values = np.array([a.numbers[i] if a.numbers else np.nan for a in alleles])
         scores[name] = -values if column.endswith(":lower") else values
     for name, score_N in scores.items():
         yield Cell(cut.width, name, BASELINE, np.where(usable, score_N, np.nan))

@@ -230,7 +230,7 @@ def _match(positive: Allele, known: set[Key], rng: np.random.Generator) -> Allel
     for _ in range(TRIES):
         drawn = kept + "".join(rng.choice(list("ACGT"), new))
         match = replace(positive, pos0=pos0, ref=ref, alt=drawn, positive=False, pathogenic=False, stars=None, af=None,
-                        numbers={})  # fmt: skip
+                        numbers=())  # fmt: skip
         whole = all(a != b for a, b in zip(ref[anchor:], drawn[anchor:], strict=False))  # no base of REF stays
         if match.key not in known and whole:
             return match

@@ -26,7 +26,8 @@ _WHY = {
 
 @dataclass(frozen=True)
 class Cut:
-    """windows: of every allele, usable_N (N,) bool: whether it is centred. group_N: (N,) int, neighbours are one group.
+    """windows: of every allele, empty where it is not centred; usable_N (N,) bool: where it is. group_N: (N,) int,
+    neighbours are one group.
 
     grouped: whether the file named groups, genes for instance.
     """
@@ -42,6 +43,7 @@ class Cut:
 def cut_windows(fasta: Fasta, alleles: Sequence[Allele], width: int) -> Cut:
     """The windows of all alleles; NexVarError where none is centred."""
     windows = [allele_windows(fasta, a.contig, a.pos0, a.ref, a.alt, width) for a in alleles]
+    windows = [w if w.status is Status.OK else Windows(w.status) for w in windows]
     status = Counter(w.status for w in windows)
     if not status[Status.OK]:
         why = ", ".join(f"{count:,} {_WHY.get(what, what)}" for what, count in status.items())
