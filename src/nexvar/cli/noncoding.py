@@ -25,6 +25,14 @@ def noncoding(
     model: Annotated[
         list[str] | None, typer.Option(help="name or folder (repeatable); none: baselines"), Reads()
     ] = None,
+    register: Annotated[
+        list[str] | None, typer.Option(help="Python of yours that registers wrappers of models (repeatable): it is run")
+    ] = None,
+    models_yaml: Annotated[
+        Path | None,
+        typer.Option(help="the published code's models.yaml: --model takes its keys; default: all"),
+        Reads(),
+    ] = None,
     annotation: Annotated[Path | None, typer.Option(help="GFF3 or GTF: the seven regions"), Reads()] = None,
     ccre: Annotated[Path | None, typer.Option(help="ENCODE's cCREs, BED: enhancers"), Reads()] = None,
     gnomad: Annotated[Path | None, typer.Option(help="gnomAD's VCF: common variants (N2)"), Reads()] = None,
@@ -48,16 +56,30 @@ def noncoding(
     load: LoadOptions,
 ) -> None:
     """Pathogenic against benign, common and random non-coding variants: models beside simple baselines."""
+    from nexvar.compat import noncoding as compat
+    from nexvar.compat.noncoding_yaml import read_models_yaml
     from nexvar.evals.noncoding import pictures
     from nexvar.evals.noncoding import report as reports
+    from nexvar.evals.noncoding.cells import Asked, Model
     from nexvar.evals.noncoding.run import Job, run
 
+    for source in register or ():
+        compat.register_from(source)
+    entries = {} if models_yaml is None else read_models_yaml(models_yaml)
+    models: list[Model] = []
+    for name in model or list(entries):
+        entry = entries.get(name)
+        own = compat.wrapper(name, entry.config if entry else None)
+        models.append(own if own is not None else load.choice(entry.card.name if entry and entry.card else name))
+        for note in entry.notes if entry else ():
+            echo(f"{name}: {note}", err=True)
     tracks = {"phyloP": phylop, "phastCons": phastcons}
     job = Job(
         vcf,
         fasta,
         output,
-        [load.choice(name) for name in model or []],
+        models,
+        Asked(method or ("zero-shot", "probe"), readout, strand, epochs, rate, seed),
         annotation=annotation,
         ccre=ccre,
         gnomad=gnomad,
@@ -65,17 +87,11 @@ def noncoding(
         tracks={name: path for name, path in tracks.items() if path is not None},
         windows=window or (1024,),
         sets=negatives or (),
-        methods=method or ("zero-shot", "probe"),
         only=only or (),
         mane=mane,
         scores=score or (),
         min_stars=min_stars,
         ratio=ratio,
-        readout=readout,
-        strand=strand,
-        epochs=epochs,
-        rate=rate,
-        seed=seed,
         draws=draws,
     )
     found = run(job, lambda line: echo(line, err=True))

@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 from nexvar.cli import main
 from nexvar.cli.commands import app
+from nexvar.compat import noncoding as compat
 from nexvar.errors import NexVarError
-from nexvar.evals.noncoding import pictures, report
+from nexvar.evals.noncoding import cells, pictures, report
 from nexvar.evals.noncoding import run as running
+from nexvar.evals.noncoding.cells import Asked
 from nexvar.evals.noncoding.run import Job
 from nexvar.files import read_json
 from nexvar.weights.choice import ModelChoice
@@ -51,7 +53,7 @@ def job(toy: Path, variants: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def found(job: Job) -> running.Found:
     found = running.run(job)
-    report.write(found, job.output, job.draws, job.seed)
+    report.write(found, job.output, job.draws, job.asked.seed)
     return found
 
 
@@ -111,16 +113,16 @@ def test_a_damaged_cell_is_computed_again(job: Job, found: running.Found) -> Non
 
 def test_another_benchmark_does_not_go_into_the_folder(job: Job, found: running.Found) -> None:
     with pytest.raises(NexVarError, match="of another benchmark: seed was 42, not 7"):
-        running.run(replace(job, seed=7))
+        running.run(replace(job, asked=Asked(seed=7)))
     with pytest.raises(NexVarError, match="another --output"):
         running.run(replace(job, sets=("labelled",)))
-    failed = running.run(replace(job, readout="llr_sum")).failures
+    failed = running.run(replace(job, asked=Asked(readout="llr_sum"))).failures
     assert [f.why for f in failed] and "readout was None, not llr_sum" in failed[0].why
 
 
 def test_a_cell_that_cannot_be_is_a_line_and_the_others_stay(job: Job, tmp_path: Path) -> None:
     said: list[str] = []
-    wide = replace(job, output=tmp_path / "out", windows=(32, 4096), methods=("zero-shot",), sets=("labelled",))
+    wide = replace(job, output=tmp_path / "out", windows=(32, 4096), asked=Asked(("zero-shot",)), sets=("labelled",))
     found = running.run(wide, said.append)
     assert [f.width for f in found.failures] == [4096] and "context" in found.failures[0].why
     report.write(found, wide.output, 20, 0)
@@ -134,8 +136,8 @@ def test_what_runs_out_of_memory_has_no_number(job: Job, tmp_path: Path, monkeyp
     def exhausted(*_: object, **__: object) -> np.ndarray:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(running.lora, "out_of_fold", exhausted)
-    some = replace(job, output=tmp_path / "out", methods=("lora",), sets=("labelled",))
+    monkeypatch.setattr(cells.lora, "out_of_fold", exhausted)
+    some = replace(job, output=tmp_path / "out", asked=Asked(("lora",)), sets=("labelled",))
     found = running.run(some)
     report.write(found, some.output, 20, 0)
     (row,) = rows(some.output, method="LoRA")
@@ -178,7 +180,6 @@ def test_a_model_that_is_not_there_is_one_line_and_the_tables_are_written(
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"methods": ("magic",)}, "--method"),
         ({"windows": (1,)}, "--window"),
         ({"sets": ("N9",)}, "--set"),
         ({"min_stars": 5}, "--min-stars"),
@@ -191,6 +192,52 @@ def test_a_model_that_is_not_there_is_one_line_and_the_tables_are_written(
 def test_what_cannot_be_asked_is_one_line(job: Job, tmp_path: Path, change: dict, said: str) -> None:
     with pytest.raises(NexVarError, match=said):
         running.run(replace(job, **{"output": tmp_path / "out", **change}))
+
+
+@pytest.mark.parametrize(("change", "said"), [({"methods": ("magic",)}, "--method"), ({"epochs": 0}, "--epochs"),
+                                               ({"rate": -1.0}, "--rate"), ({"seed": -1}, "--seed")])  # fmt: skip
+def test_how_models_cannot_be_asked_is_one_line(change: dict, said: str) -> None:
+    with pytest.raises(NexVarError, match=said):
+        Asked(**change)
+
+
+WRAPPER = """
+import numpy as np
+from nexvar.compat.noncoding import GenomicModelBase, register_model
+
+class Letters(GenomicModelBase):
+    def load(self):
+        return self
+
+    def get_embedding(self, sequence):
+        return np.array([sequence.count(base) for base in "ACGT"], dtype=float)
+
+    def score_variant(self, ref_seq, alt_seq):
+        if alt_seq[16] == "C":
+            raise ValueError("no C")
+        return float(ord(alt_seq[16]))
+
+    @property
+    def num_parameters(self):
+        return 4
+
+register_model("letters", Letters)
+"""
+
+
+def test_a_wrapper_of_the_users_own_is_a_model_like_others(toy: Path, variants: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(WRAPPER)
+    files = ["--vcf", str(variants), "--fasta", str(toy / "genome.fa"), "-o", str(tmp_path / "out"), "--register",
+             str(tmp_path / "mine.py")]  # fmt: skip
+    options = ["--model", "letters", "--method", "zero-shot", "--method", "probe", "--method", "lora", "--set", "labelled",
+               "--window", "32", "--draws", "20"]  # fmt: skip
+    result = CliRunner().invoke(app, ["benchmark", "noncoding", *files, *options])
+    compat.unregister_model("letters")
+    assert result.exit_code == 0, result.output
+    (row,) = rows(tmp_path / "out", model="letters", method="zero-shot")
+    assert row["missing"] > 0 and row["auroc"] is not None and row["parameters"] == 4
+    assert rows(tmp_path / "out", model="letters", method="probe alt")[0]["auroc"] is not None
+    assert "weights are its own" in rows(tmp_path / "out", model="letters", method="LoRA")[0]["note"]
 
 
 def test_an_annotation_of_another_assembly_is_one_line(job: Job, tmp_path: Path) -> None:

@@ -8,48 +8,42 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
-from nexvar.evals.noncoding import baselines, lora, probe
+from nexvar.evals.noncoding import baselines, probe
 from nexvar.evals.noncoding.alleles import Allele, read_alleles
 from nexvar.evals.noncoding.baselines import Scores
+from nexvar.evals.noncoding.cells import Asked, Failure, Model, ModelCells, Say, model_name
 from nexvar.evals.noncoding.regions import MANE, Rules, read_enhancers
 from nexvar.evals.noncoding.sets import RATIO, SETS, Sets, build, read_common
 from nexvar.evals.noncoding.store import BASELINE, Cell, Store
 from nexvar.evals.noncoding.windows import Cut, cut_windows
-from nexvar.evals.noncoding.zero_shot import zero_shot
 from nexvar.genome.annotation import read_annotation
 from nexvar.genome.reference import Fasta
-from nexvar.inference.core.embedding_cache import EmbeddingCache, identity
 from nexvar.inference.score import make_circular
-from nexvar.weights.choice import BUILT_IN, ModelChoice
-from nexvar.weights.load import Loaded
 
-METHODS = ("zero-shot", "probe", "lora")
 MAX_COMMON = 1_000_000  # gnomAD's alleles in memory, before the sets are drawn
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is compared. windows: in bases. sets, methods: of ``SETS`` and ``METHODS``; (): all that the files allow.
+    """What is compared. windows: in bases. sets: of ``SETS``; (): all that the files allow. asked: how models are.
 
     only: regions that count. mane: only MANE Select transcripts. scores: columns or INFO keys of the variants' file
-    that are scores, "NAME" (higher = class 1) or "NAME:lower". tracks: name -> bigWig. readout, strand: of zero-shot;
-    None is the model's own. epochs, rate: of LoRA. See sets.py for min_stars, ratio and seed.
+    that are scores, "NAME" (higher = class 1) or "NAME:lower". tracks: name -> bigWig. draws: of intervals.
+    See sets.py for min_stars and ratio.
     """
 
     variants: Path
     fasta: Path
     output: Path
-    models: Sequence[ModelChoice] = ()
+    models: Sequence[Model] = ()
+    asked: Asked = Asked()
     annotation: Path | None = None
     ccre: Path | None = None
     gnomad: Path | None = None
@@ -57,47 +51,26 @@ class Job:
     tracks: dict[str, Path] = field(default_factory=dict)
     windows: Sequence[int] = (1024,)
     sets: Sequence[str] = ()
-    methods: Sequence[str] = ("zero-shot", "probe")
     only: Sequence[str] = ()
     mane: bool = False
     scores: Sequence[str] = ()
     min_stars: int = 1
     ratio: int = RATIO
-    readout: str | None = None
-    strand: str | None = None
-    epochs: int = 10
-    rate: float = 1e-4
-    seed: int = 42
     draws: int = 1000
 
     def __post_init__(self) -> None:
         for name in self.sets:
             arguments.one_of(name, "--set", SETS)
-        for name in self.methods:
-            arguments.one_of(name, "--method", METHODS)
         for width in self.windows:
             arguments.whole(width, "--window", 2)
         arguments.whole(self.min_stars, "--min-stars", 0, 4)
         arguments.whole(self.ratio, "--ratio", 0)
-        arguments.whole(self.seed, "--seed", 0)
-        arguments.whole(self.epochs, "--epochs", 1)
         arguments.whole(self.draws, "--draws", 10, 100_000)
-        names = [model_name(choice) for choice in self.models]
+        names = [model_name(model) for model in self.models]
         if twice := [name for name in names if names.count(name) > 1]:
             raise NexVarError(f"two models are called {twice[0]}", where="--model", fix="rename a folder")
         if self.ccre is not None and self.annotation is None:
             raise NexVarError("cCREs without an annotation", where="--ccre", fix="add --annotation")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A cell that could not be computed, and why."""
-
-    width: int
-    model: str
-    method: str
-    set: str
-    why: str
 
 
 @dataclass(frozen=True)
@@ -129,11 +102,6 @@ class Found:
             raise NexVarError(f"no score of {lost[0].model}", where="--model", fix=lost[0].why)
 
 
-def model_name(choice: ModelChoice) -> str:
-    """The last part of a checkpoint's name or folder."""
-    return Path(str(choice.source or BUILT_IN)).name
-
-
 # -- the variants
 
 
@@ -156,7 +124,7 @@ def prepare(job: Job) -> Data:
         labelled = replace(labelled, alleles=_with_regions(labelled.alleles, rules))
     common = None
     if job.gnomad is not None:
-        common = read_common(job.gnomad, fasta, labelled, MAX_COMMON, job.seed)
+        common = read_common(job.gnomad, fasta, labelled, MAX_COMMON, job.asked.seed)
         if rules is not None:
             common = replace(common, alleles=_with_regions(common.alleles, rules))
     sets = build(
@@ -166,7 +134,7 @@ def prepare(job: Job) -> Data:
         wanted=job.sets,
         min_stars=job.min_stars,
         ratio=job.ratio,
-        seed=job.seed,
+        seed=job.asked.seed,
         only=job.only,
         is_coding=None if rules is None else lambda alleles: by_contig(alleles, rules.is_coding),
     )
@@ -199,7 +167,7 @@ def _facts(job: Job, data: Data) -> dict[str, Any]:
         digest.update(f"{a.key} {positive} {a.region} {a.group}\n".encode())
     for name, rows in data.sets.rows.items():
         digest.update(name.encode() + rows.tobytes())
-    return {"seed": job.seed, "genome": data.fasta.path.name, "sets": list(data.sets.rows), "variants": len(alleles),
+    return {"seed": job.asked.seed, "genome": data.fasta.path.name, "sets": list(data.sets.rows), "variants": len(alleles),
             "hash of variants, labels and regions": digest.hexdigest()[:16]}  # fmt: skip
 
 
@@ -219,8 +187,8 @@ def run(job: Job, say: Say = lambda line: None) -> Found:
             say(line)
     cells = [cell for width in cuts for cell in _baselines(job, data, cuts[width])]
     failures: list[Failure] = []
-    for choice in job.models:
-        for made in _Model(job, data, store, choice, say).cells(cuts):
+    for model in job.models:
+        for made in ModelCells(model, job.asked, data.fasta, data.sets, store, say).compute(cuts.values()):
             if isinstance(made, Cell):
                 cells.append(made)
                 continue
@@ -247,115 +215,9 @@ def _baselines(job: Job, data: Data, cut: Cut) -> Iterator[Cell]:
         for set, rows in data.sets.rows.items():
             rows = rows[usable[rows]]
             try:
-                fold_N = probe.folds(cut.group_N[rows], job.seed)
+                fold_N = probe.folds(cut.group_N[rows], job.asked.seed)
             except NexVarError:
                 continue  # the probes say why
             made = np.full(len(alleles), np.nan)
             made[rows] = baselines.of_region(data.region_N[rows], data.sets.positive_N[rows], fold_N)
             yield Cell(cut.width, baselines.REGION_CLASS, BASELINE, made, set)
-
-
-class _Model:
-    """The cells of one model, which is loaded when the first of them is missing."""
-
-    def __init__(self, job: Job, data: Data, store: Store, choice: ModelChoice, say: Say) -> None:
-        self.job, self.data, self.store, self.choice, self.say = job, data, store, choice, say
-        self.name = model_name(choice)
-        self.source = {"model": str(choice.source or BUILT_IN), "dtype": choice.dtype, "stamp": _stamp(choice)}
-        self._loaded: Loaded | None = None
-        self._cache: EmbeddingCache | None = None
-
-    @property
-    def loaded(self) -> Loaded:
-        if self._loaded is None:
-            self.say(f"{self.name}: loading")
-            self._loaded = self.choice.load()
-        return self._loaded
-
-    @property
-    def cache(self) -> EmbeddingCache:
-        if self._cache is None:
-            self._cache = EmbeddingCache(self.job.output / "embeddings", identity(self.loaded))
-        return self._cache
-
-    def cells(self, cuts: dict[int, Cut]) -> Iterator[Cell | Failure]:
-        for cut in cuts.values():
-            if "zero-shot" in self.job.methods:
-                how: dict[str, Any] = {"readout": self.job.readout, "strand": self.job.strand}
-                yield self._cell(cut, "zero-shot", "", how, partial(self._zero_shot, cut))
-            if "probe" in self.job.methods:
-                yield from self._probes(cut)
-            if "lora" in self.job.methods:
-                how = {"epochs": self.job.epochs, "rate": self.job.rate}
-                for set in self.data.sets.rows:
-                    yield self._cell(cut, "LoRA", set, how, partial(self._lora, cut, set))
-
-    def _cell(
-        self, cut: Cut, method: str, set: str, settings: dict[str, Any], compute: Callable[[], tuple[np.ndarray, str]]
-    ) -> Cell | Failure:
-        """The cell that is on disk, or computed and put there; why not, where it cannot be."""
-        made_of = {**self.source, **settings}
-        try:
-            there = self.store.read(cut.width, self.name, method, set, made_of)
-            if there is not None:
-                return there
-            self.say(f"{self.name}: {method}{f' {set}' if set else ''}, {cut.width} bp")
-            score_N, detail = compute()
-            parameters = sum(p.numel() for p in self.loaded.module.parameters())
-        except NexVarError as error:
-            return Failure(cut.width, self.name, method, set, str(error))
-        except torch.OutOfMemoryError:
-            return Failure(cut.width, self.name, method, set, "out of memory")
-        cell = Cell(cut.width, self.name, method, score_N, set, detail, parameters)
-        self.store.write(cell, made_of)
-        return cell
-
-    def _spread(self, rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """(N,) with NaN where a variant is not among ``rows``."""
-        made = np.full(len(self.data.sets.alleles), np.nan)
-        made[rows] = scores
-        return made
-
-    def _zero_shot(self, cut: Cut) -> tuple[np.ndarray, str]:
-        rows = np.flatnonzero(cut.usable_N)
-        some = [self.data.sets.alleles[i] for i in rows]
-        job = self.job
-        scores, readout = zero_shot(self.loaded, self.data.fasta, some, cut.width, job.readout, job.strand)
-        return self._spread(rows, scores), readout
-
-    def _probes(self, cut: Cut) -> Iterator[Cell | Failure]:
-        embedded: list[tuple[np.ndarray, np.ndarray]] = []  # of all windows, once
-
-        def compute(rows: np.ndarray, read: str) -> tuple[np.ndarray, str]:
-            group_N, positive_N = cut.group_N[rows], self.data.sets.positive_N[rows]
-            fold_N = probe.folds(group_N, self.job.seed)
-            if not embedded:
-                embedded.append(probe.embeddings(self.loaded, cut.windows, self.cache))
-            x_ND = probe.features(*embedded[0], read)[rows]
-            return self._spread(rows, probe.out_of_fold(x_ND, positive_N, group_N, fold_N, self.job.seed)), ""
-
-        for set, rows in self.data.sets.rows.items():
-            some = rows[cut.usable_N[rows]]
-            for read in probe.READS:
-                yield self._cell(cut, f"probe {read}", set, {}, partial(compute, some, read))
-
-    def _lora(self, cut: Cut, set: str) -> tuple[np.ndarray, str]:
-        rows = self.data.sets.rows[set]
-        rows = rows[cut.usable_N[rows]]
-        probe.folds(cut.group_N[rows], self.job.seed)
-        texts = [cut.windows[i].alt_seq for i in rows]
-        folder = self.store.place(cut.width) / f"lora_{self.name}_{set}"
-        job = self.job
-        scores = lora.out_of_fold(
-            str(self.choice.source or BUILT_IN), texts, self.data.sets.positive_N[rows], cut.group_N[rows], folder,
-            epochs=job.epochs, rate=job.rate, seed=job.seed, device=self.choice.device,
-        )  # fmt: skip
-        return self._spread(rows, scores), ""
-
-
-def _stamp(choice: ModelChoice) -> list[str]:
-    """What a local checkpoint's files are: another one may take its name."""
-    folder = Path(str(choice.source or BUILT_IN))
-    if not folder.is_dir():
-        return []
-    return sorted(f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in folder.iterdir() if p.is_file())
