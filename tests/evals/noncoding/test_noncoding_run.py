@@ -229,8 +229,8 @@ def test_a_wrapper_of_the_users_own_is_a_model_like_others(toy: Path, variants: 
     (tmp_path / "mine.py").write_text(WRAPPER)
     files = ["--vcf", str(variants), "--fasta", str(toy / "genome.fa"), "-o", str(tmp_path / "out"), "--register",
              str(tmp_path / "mine.py")]  # fmt: skip
-    options = ["--model", "letters", "--method", "zero-shot", "--method", "probe", "--method", "lora", "--set", "labelled",
-               "--window", "32", "--draws", "20"]  # fmt: skip
+    methods = ["--method", "zero-shot", "--method", "probe", "--method", "lora"]
+    options = ["--model", "letters", *methods, "--set", "labelled", "--window", "32", "--draws", "20"]
     result = CliRunner().invoke(app, ["benchmark", "noncoding", *files, *options])
     compat.unregister_model("letters")
     assert result.exit_code == 0, result.output

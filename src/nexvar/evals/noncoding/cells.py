@@ -30,6 +30,7 @@ from nexvar.weights.load import Loaded
 METHODS = ("zero-shot", "probe", "lora")
 Model = ModelChoice | Wrapped
 Say = Callable[[str], None]
+Embedded = Callable[[], tuple[np.ndarray, np.ndarray]]  # of the reference and the alternative windows, (N, D) each
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,7 @@ class ModelCells:
         self._load_wrapper()
         return wrapped.embeddings(self.model, cut.windows)
 
-    def _probe(
-        self, cut: Cut, set: str, read: str, embedded: Callable[[], tuple[np.ndarray, np.ndarray]]
-    ) -> tuple[np.ndarray, str]:
+    def _probe(self, cut: Cut, set: str, read: str, embedded: Embedded) -> tuple[np.ndarray, str]:
         rows, seed = self._members(cut, set), self.asked.seed
         positive_N, group_N = self.sets.positive_N[rows], cut.group_N[rows]
         fold_N = probe.folds(group_N, seed)

@@ -167,8 +167,13 @@ def _facts(job: Job, data: Data) -> dict[str, Any]:
         digest.update(f"{a.key} {positive} {a.region} {a.group}\n".encode())
     for name, rows in data.sets.rows.items():
         digest.update(name.encode() + rows.tobytes())
-    return {"seed": job.asked.seed, "genome": data.fasta.path.name, "sets": list(data.sets.rows), "variants": len(alleles),
-            "hash of variants, labels and regions": digest.hexdigest()[:16]}  # fmt: skip
+    return {
+        "seed": job.asked.seed,
+        "genome": data.fasta.path.name,
+        "sets": list(data.sets.rows),
+        "variants": len(alleles),
+        "hash of variants, labels and regions": digest.hexdigest()[:16],
+    }
 
 
 # -- the cells
