@@ -81,6 +81,27 @@ class Signal:
         spans = zip(edges, edges[1:], values_B.tolist(), strict=False)
         return [(low, high, value) for low, high, value in spans if math.isfinite(value)]
 
+    def has(self, contig: str) -> bool:
+        """Whether the file has a contig of the FASTA."""
+        return contig in self._names
+
+    def values(self, contig: str, start: int, end: int) -> np.ndarray:
+        """(end - start,) float64: the value of every base of a contig that the file has; 0 where none is given."""
+        with self._lock:
+            values: np.ndarray = self._reader.values(
+                self._names[contig], start, end, uncovered=0.0, fillna=0.0, oob=0.0
+            )
+        return values
+
+    def check_counts(self) -> None:
+        """NexVarError where a value is negative, infinite or no number, by the file's own summary."""
+        summary = self._reader.info()["summary"]
+        if not all(math.isfinite(summary[key]) for key in ("sum", "min", "max")):
+            raise NexVarError("it holds NaN or infinite values", where=self.source, fix="leave such positions out")
+        if summary["min"] < 0:
+            raise NexVarError(f"it holds negative values, down to {summary['min']:g}", where=self.source,
+                              fix="absolute values, where they tell the strand; no log-ratios")  # fmt: skip
+
     def close(self) -> None:
         """The temporary copy of a bedGraph goes."""
         if self._temporary is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +170,10 @@ class Tracks:
     def load(cls, folder: Path, device: str = "auto") -> Tracks:
         """NexVarError for a folder without a sound head of tracks."""
         TrackFacts.read(folder / FACTS)  # before a large model is loaded
-        return cls.of(load(folder, device=device), folder)
+        with warnings.catch_warnings():  # tracks need no language model
+            warnings.filterwarnings("ignore", ".*loaded without a language-model head")
+            loaded = load(folder, device=device)
+        return cls.of(loaded, folder)
 
     @classmethod
     def of(cls, loaded: Loaded, folder: Path) -> Tracks:

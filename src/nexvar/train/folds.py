@@ -22,7 +22,7 @@ SUMMARY = "folds.json"
 
 def run(recipe: Recipe, train: Callable[[Recipe], Path]) -> Path:
     """Train every fold that is not finished; returns the folder of all."""
-    assert recipe.task is not None
+    assert isinstance(recipe.task, TaskPart)
     out, measured, lines = Path(recipe.run.out), [], list[str]()
     for fold in range(1, recipe.task.folds + 1):
         task: TaskPart = replace(recipe.task, fold=fold)

@@ -18,13 +18,16 @@ FREE = (
     "schedule.steps", "run.save_every", "run.log_every", "run.eval_every", "run.eval_windows", "run.track",
     "run.out", "run.device", "run.threads", "run.micro_batch", "run.shard", "run.checkpoint_activations", "parallel",
 )  # fmt: skip
-_CONTENTS = ("model.init", "data.files", "data.loss_weights", "task.file", "model.tokenizer_folder")
+_CONTENTS = (
+    "model.init", "data.files", "data.loss_weights", "task.file", "model.tokenizer_folder",
+    "task.fasta", "task.tracks", "task.train", "task.valid", "task.test", "task.annotation",
+)  # fmt: skip
 
 
-def identity(recipe: Recipe, contents: Mapping[str, str]) -> dict[str, Any]:
+def identity(recipe: Recipe, contents: Mapping[str, Any]) -> dict[str, Any]:
     """Key of the recipe -> value, but for what is free, and of files their contents.
 
-    contents: the hash of what each key of ``_CONTENTS`` that is used stands for.
+    contents: the hash of what each key of ``_CONTENTS`` stands for; an annotation, which measures alone, has none.
     """
     values: dict[str, Any] = {}
     for name, part in dataclasses.asdict(recipe).items():

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
+from nexvar.inference.track_model import TrackModel
 from nexvar.models import GenomicModel
 from nexvar.ops.arithmetic import in_float32
 from nexvar.paths import Read, Write, check_apart
@@ -36,10 +37,12 @@ from nexvar.train.logs import Log, loss_curve, matmul_rate
 from nexvar.train.objective import LN2, Objective
 from nexvar.train.optim import Optimizer, Schedule
 from nexvar.train.outcome import outcome
-from nexvar.train.recipe import Recipe, read
+from nexvar.train.recipe import Recipe, TaskPart, TracksPart, read
 from nexvar.train.split import ContextForward
 from nexvar.train.start import Start
 from nexvar.train.task import Task
+from nexvar.train.track_metrics import BED
+from nexvar.train.track_task import TrackTask
 from nexvar.train.weights import Weights, checkpoint_blocks
 from nexvar.weights.load import pick_device
 
@@ -61,15 +64,18 @@ class Run:
         _check_splits(recipe, grid)
         # 2. The model it starts from.
         self.start = start = Start.of(recipe, self.device)
-        self.model: GenomicModel | TaskModel = start.module
+        self.model: GenomicModel | TaskModel | TrackModel = start.module
         self.told = ""  # which layers are updated, for people
         if recipe.tune.adds:
             self.told = tuning.add(self.model, start.architecture, recipe.tune, recipe.run.seed)
         self.out.mkdir(parents=True, exist_ok=True)
         # 3. What it learns from; a task puts its head on the model.
-        self.source: Corpus | Task
-        if recipe.task is not None and start.loaded is not None:
-            freeze = recipe.tune.weights == "head"
+        self.source: Corpus | Task | TrackTask
+        freeze = recipe.tune.weights == "head"
+        if isinstance(recipe.task, TracksPart) and start.loaded is not None:
+            self.source = TrackTask(recipe.task, start.loaded, grid, recipe.run, freeze=freeze)
+            self.model = self.source.model
+        elif isinstance(recipe.task, TaskPart) and start.loaded is not None:
             self.source = Task(recipe.task, start.loaded, grid, recipe.run, head, freeze=freeze)
             self.model = self.source.model
         else:
@@ -84,12 +90,13 @@ class Run:
         self.forward = ContextForward(self.model, grid) if grid.size("context") > 1 else self.model
         # 5. What changes the weights, and their average.
         self.optimizer = Optimizer(recipe.optimizer, self.weights.local)
+        self.buffers = {n: b for n, b in self.model.named_buffers() if n.startswith("head.")}  # of batch norm
         self.ema = {n: p.detach().clone() for n, p in self.weights.local.items()} if recipe.run.ema else {}
         s = recipe.schedule
         self.schedule = Schedule(s.kind, s.steps, s.warmup, s.decay, s.floor, s.cosine_steps)
         self.step = 0
         self.best: tuple[float, int] | None = None  # of a task: what the kept state measured, at which step
-        self.identity = identity.identity(recipe, start.contents | self.source.contents)
+        self.identity = identity.identity(recipe, {**start.contents, **self.source.contents})
 
     @property
     def slow_bf16(self) -> bool:
@@ -118,6 +125,8 @@ class Run:
         if not math.isfinite(norm):
             self._stop(f"the gradient's norm is {norm}", first, stage.batch)
         self.optimizer.step(self.step + 1, self.schedule.factor(self.step))
+        for buffer in self.buffers.values():
+            self.grid.sum(buffer, *WINDOWS).div_(self.grid.size(*WINDOWS))
         self.step += 1
         with torch.no_grad():
             for name, mean in self.ema.items():
@@ -158,7 +167,9 @@ class Run:
 
     def choose(self, measured: dict[str, float]) -> bool:
         """Whether a task's state is the best so far on its rows of split valid; then it becomes the model folder."""
-        value = self.source.better(measured, self.best and self.best[0]) if isinstance(self.source, Task) else None
+        if isinstance(self.source, Corpus):
+            return False
+        value = self.source.better(measured, self.best and self.best[0])
         if value is None:
             return False
         self.best = (value, self.step)
@@ -169,7 +180,7 @@ class Run:
 
     def save(self) -> None:
         """The state for a resume; and the model folder, unless the best state of a task is it. All processes call."""
-        whole = self._whole("")
+        whole = self._whole("") | {f"b.{name}": buffer for name, buffer in self.buffers.items()}
         if self.rank == 0:
             facts = {
                 "step": self.step, "steps": self.schedule.steps, "decay": self.schedule.decay,
@@ -198,8 +209,8 @@ class Run:
             folder, base = self.out / "model/adapter", self.recipe.model.init
             tuning.write(folder, weights, self.start.architecture, self.start.config, tune, base)
             weights = tuning.merged(weights, tune)
-        if isinstance(self.source, Task):
-            self.source.save(self.out / "model", weights)
+        if not isinstance(self.source, Corpus):
+            self.source.save(self.out / "model", weights | self.buffers)
         self.start.write(self.out / "model", {name.removeprefix("trunk."): t for name, t in weights.items()})
 
     def resume(self) -> bool:
@@ -210,12 +221,15 @@ class Run:
         mine = self._tensors()
         names = {key: {n: _renamed(key, name, n) for n in self.weights.names(name)} for key, (name, _) in mine.items()}
         shapes = {full: self.weights.shapes[n] for them in names.values() for n, full in them.items()}
+        shapes |= {f"b.{name}": buffer.shape for name, buffer in self.buffers.items()}
         facts = state.read_facts(path)
         identity.check(facts.get("recipe"), self.identity, path)
         whole = state.read(shapes, path)
         with torch.no_grad():
             for key, (name, tensor) in mine.items():
                 tensor.copy_(self.weights.part(name, {n: whole[full] for n, full in names[key].items()}))
+            for name, buffer in self.buffers.items():
+                buffer.copy_(whole[f"b.{name}"])
         self.step, best = facts["step"], facts["best"]
         self.best = None if best is None else (best[0], best[1])
         asked = self.recipe.schedule.steps
@@ -227,7 +241,9 @@ class Run:
         return True
 
     def _tensors(self) -> dict[str, tuple[str, Tensor]]:
-        """Key in the state file -> (the parameter it is shaped like, the tensor): p. weight, o. moment, e. average."""
+        """Key in the state file -> (the parameter it is shaped like, the tensor): p. weight, o. moment, e. average.
+
+        Beside them stand the buffers of a head, as b. and their names."""
         local = {f"p.{n}": (n, t) for n, t in self.weights.local.items()}
         moments = {f"o.{key}": (key.split(".", 1)[1], t) for key, t in self.optimizer.state.items()}
         return local | moments | {f"e.{n}": (n, t) for n, t in self.ema.items()}
@@ -262,7 +278,7 @@ def _check_splits(recipe: Recipe, grid: Grid) -> None:
         raise NexVarError("a task keeps its best state, not an average", where="run.ema", fix="remove it")
 
 
-def _work(model: GenomicModel | TaskModel, config: Any) -> float:
+def _work(model: GenomicModel | TaskModel | TrackModel, config: Any) -> float:
     """Floating-point operations a token, attention's scores aside: 2 a weight forward, 2 for its inputs' gradient and 2
     for its own if it is trained. Of experts, a token meets a few; a U-Net's depths have fewer positions than tokens."""
     met = getattr(config, "num_experts_per_tok", 1) / getattr(config, "num_local_experts", 1)
@@ -309,7 +325,7 @@ def pretrain(path: str | Path, track: str = "", *, head: HeadMaker = linear) -> 
         recipe = replace(recipe, run=replace(recipe.run, track=track))
     check_apart(_reads(recipe), [Write(recipe.run.out, tree=True)])
     try:
-        if recipe.task is not None and recipe.task.folds and not recipe.task.fold:
+        if isinstance(recipe.task, TaskPart) and recipe.task.folds and not recipe.task.fold:
             return folds.run(recipe, lambda one: _pretrain(one, head))
         return _pretrain(recipe, head)
     except OSError as error:
@@ -321,7 +337,12 @@ def pretrain(path: str | Path, track: str = "", *, head: HeadMaker = linear) -> 
 def _reads(recipe: Recipe) -> list[Read]:
     """The files and folders that a recipe names; a model's name is none."""
     model, data, task = recipe.model, recipe.data, recipe.task
-    named = [model.init, model.tokenizer_folder, *data.files, data.loss_weights, task.file if task else ""]
+    named = [model.init, model.tokenizer_folder, *data.files, data.loss_weights]
+    if isinstance(task, TaskPart):
+        named.append(task.file)
+    elif isinstance(task, TracksPart):
+        beds = [text for text in (*task.train, *task.valid, *task.test) if text.endswith(BED)]
+        named += [task.fasta, task.annotation, *(track.file for track in task.tracks), *beds]
     return [Read(path) for path in named if path]
 
 
@@ -342,7 +363,7 @@ def _pretrain(recipe: Recipe, head: HeadMaker) -> Path:
     folder = run.out / "model"
     if run.rank == 0:
         loss_curve(log.path, run.out / "loss.png")
-        for line in outcome(run.source, folder, head) if isinstance(run.source, Task) else []:
+        for line in _outcome(run.source, folder, head):
             log.say(line)
         log.say(f"the model: {folder}")
     if world > 1:
@@ -350,6 +371,12 @@ def _pretrain(recipe: Recipe, head: HeadMaker) -> Path:
     if world > 1 and not begun:
         dist.destroy_process_group()
     return folder
+
+
+def _outcome(source: Corpus | Task | TrackTask, folder: Path, head: HeadMaker) -> list[str]:
+    if isinstance(source, TrackTask):
+        return source.outcome(folder)
+    return outcome(source, folder, head) if isinstance(source, Task) else []
 
 
 def _steps(run: Run, log: Log, resumed: bool) -> None:

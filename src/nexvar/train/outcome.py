@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ def outcome(task: Task, folder: Path, head: heads.HeadMaker = heads.linear) -> l
     write_bytes(folder.parent / METRICS, f"{json.dumps(measured, indent=1)}\n".encode())
     if len(task.test):
         _write(folder.parent / PREDICTIONS, task, out_NK)
-    return [f"{name}: {_said(values)}" for name, values in measured.items()]
+    return [f"{name}: {said(values)}" for name, values in measured.items()]
 
 
-def _said(values: dict[str, Any]) -> str:
+def said(values: Mapping[str, Any]) -> str:
+    """Counts and metrics in one line."""
     return ", ".join(f"{key} {value:,}" if key == "rows" else f"{key} {value:.4g}" for key, value in values.items())
 
 

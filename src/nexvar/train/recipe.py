@@ -90,6 +90,50 @@ class TaskPart:
 
 
 @dataclass(frozen=True)
+class TrackPart:
+    """A track to learn, ``[[task.tracks]]``: a bigWig or bedGraph; where it says nothing, the value is 0.
+
+    strand: "+", "-" or "." (both). pair: the name of the other strand's track, which it becomes under reverse
+    complement. power: 0.75 of RNA-seq (models/track_heads/scaling.py).
+    """
+
+    name: str
+    file: str
+    strand: str = "."
+    pair: str = ""
+    power: float = 1.0
+
+
+@dataclass(frozen=True)
+class TracksPart:
+    """``[task]`` of kind = "tracks": values along a genome (track_task.py).
+
+    train, valid, test: contigs, regions (II:1-406,000) and BED files; without train, what the others leave.
+    window, stride, resolution: bases of a window, between two windows (0: half a window), of a bin.
+    reverse_complement: share of windows that are learned from the other strand.
+    head: "genos", "linear" or "unet". loss: "mse", "poisson", "tweedie" or "poisson-multinomial" (track_losses.py).
+    clip: above it, targets are roots; 0: nowhere. annotation: GFF3, GTF or BED, for metrics over genes.
+    metric: what the best state is chosen by; default: log1p_pearson.
+    """
+
+    fasta: str
+    tracks: list[TrackPart]
+    window: int
+    kind: str = "tracks"
+    stride: int = 0
+    resolution: int = 1
+    train: list[str] = field(default_factory=list)
+    valid: list[str] = field(default_factory=list)
+    test: list[str] = field(default_factory=list)
+    annotation: str = ""
+    reverse_complement: float = 0.5
+    head: str = "unet"
+    loss: str = "mse"
+    clip: float = 10.0
+    metric: str = "log1p_pearson"
+
+
+@dataclass(frozen=True)
 class TunePart:
     """What of ``init`` is trained (tuning.py). weights: "all"; "head", of a task alone; "lora" or "ia3".
 
@@ -217,7 +261,7 @@ class Recipe:
     run: RunPart
     stages: tuple[Stage, ...]
     parallel: ParallelPart = ParallelPart()
-    task: TaskPart | None = None
+    task: TaskPart | TracksPart | None = None
     tune: TunePart = TunePart()
 
     def stage(self, step: int) -> tuple[Stage, int]:
@@ -273,7 +317,7 @@ def read(path: Path) -> Recipe:
     rows = values.pop("stages", [])
     _only_known(values, [*_PARTS, "task"], path, "")
     parts = {name: _table(part, values.get(name, {}), path, f"[{name}]") for name, part in _PARTS.items()}
-    parts["task"] = _table(TaskPart, values["task"], path, "[task]") if "task" in values else None
+    parts["task"] = _task(values["task"], path) if "task" in values else None
     for place, (low, high) in _RANGES.items():
         part, key = place.split(".")
         value = getattr(parts[part], key)
@@ -314,8 +358,9 @@ def _check_sources(parts: dict[str, Any], values: dict[str, Any], rows: list[Any
     tune = parts["tune"]
     if tune.weights not in ("all", "head", "lora", "ia3"):
         raise NexVarError(f"[tune] weights is {tune.weights!r}", where=path, fix='"all", "head", "lora" or "ia3"')
-    if (tune.weights != "all" or task) and not model.init:
-        what = "[task]" if task else f"{tune.weights} in [tune]"
+    labels = isinstance(task, TaskPart)
+    if (tune.weights != "all" or labels) and not model.init:
+        what = "[task]" if labels else f"{tune.weights} in [tune]"
         raise NexVarError(f"{what} needs a trained model", where=path, fix='[model] init = "…"')
     if tune.weights == "head" and not task:
         raise NexVarError("[tune] head without a [task]", where=path, fix='weights = "lora"')
@@ -327,6 +372,18 @@ def _check_sources(parts: dict[str, Any], values: dict[str, Any], rows: list[Any
     for key in () if task else ("files", "length"):
         if key not in values.get("data", {}):
             raise NexVarError(f"[data] has no {key}", where=path, fix=f"add {key} = …")
+
+
+def _task(table: Any, path: Path) -> TaskPart | TracksPart:
+    if not isinstance(table, dict) or table.get("kind") != "tracks":
+        labels: TaskPart = _table(TaskPart, table, path, "[task]")
+        return labels
+    rows = table.get("tracks")
+    if not isinstance(rows, list) or not rows:
+        raise NexVarError("[task] has no tracks", where=path, fix="[[task.tracks]] with name and file, for each track")
+    tracks = [_table(TrackPart, row, path, "[[task.tracks]]") for row in rows]
+    part: TracksPart = _table(TracksPart, {**table, "tracks": tracks}, path, "[task]")
+    return part
 
 
 def _table(part: type, table: Any, path: Path, name: str) -> Any:

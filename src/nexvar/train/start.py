@@ -11,6 +11,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from nexvar import models
+from nexvar.cards import Card
 from nexvar.errors import NexVarError
 from nexvar.files import read_bytes, write_bytes
 from nexvar.tokenizers import Tokenizer, make
@@ -31,7 +33,7 @@ _KEPT = (
 
 @dataclass
 class Start:
-    """A model to train; ``card`` is what its folder will say of itself; ``loaded`` is there with ``init``.
+    """A model to train; ``card`` is what its folder will say of itself; ``loaded`` is there with ``init`` or a task.
 
     contents: hash of the weights, by the recipe's key (identity.py).
     """
@@ -62,6 +64,8 @@ class Start:
             start = cls(m.architecture, config, module, tokenizer, {"tokenizer": m.tokenizer, "context": context})
             if start.tokenizer_file is not None:
                 start.contents["model.tokenizer_folder"] = sha256(start.tokenizer_file)
+            if recipe.task is not None:
+                start._for_a_task(Path(recipe.run.out).name, m.card, device)
         if recipe.task is None:
             start._check_objective(recipe.objective.kind)
             start.card["objective"] = recipe.objective.kind
@@ -73,6 +77,24 @@ class Start:
         """What it was read from; None for one that needs no file."""
         path: Path | None = getattr(self.tokenizer, "path", None)
         return path
+
+    def _for_a_task(self, name: str, told: Mapping[str, Any], device: torch.device) -> None:
+        """A trunk alone: nobody trains its language-model head. told: what the recipe's [model.card] says."""
+        for head in models.get(self.architecture).HEADS:
+            if any(n.startswith(head) for n, _ in self.module.named_parameters()):
+                self.module.drop(head)
+        self.card["objective"] = "causal" if self.module.causal else "masked"
+        values = {
+            "licence": "as the folder says",
+            "citation": "",
+            "parity": "none",
+            "parity_note": "",
+            **self.card,
+            **told,
+        }
+        count = sum(p.numel() for p in self.module.parameters())
+        card = Card(name=name, architecture=self.architecture, parameters=count, config={}, **values)
+        self.loaded = Loaded(self.module, self.tokenizer, card, device, torch.float32)
 
     def _check_objective(self, kind: str) -> None:
         if self.loaded is not None:

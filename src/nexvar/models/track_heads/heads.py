@@ -30,6 +30,11 @@ class TrackHead(nn.Module):
         self.body, self.resolution = body, resolution
         self.scale = nn.Parameter(torch.zeros(tracks))
 
+    @property
+    def averages(self) -> bool:
+        """Whether it learns running averages over batches."""
+        return any(True for _ in self.buffers())
+
     def forward(self, hidden_BLD: Tensor) -> Tensor:
         """(B, L / resolution, K) float32, at least 0: scaled values. L is a multiple of the resolution."""
         with torch.autocast(hidden_BLD.device.type, enabled=False):

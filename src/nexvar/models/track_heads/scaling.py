@@ -1,6 +1,6 @@
 """From a bin's sum to what a head learns, and back: AlphaGenome's scaling, which Genos took over.
 
-    y / (mean x resolution)      1 where the track is as high as it is on average
+    y / (mean x resolution)      1 where the track is as high as it is where there is any of it
     ^ power                      0.75 of RNA-seq, whose highest bins dwarf the others; else 1
     above c = 10: 2 sqrt(t c) - c, so that a peak cannot rule the loss
 
@@ -20,9 +20,9 @@ CLIP = 10.0
 
 @dataclass(frozen=True)
 class Scaling:
-    """means: of each track, a base (1: left as it is). powers: of each track. resolution: bases of a bin.
+    """means: of each track, a base, over bins that are not 0 (1: left as it is). powers: of each track.
 
-    clip: where squares become roots; 0: nowhere.
+    resolution: bases of a bin. clip: above it, what is scaled is a root; 0: nowhere.
     """
 
     means: Sequence[float]
