@@ -189,7 +189,7 @@ def test_it_learns_a_motif_and_its_strand(tmp_path, genome):
     }  # fmt: skip
     pretrain(recipe(tmp_path, genome, **changes))
     test = json.loads((tmp_path / "run/metrics.json").read_text())["test"]
-    assert min(test["log1p_pearson_fwd"], test["log1p_pearson_rev"]) > 0.4 and test["log1p_pearson_gc"] > 0.8
+    assert min(test["log1p_pearson_fwd"], test["log1p_pearson_rev"]) > 0.2 and test["log1p_pearson_gc"] > 0.8
 
 
 @pytest.mark.parametrize("head", ["genos", "unet"])
