@@ -78,7 +78,8 @@ def annotate(
     Raises NexVarError: a model without elements, no sequence, a letter that is no base, none long enough.
     """
     rule = rule_for(loaded, window, overlap)
-    check_strand(strand, "strand")
+    arguments.one_of(strand, "strand", STRANDS)
+    check_species(loaded, species)
     if batch_tokens is not None:
         batch_tokens = arguments.whole(batch_tokens, "batch_tokens", 1)
     texts = [clean_any(loaded, seq, f"seqs[{i}]") for i, seq in enumerate(arguments.a_list(seqs, "seqs"))]
@@ -112,8 +113,12 @@ def check(loaded: Loaded) -> None:
         raise NexVarError(what, where="model", fix="segment_nt, or a post-trained NTv3 with its head")
 
 
-def check_strand(strand: object, where: str) -> None:
-    arguments.one_of(strand, where, STRANDS)
+def check_species(loaded: Loaded, species: str | None) -> None:
+    """NexVarError for a species that the model does not know."""
+    if species is not None:
+        if not hasattr(loaded.module, "species_ids"):
+            raise NexVarError(f"{loaded.card.name} takes no species", where="species", fix="leave it away")
+        loaded.module.species_ids(species)
 
 
 def rule_for(loaded: Loaded, window: int | None = None, overlap: int | None = None) -> Rule:

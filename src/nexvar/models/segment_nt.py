@@ -35,23 +35,23 @@ from torch import Tensor, nn
 from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.models import Memory, Output
-from nexvar.models import nucleotide_transformer as trunk
+from nexvar.models import nucleotide_transformer as nt
 from nexvar.ops.conv1d import conv1d
 from nexvar.ops.linear import Linear
 from nexvar.ops.rotary import inverse_frequencies, rotary_tables
 from nexvar.ops.tracing import tracing
 
-KEEP_FLOAT32 = trunk.KEEP_FLOAT32
-QUANTIZED = trunk.QUANTIZED
-LORA_TARGETS = trunk.LORA_TARGETS
-IA3 = trunk.IA3
+KEEP_FLOAT32 = nt.KEEP_FLOAT32
+QUANTIZED = nt.QUANTIZED
+LORA_TARGETS = nt.LORA_TARGETS
+IA3 = nt.IA3
 MEMORY = Memory(10, mlp=0, rows=1024, block=4.5)
 BASES_PER_TOKEN = 6
 TRUNK_TOKENS = 2048  # that the trunk was pre-trained on: what a rescaling factor of 1 stands for
 
 
 @dataclass(frozen=True)
-class Config(trunk.Config):
+class Config(nt.Config):
     """Names as in the official config.json. features: elements in the order of the output. num_layers_head: levels."""
 
     features: tuple[str, ...] = ()
@@ -66,8 +66,9 @@ class Config(trunk.Config):
         if not 1 <= self.num_layers_head <= 10:
             raise NexVarError(f"num_layers_head {self.num_layers_head}", where="config", fix="1 to 10")
         _check_factor(self.rescaling_factor, "config")
-        if self.position_embedding_type != "rotary":
-            raise NexVarError("positions are not rotary", where="config", fix="position_embedding_type rotary")
+        if self.position_embedding_type != "rotary" or self.head_width < 4:
+            what = f"{self.position_embedding_type} positions in heads of {self.head_width}"
+            raise NexVarError(what, where="config", fix="rotary positions in heads of 4 or more")
 
     @property
     def context(self) -> int:
@@ -118,24 +119,29 @@ class _UNet(nn.Module):
         self._upsample_blocks = nn.ModuleList(_Convolutions(a, b, up=True) for a, b in up)
         self.final_block = _Convolutions(width, 2 * (width // 2), final=True)
 
-    def forward(self, x_BTC: Tensor, levels: dict[str, Tensor]) -> Tensor:
+    def forward(self, x_BTC: Tensor, levels: dict[str, Tensor] | None) -> Tensor:
         """levels: gets what every block gives, under the names "down.i.skip", "up.i.out", …"""
         skips = []
+
+        def tell(blocks: dict[str, Tensor]) -> None:
+            if levels is not None:
+                levels.update(blocks)
+
         for i, block in enumerate(self._downsample_blocks):
             skip = block(x_BTC)
             x_BTC = (skip[:, 0::2] + skip[:, 1::2]) * 0.5
             skips.append(skip)
-            levels |= {f"down.{i}.skip": skip, f"down.{i}.pooled": x_BTC}
+            tell({f"down.{i}.skip": skip, f"down.{i}.pooled": x_BTC})
         for i, block in enumerate(self._upsample_blocks):
             out = block(x_BTC).repeat_interleave(2, dim=1)
             x_BTC = out + skips.pop()
-            levels |= {f"up.{i}.out": out, f"up.{i}.sum": x_BTC}
+            tell({f"up.{i}.out": out, f"up.{i}.sum": x_BTC})
         x_BTC = self.final_block(x_BTC)
-        levels["final"] = x_BTC
+        tell({"final": x_BTC})
         return x_BTC
 
 
-class Model(trunk.Model):
+class Model(nt.Model):
     """See the module's docstring. Taps are those of the trunk."""
 
     config: Config
@@ -146,7 +152,7 @@ class Model(trunk.Model):
         self.element_unit = config.unit
         self._rescaling_factor: float | None = None
 
-    def _make_head(self, config: trunk.Config) -> None:
+    def _make_head(self, config: nt.Config) -> None:
         assert isinstance(config, Config)
         self.unet = _UNet(config.hidden_size, config.num_layers_head)
         self.fc = Linear(config.hidden_size, BASES_PER_TOKEN * 2 * len(config.features))
@@ -185,7 +191,7 @@ class Model(trunk.Model):
         width, factor = self.config.head_width, self.factor_for(tokens)
         if factor == 1.0:
             return super().rope(tokens)
-        base = trunk.ROTARY_BASE * factor ** (width / (width - 2))
+        base = nt.ROTARY_BASE * factor ** (width / (width - 2))
         return rotary_tables(inverse_frequencies(width, base).to(self.inv_freq.device), 0, tokens)
 
     def forward(
@@ -216,7 +222,7 @@ class Model(trunk.Model):
                 what, where="input_ids", fix=f"cut the sequence to a multiple of {self.element_unit} bases"
             )
         self._warn(ids_BL, mask_BL)
-        blocks: dict[str, Tensor] = {}
+        blocks: dict[str, Tensor] | None = {} if levels else None
         scores = self.fc(F.silu(self.unet(x_BLD[:, 1:], blocks)))
         scores = scores.unflatten(-1, (BASES_PER_TOKEN, len(self.elements), 2)).flatten(1, 2)
         if levels:
@@ -224,8 +230,6 @@ class Model(trunk.Model):
         return Output(scores if logits is True else scores[:, logits], kept, extras)
 
     def element_logits(self, ids_BL: Tensor, species: str | None = None) -> Tensor:
-        if species is not None:
-            raise NexVarError("this model takes no species", where="species", fix="leave it away")
         scores = self(ids_BL).logits
         assert isinstance(scores, Tensor)
         return scores

@@ -69,11 +69,10 @@ def annotate_file(job: AnnotateJob) -> Summary:
     asked = sequence_run.segments(genome, job.inputs.bed, job.options.region)
     loaded = loaded_model(job.model)
     rule = annotate.rule_for(loaded, job.options.window, job.options.overlap)
-    names = tuple(loaded.module.elements)
+    annotate.check_species(loaded, job.options.species)
     for path in job.targets:
-        _files(Path(path), names)
-    if job.options.species is not None:
-        loaded.module.element_logits(_block(loaded), job.options.species)
+        for file in _files(Path(path), loaded.module.elements):
+            check_output(file, job.inputs.files, ENDINGS)
     stretches = _stretches(loaded, genome, asked)
     if not stretches:
         raise annotate.too_short(loaded, job.inputs.fasta)
@@ -94,13 +93,6 @@ def annotate_file(job: AnnotateJob) -> Summary:
         summary.notes.append(f"{left:,} bases have no value: N, or fewer than {unit} bases between two of them")
     summary.notes += sequence_run.species_note(loaded, "elements")
     return summary
-
-
-def _block(loaded: Loaded) -> Any:
-    import torch
-
-    ids = annotate.encoding(loaded, "A" * loaded.module.element_unit).ids
-    return torch.tensor([ids], device=loaded.device)
 
 
 def _manifest(
