@@ -225,7 +225,7 @@ def broken(tmp_path: Path, text: str) -> str:
         (lambda p: create_model("evo1", MITO).get_embedding("ACGT"), NexVarError, r"call load\(\) first"),
         (lambda p: load_model("evo1", MITO).score_variants_batch(["A"], []), NexVarError, "1 references but 0"),
         (lambda p: load_model("caduceus", CADUCEUS).score_variant("ACGT", "AC!T"), NexVarError, "'!'"),
-        (lambda p: register_from(p / "none.py"), NexVarError, "none.py: FileNotFoundError"),
+        (lambda p: register_from(p / "none.py"), NexVarError, "none.py: no such file"),
         (lambda p: register_from("no.such.module"), NexVarError, "ModuleNotFoundError"),
         (lambda p: register_from(broken(p, "\nraise KeyError('x')")), NexVarError, r"KeyError.*broken_wrapper.py:2"),
         (lambda p: register_from(broken(p, "def")), NexVarError, "SyntaxError"),

@@ -29,6 +29,7 @@ import torch
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
+from nexvar.files import check_regular
 from nexvar.inference.core.readout import distance
 from nexvar.nexvar import NexVar
 
@@ -277,7 +278,7 @@ def register_from(source: str | Path) -> list[str]:
     text, before = str(source), set(MODEL_REGISTRY)
     try:
         if text.endswith(".py"):
-            path = Path(text).resolve()
+            path = check_regular(text).resolve()
             spec = importlib.util.spec_from_file_location(path.stem, path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
