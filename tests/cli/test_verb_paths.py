@@ -22,6 +22,8 @@ def _walk(group: typer.Typer, words: str) -> None:
     for command in group.registered_commands:
         VERBS[f"{words}{command.name}"] = command.callback
     for inner in group.registered_groups:
+        if inner.typer_instance.registered_callback is not None:
+            VERBS[f"{words}{inner.name}"] = inner.typer_instance.registered_callback.callback
         _walk(inner.typer_instance, f"{words}{inner.typer_instance.info.name or inner.name} ")
 
 
@@ -36,6 +38,8 @@ def parameters(verb: str) -> list[tuple[str, Any, Any, Marks]]:
     """(name, type, what typer knows of it, marks) of every option and argument."""
     rows = []
     for name, annotation in VERBS[verb].__annotations__.items():
+        if annotation is typer.Context:
+            continue
         metadata = getattr(annotation, "__metadata__", ())
         about = next((m for m in metadata if hasattr(m, "param_decls")), None)
         kind = getattr(annotation, "__origin__", annotation)

@@ -196,3 +196,17 @@ def test_a_bad_task_is_one_line(model, rich: Path, change: dict[str, object], sa
 def test_a_seed_below_zero_is_one_line(model, rich: Path) -> None:
     with pytest.raises(NexVarError, match="seed is -1: a whole number, 0 or more"):
         probe(TaskPart(file=str(rich)), [model], seed=-1)
+
+
+@pytest.mark.parametrize("kind", [Classification(("no", "yes")), MultiLabel(("one", "two"))])
+def test_folds_that_are_fitted_apart_are_ranked_together(kind) -> None:
+    """One weak feature, a strong penalty, classes unequal by fold: the folds' intercepts must not count."""
+    rng = np.random.default_rng(0)
+    yes = np.concatenate([np.arange(60) < n for n in (10, 30, 50)])
+    x_ND = (yes + rng.normal(0, 0.3, 180))[:, None].astype(np.float32)
+    targets = yes.astype(int) if isinstance(kind, Classification) else np.stack([yes, ~yes], 1).astype(float)
+    fold = np.arange(180) // 60
+    outer = [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(3)]
+    metric = "auroc" if isinstance(kind, Classification) else "mean_auroc"
+    fitted = fitting.fit({"": x_ND}, kind, targets, outer, lambda train: [(train[::2], train[1::2])], metric)
+    assert kind.metrics(fitted.out_NK, targets[fitted.rows])[metric] > 0.95

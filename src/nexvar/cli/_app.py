@@ -59,6 +59,28 @@ def verb(name: str | None = None, *, group: typer.Typer = app) -> Callable[[Call
     return register
 
 
+def otherwise(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function what ``group`` does where none of its verbs is named; its docstring is the group's help."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        inner = _expanded(function)
+
+        def run(context: typer.Context, **values: Any) -> None:
+            if context.invoked_subcommand is None:
+                inner(**values)
+
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        parameters = [context, *inspect.signature(inner).parameters.values()]
+        run.__doc__ = function.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        group.info.help = group.info.short_help = " ".join((function.__doc__ or "").split())
+        group.callback(invoke_without_command=True)(run)
+        return function
+
+    return register
+
+
 def _expanded(function: Callable[..., None]) -> Callable[..., None]:
     """The function with the fields of its dataclass parameters as parameters of its own."""
     hints = get_type_hints(function, include_extras=True)

@@ -23,6 +23,7 @@ from nexvar.train.kinds import Kind, MultiLabel, Regression
 RIDGE = tuple(10.0**p for p in range(-2, 7))  # the penalty, for standardised features
 LOGISTIC = tuple(10.0**p for p in range(-4, 1))  # C, its inverse
 INNER = 3
+RANKED = ("auroc", "mean_auroc")
 Fold = tuple[np.ndarray, np.ndarray]  # rows to fit on, rows to predict
 
 
@@ -52,10 +53,26 @@ def fit(
             key=lambda found: found[0][0],
         )
         (_, strength), layer = best
+        (out_NK,) = _predict(features[layer], kind, targets, train, np.concatenate([test, train]), [strength])
+        out_MK, of_train_NK = np.split(out_NK, [len(test)])
         rows.append(test)
-        made.append(_predict(features[layer], kind, targets, train, test, [strength])[0])
+        if metric in RANKED and len(outer) > 1:
+            out_MK = _on_one_scale(kind, out_MK, of_train_NK)
+        made.append(out_MK)
         chosen.append((layer, strength))
     return Fitted(np.concatenate(rows), np.concatenate(made), chosen)
+
+
+def _on_one_scale(kind: Kind, out_MK: np.ndarray, of_train_NK: np.ndarray) -> np.ndarray:
+    """Outputs in units of those of the rows that were fitted on, so that folds can be ranked together.
+
+    NOTE without it the folds' intercepts, and strengths that differ, would decide a pooled AUROC.
+    """
+    if isinstance(kind, MultiLabel):
+        return (out_MK - of_train_NK.mean(0)) / np.maximum(of_train_NK.std(0), 1e-12)
+    margin_M, of_train_N = out_MK[:, 1] - out_MK[:, 0], of_train_NK[:, 1] - of_train_NK[:, 0]  # of two classes
+    scaled_M = (margin_M - of_train_N.mean()) / max(of_train_N.std(), 1e-12)
+    return np.stack([-scaled_M, scaled_M], 1) / 2
 
 
 def _chosen_by(

@@ -7,7 +7,7 @@ rows (train/labels.py) ─┬─ embeddings of each model ─┬─ fitting.py �
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -94,13 +94,33 @@ def probe(
     kind, targets = _meaning(part, rows)
     metric = part.metric or kind.MAIN
     outer, design = _outer(part, rows, seed)
-    tested = np.concatenate([test for _, test in outer])
-    found = leaks_of(rows, outer, tested)
-    lines = []
     sets = _of_models(rows, models, part, layers, cache, random_weights, seed, progress, pair)
-    for name, candidates in chain(sets, _baselines(rows, part, progress, pair) if baselines else ()):
+    candidates = chain(sets, _baselines(rows, part, progress, pair) if baselines else ())
+    return compare(rows, kind, targets, metric, outer, design, candidates, draws=draws, seed=seed)
+
+
+def compare(
+    rows: Rows,
+    kind: Kind,
+    targets: np.ndarray,
+    metric: str,
+    outer: Sequence[Fold],
+    design: str,
+    candidates: Iterable[tuple[str, Features]],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Report:
+    """What linear models find in each set of features, on the same folds. design: a line that says what these are.
+
+    candidates: (name, features); without any features the majority, or the mean. What is chosen (a layer, a penalty) is
+    chosen inside of the rows that are fitted on, whole groups held out.
+    """
+    found = leaks_of(rows, outer, np.concatenate([test for _, test in outer]))
+    lines = []
+    for name, layers in candidates:
         inner = partial(_inner, rows, seed)
-        fitted = fit(candidates, kind, targets, outer, inner, metric) if candidates else _constant(kind, targets, outer)
+        fitted = fit(layers, kind, targets, outer, inner, metric) if layers else _constant(kind, targets, outer)
         lines.append(line_of(name, metric, kind, targets, rows, fitted, found.near, draws, seed))
     return Report(rows, kind, targets, lines, found, design)
 
