@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nexvar.models.striped_hyena2 import AttentionBlock, LongFilter, MediumFilter, Model
+from nexvar.models._striped_hyena import AttentionBlock
+from nexvar.models.striped_hyena2 import LongFilter, MediumFilter, Model
 from nexvar.ops.norms import rms_norm_naive
 from nexvar.ops.rotary import apply_rotary, rotary_tables
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from golden_hyena import LENGTHS, greedy, in_pieces, load_golden, recorded_taps
 from nexvar import cards, models
 from nexvar.errors import NexVarError
+from nexvar.models._striped_hyena import hyena_rows
 from nexvar.models.layouts.striped_hyena import convert, from_official, matches
 from nexvar.models.striped_hyena import Config, Model
-from nexvar.models.striped_hyena2 import hyena_rows
 
 FOLDERS = ("sh1_a", "sh1_b")
 SMALL = Config(hidden_size=24, pattern="H*H", num_attention_heads=2, inner_mlp_size=40)

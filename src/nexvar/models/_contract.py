@@ -140,6 +140,10 @@ class GenomicModel(nn.Module):
         bit for bit, by steps of fixed shape that ``capture`` records (``ops/static.py``). None: this model has none."""
         return None
 
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Random values of a model that is only run, not trained. Default: those of the architecture's
+        ``init_parameter``, or its constructor's, stay; another where these leave layers silent."""
+
     def reset_buffers(self) -> None:
         """Recompute every non-persistent buffer in float32, on the parameters' device."""
         raise NotImplementedError

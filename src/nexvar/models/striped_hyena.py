@@ -1,6 +1,6 @@
 """StripedHyena 1: Evo 1 and 1.5 (Nguyen et al. 2024, Science 386). Causal, one token a base.
 
-The frame is StripedHyena 2's (``striped_hyena2.py``: blocks, short FIR, gating, MLP, attention, cache). What differs:
+The frame is StripedHyena 2's (``_striped_hyena.py``: blocks, short FIR, gating, MLP, attention). What differs:
 
                            StripedHyena 2                        StripedHyena 1 (this file)
     layers                 S, D, H and *                         H and *
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
 from nexvar.models import Memory, striped_hyena2
-from nexvar.models.striped_hyena2 import HyenaFilter
+from nexvar.models._striped_hyena import HyenaFilter
 from nexvar.ops.iir import ModalFilter, modal_filter, modal_iir
 
 KEEP_FLOAT32 = ("*.poles", "*.residues")
@@ -75,16 +75,6 @@ class ComplexFilter(HyenaFilter):
         self.residues = nn.Parameter(torch.empty(systems, config.state_size, 1, 2))
         self.D = nn.Parameter(torch.empty(config.hidden_size))
 
-    def init_long(self, generator: torch.Generator | None) -> None:
-        """As StripedHyena 2's, at random frequencies."""
-        decay = torch.empty_like(self.poles[..., 0])
-        decay.uniform_(math.log(1 / 8192), math.log(0.5), generator=generator).exp_()
-        angle = torch.empty_like(decay).uniform_(-math.pi, math.pi, generator=generator)
-        self.poles.copy_(torch.view_as_real(torch.polar((-decay).exp(), angle)))
-        energy = (1 - (-2 * decay).exp()) / self.poles.shape[1]
-        self.residues.normal_(generator=generator).mul_(energy.sqrt()[..., None])
-        self.D.normal_(generator=generator)
-
     def prepare(self) -> ModalFilter:
         poles, residues = (
             torch.view_as_complex(p.float())[..., 0].repeat_interleave(self.channels, 0)
@@ -97,6 +87,19 @@ class ComplexFilter(HyenaFilter):
         return y_BLD.to(u_BLD.dtype) + u_BLD * self.D, state.detach()
 
 
+def init_parameter(name: str, p: Tensor, config: Config, rng: torch.Generator | None) -> None:
+    """As StripedHyena 2's; modes at random frequencies, of equal energy, with memories of 2 to 8,192 bases."""
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "poles":
+        decay = torch.empty(p.shape[:-1]).uniform_(math.log(1 / 8192), math.log(0.5), generator=rng).exp()
+        angle = torch.empty(p.shape[:-1]).uniform_(-math.pi, math.pi, generator=rng)
+        p.copy_(torch.view_as_real(torch.polar((-decay).exp(), angle)))
+    elif leaf == "residues":
+        p.copy_(torch.randn(p.shape, generator=rng) * 0.1 / math.sqrt(p.shape[1]))
+    else:
+        striped_hyena2.init_parameter(name, p, config, rng)
+
+
 class Model(striped_hyena2.Model):
     """StripedHyena 2's model with complex filters."""
 
@@ -104,3 +107,6 @@ class Model(striped_hyena2.Model):
 
     def make_filter(self, letter: str) -> HyenaFilter:
         return ComplexFilter(self.config)
+
+    def fresh_parameter(self, name: str, p: Tensor, generator: torch.Generator | None) -> None:
+        init_parameter(name, p, self.config, generator)

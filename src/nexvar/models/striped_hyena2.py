@@ -1,13 +1,11 @@
 """StripedHyena 2: NexVar / Evo 2 (Brixi et al. 2025; Ku et al. 2025, arXiv:2503.01868). Causal, one token a base.
 
-    ids ─ embedding_layer ─ x ┬────────────────────────────────┬─ x ┬─────────────────────────────────┬─ x … norm ─ E^T
-                              └ pre_norm ─ mixer (S, D, H or *) ┘    └ post_norm ─ l3(act(l1 ·) * l2 ·) ┘
+    ids ─ embedding_layer ─ blocks of _striped_hyena.py ─ norm ─ E^T
 
-    Hyena mixer    x2, x1, v = fir3(projections(n));  out_filter_dense(x2 * filter(x1 * v))
-      S  hcs       filter = 7 coefficients by position (``fir``), no skip
-      D  hcm       filter = 128 coefficients by lag (``block_fir``), + skip * input
-      H  hcl       filter = sum of 16 real exponentials per channel (float32), + skip * input
-    *  attention   rotary (NeoX halves), causal, all heads their own keys
+    S  hcs         long filter = 7 coefficients by position (``fir``), no skip
+    D  hcm         128 coefficients by lag (``block_fir``), + skip * input
+    H  hcl         sum of 16 real exponentials per channel (float32), + skip * input
+    *  attention
 
 What is unusual
 - RMSNorm adds eps outside the root.
@@ -31,19 +29,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
 from nexvar.models import GenomicModel, Ia3, Memory, Output, Split, check_taps, given_input, look_up
-from nexvar.ops.attention import attention
+from nexvar.models._striped_hyena import (
+    ACTIVATIONS,
+    AttentionBlock,
+    Block,
+    HyenaBlock,
+    HyenaFilter,
+    RMSNorm,
+    RotaryFrequencies,
+)
 from nexvar.ops.fir import BlockFilter, block_filter, block_fir, fir, last_inputs
-from nexvar.ops.fp8 import fp8_linear
 from nexvar.ops.iir import ModalFilter, modal_filter, modal_iir
 from nexvar.ops.linear import Linear, linear
-from nexvar.ops.norms import rms_norm
-from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
-from nexvar.ops.state import AttentionState, Cache, HyenaState, Padding, Taps, hide, in_pieces
+from nexvar.ops.state import Cache, HyenaState, Padding, Taps, hide
 from nexvar.ops.static import Capture, StaticStep
 from nexvar.ops.tracing import surely_all
 
@@ -73,7 +75,6 @@ SPLIT = Split(
 # Tokens of a batch above which a forward without gradients carries its state over chunks of as many
 LONG = {"cpu": 1 << 16, "cuda": 1 << 18}
 LONG_FILTER = 128  # the official code takes filters from here on as true convolutions with a skip D
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "silu": F.silu}
 
 
 @dataclass(frozen=True)
@@ -149,102 +150,7 @@ class Config:
         return self.qkv_proj_bias
 
 
-def hyena_rows(config: Config) -> Tensor:
-    """(3D,): row i of our ``projections`` (x2 | x1 | v) is row ``hyena_rows[i]`` of the checkpoint's."""
-    D = config.hidden_size
-    rows = torch.arange(3 * D)
-    if config.interleave:
-        rows = rows.view(D, 3).T.flatten()
-    if config.column_split_hyena:
-        rows = rows.view(config.num_attention_heads, 3, -1).transpose(0, 1).flatten()
-    x2, x1, v = rows.chunk(3)
-    return torch.cat([x1, x2, v]) if config.hyena_flip_x1x2 else torch.cat([x2, x1, v])
-
-
-# ----------------------------------------------------------------------------------------------------------- layers
-
-
-class RMSNorm(nn.Module):
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.eps = config.eps
-        self.scale = nn.Parameter(torch.ones(config.hidden_size))
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        return rms_norm(x_BLD, self.scale, self.eps)
-
-
-class GatedMLP(nn.Module):
-    def __init__(self, config: Any, index: int) -> None:
-        super().__init__()
-        D, inner = config.hidden_size, config.inner_mlp_size
-        self.activation = index == 0 or config.activation_everywhere
-        self.act = ACTIVATIONS[config.mlp_activation]
-        self.l1 = Linear(D, inner, bias=False)
-        self.l2 = Linear(D, inner, bias=False)
-        self.l3 = Linear(inner, D, bias=False)
-
-    def forward(self, x_BLD: Tensor, taps: Taps, name: str) -> Tensor:
-        gate, value = taps(f"{name}.l1", self.l1(x_BLD)), taps(f"{name}.l2", self.l2(x_BLD))
-        if self.activation:
-            gate = self.act(gate)
-        if torch.is_grad_enabled() or taps.wanted:
-            gate = gate * value
-        else:
-            gate *= value  # the largest tensor of the block: no second one
-        return taps(name, taps(f"{name}.l3", self.l3(gate)))
-
-
-class Projections(Linear):
-    """The Hyena input projection, in FP8 where the checkpoint was trained so."""
-
-    fp8_scale: Tensor  # (2,) float32: of the input and of the weight
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config.hidden_size, 3 * config.hidden_size, bias=config.projections_bias)
-        self.fp8 = config.fp8_projections
-        if self.fp8:
-            self.register_buffer("fp8_scale", torch.ones(2))
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        if not self.fp8:
-            return super().forward(x_BLD)
-        return fp8_linear(x_BLD, self.weight, self.fp8_scale)
-
-
-class HyenaFilter(nn.Module):
-    """What all Hyena layers share: a short FIR over x2, x1 and v, then ``x2 * long(x1 * v)``."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        D, K = config.hidden_size, config.short_filter_length
-        self.short_filter_weight = nn.Parameter(torch.empty(3 * D, 1, K))
-        self.short_filter_bias = nn.Parameter(torch.empty(3 * D)) if config.short_filter_bias else None
-
-    def prepare(self) -> Any:
-        """What ``long`` needs of the weights, in the shape it needs it."""
-        raise NotImplementedError
-
-    def long(self, u_BLD: Tensor, filter: Any, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The layer's own causal filter over u and its state after u."""
-        raise NotImplementedError
-
-    def init_long(self, generator: torch.Generator | None) -> None:
-        """Random values for ``long``'s weights (called without gradients)."""
-        raise NotImplementedError
-
-    def forward(self, z_BLE: Tensor, state: HyenaState, mask_BL1: Tensor | None) -> Tensor:
-        if state.filter is None:
-            state.filter = self.prepare()
-        K = self.short_filter_weight.shape[2]
-        y_BLE = fir(z_BLE, self.short_filter_weight[:, 0], state.short)
-        if self.short_filter_bias is not None:
-            y_BLE = y_BLE + self.short_filter_bias
-        state.short = last_inputs(state.short, z_BLE, K - 1)
-        x2, x1, v = y_BLE.chunk(3, dim=-1)
-        u_BLD = x1 * v if mask_BL1 is None else x1 * v * mask_BL1
-        y_BLD, state.inner = self.long(u_BLD, state.filter, state.inner)
-        return x2 * y_BLD
+# ---------------------------------------------------------------------------------------------------- long filters
 
 
 class ShortFilter(HyenaFilter):
@@ -254,10 +160,6 @@ class ShortFilter(HyenaFilter):
         super().__init__(config)
         self.repeats = config.hidden_size // groups
         self.h = nn.Parameter(torch.empty(groups, 1, length))
-
-    def init_long(self, generator: torch.Generator | None) -> None:
-        kernel = self.h.normal_(generator=generator)
-        kernel /= kernel.norm(dim=-1, keepdim=True)
 
     def prepare(self) -> Tensor:
         return self.h[:, 0].repeat_interleave(self.repeats, 0)
@@ -273,15 +175,6 @@ class MediumFilter(HyenaFilter):
         super().__init__(config)
         self.h = nn.Parameter(torch.empty(groups, 1, length))
         self.D = nn.Parameter(torch.empty(config.hidden_size))
-
-    def init_long(self, generator: torch.Generator | None) -> None:
-        """Filters of unit energy that decay over 2 to K / 2 tokens, group by group."""
-        G, _, K = self.h.shape
-        spans = torch.logspace(math.log10(2), math.log10(K / 2), G, dtype=torch.float32, device=self.h.device)
-        decay = torch.exp(-torch.arange(K, device=self.h.device) / spans[:, None, None])
-        response = self.h.normal_(generator=generator).mul_(decay)
-        response /= response.norm(dim=-1, keepdim=True)
-        self.D.normal_(generator=generator)
 
     def prepare(self) -> BlockFilter:
         return block_filter(self.h[:, 0])
@@ -300,13 +193,6 @@ class LongFilter(HyenaFilter):
         self.residues = nn.Parameter(torch.empty(config.hidden_size, config.state_size))
         self.D = nn.Parameter(torch.empty(config.hidden_size))
 
-    def init_long(self, generator: torch.Generator | None) -> None:
-        """Time constants spread evenly (in logarithm) over 2 to 8,192 tokens, every mode of the same energy."""
-        self.log_poles.uniform_(math.log(1 / 8192), math.log(0.5), generator=generator).exp_().neg_()
-        energy = (1 - (2 * self.log_poles[..., 0]).exp()) / self.log_poles.shape[1]
-        self.residues.normal_(generator=generator).mul_(energy.sqrt())
-        self.D.normal_(generator=generator)
-
     def prepare(self) -> ModalFilter:
         return modal_filter(self.log_poles[..., 0].float(), self.residues.float())
 
@@ -315,108 +201,41 @@ class LongFilter(HyenaFilter):
         return y_BLD.to(u_BLD.dtype) + u_BLD * self.D, state.detach()
 
 
-class RotaryFrequencies(nn.Module):
-    """(d / 2,) float32: the checkpoint's where it has trustworthy ones, else exact (``inv_freq_in_checkpoint``)."""
+# ---------------------------------------------------------------------------------------------------- fresh values
 
-    inv_freq: Tensor
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.head_dim, self.base = config.head_dim, config.rotary_emb_base
-        self.register_buffer("inv_freq", self.exact(), persistent=config.inv_freq_in_checkpoint)
-
-    def exact(self) -> Tensor:
-        return inverse_frequencies(self.head_dim, self.base)
+_WRITES_RESIDUAL = ("out_filter_dense.weight", "inner_mha_cls.out_proj.weight", "mlp.l3.weight")
 
 
-class Attention(nn.Module):
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        D = config.hidden_size
-        self.head_dim, self.interpolation = config.head_dim, config.rotary_interpolation
-        self.Wqkv = Linear(D, 3 * D, bias=config.qkv_proj_bias)
-        self.out_proj = Linear(D, D, bias=config.mha_out_proj_bias)
-        self.rotary_emb = RotaryFrequencies(config)
-        self.attend, self.first_position = attention, 0  # others where train/split.py cuts a sequence
+def init_parameter(name: str, p: Tensor, config: Config, rng: torch.Generator | None) -> None:
+    """What recipes train from.
 
-    def forward(
-        self, x_BLD: Tensor, state: AttentionState | None, mask_BL: Tensor | None, taps: Taps, name: str
-    ) -> Tensor:
-        start = self.first_position if state is None else state.length
-        q, k, v = taps(f"{name}.Wqkv", self.Wqkv(x_BLD)).unflatten(-1, (3, -1, self.head_dim)).unbind(2)
-        cos, sin = rotary_tables(self.rotary_emb.inv_freq, start, x_BLD.shape[1], interpolation=self.interpolation)
-        cos, sin = cos.to(q.dtype), sin.to(q.dtype)  # NOTE: the official tables are rounded to bf16 too
-        q, k = apply_rotary(q, cos, sin), apply_rotary(k, cos, sin)
-        if state is not None:
-            k, v, mask_BL = state.append(k, v, mask_BL)
-        else:  # every query reads all keys of a head: let them be neighbours
-            k, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (k, v))
-        y_BLD = self.attend(q, k, v, causal=True, mask_BM=mask_BL).flatten(2)
-        return taps(name, taps(f"{name}.out_proj", self.out_proj(y_BLD)))
+    What writes into the residual stream starts at zero (the network starts as its embedding: Muon likes that), every
+    other matrix keeps variance, filters have unit energy and memories from one base to 4,000.
+    """
+    leaf, shape = name.rsplit(".", 1)[-1], p.shape
 
+    def normal(std: float) -> Tensor:
+        return torch.randn(shape, generator=rng) * std
 
-class Block(nn.Module):
-    """The residual frame of both kinds: ``x + mixer(norm(x))``, then ``x + mlp(norm(x))``."""
-
-    mixer_taps: tuple[str, ...]
-
-    def __init__(self, config: Any, index: int) -> None:
-        super().__init__()
-        self.name = f"blocks.{index}"
-        self.pre_norm, self.post_norm = RMSNorm(config), RMSNorm(config)
-        self.mlp = GatedMLP(config, index)
-        inner = ("pre_norm", *self.mixer_taps, "post_norm", "mlp.l1", "mlp.l2", "mlp.l3", "mlp")
-        self.tap_names = (*(f"{self.name}.{tap}" for tap in inner), self.name)
-
-    def feed_forward(self, x_BLD: Tensor, taps: Taps) -> Tensor:
-        n_BLD = taps(f"{self.name}.post_norm", self.post_norm(x_BLD))
-        return x_BLD + self.mlp(n_BLD, taps, f"{self.name}.mlp")
-
-
-class HyenaBlock(Block):
-    mixer_taps = ("projections", "filter", "out_filter_dense")
-
-    def __init__(self, config: Any, index: int, filter: HyenaFilter) -> None:
-        super().__init__(config, index)
-        D = config.hidden_size
-        self.projections = Projections(config)
-        self.filter = filter
-        self.out_filter_dense = Linear(D, D, bias=config.hyena_out_proj_bias)
-        self.config = config
-
-    def new_state(self, capacity: int) -> HyenaState:
-        return HyenaState()
-
-    def forward(self, x_BLD: Tensor, state: HyenaState | None, pad: Padding, taps: Taps) -> Tensor:
-        state = HyenaState() if state is None else state
-
-        def piece(x_BLD: Tensor, rows: slice) -> Tensor:
-            mask_BL1 = None if pad.rows_BL1 is None else pad.rows_BL1[:, rows]
-            z_BLE = hide(self.projections(taps(f"{self.name}.pre_norm", self.pre_norm(x_BLD))), mask_BL1)
-            if f"{self.name}.projections" in taps.wanted:  # as the official module orders its channels
-                taps(f"{self.name}.projections", z_BLE[..., hyena_rows(self.config).argsort()])
-            y_BLD = taps(f"{self.name}.filter", self.filter(z_BLE, state, mask_BL1))
-            y_BLD = taps(f"{self.name}.out_filter_dense", self.out_filter_dense(y_BLD))
-            return self.feed_forward(hide(x_BLD + y_BLD, mask_BL1), taps)
-
-        return in_pieces(piece, x_BLD)
-
-
-class AttentionBlock(Block):
-    mixer_taps = ("inner_mha_cls.Wqkv", "inner_mha_cls.out_proj", "inner_mha_cls")
-
-    def __init__(self, config: Any, index: int) -> None:
-        super().__init__(config, index)
-        self.inner_mha_cls = Attention(config)
-
-    def new_state(self, capacity: int) -> AttentionState:
-        return AttentionState(capacity)
-
-    def forward(self, x_BLD: Tensor, state: AttentionState | None, pad: Padding, taps: Taps) -> Tensor:
-        n_BLD = taps(f"{self.name}.pre_norm", self.pre_norm(x_BLD))
-        y_BLD = self.inner_mha_cls(n_BLD, state, pad.keys_BL, taps, f"{self.name}.inner_mha_cls")
-        x_BLD = hide(x_BLD + y_BLD, pad.rows_BL1)
-        return in_pieces(lambda x_BLD, rows: self.feed_forward(x_BLD, taps), x_BLD)
+    if name.endswith(_WRITES_RESIDUAL) or leaf.endswith("bias"):
+        p.zero_()
+    elif leaf in ("scale", "D"):
+        p.fill_(1.0)
+    elif leaf == "log_poles":
+        rates = torch.logspace(0, -math.log10(4000.0), shape[1])
+        p.copy_(-rates[None, :, None].expand(shape))
+    elif leaf == "residues":
+        p.copy_(normal(0.1 / math.sqrt(shape[1])))
+    elif leaf == "h" and shape[-1] > 16:  # one envelope per group, of 4 to 64 bases
+        spans = torch.logspace(2, 6, shape[0], base=2.0)[:, None]
+        envelope = torch.exp(-torch.arange(shape[-1], dtype=torch.float32) / spans)
+        p.copy_(normal(1.0) * (envelope / envelope.norm(dim=-1, keepdim=True))[:, None])
+    elif leaf in ("h", "short_filter_weight"):
+        p.copy_(normal(shape[-1] ** -0.5))
+    elif name in ("embedding_layer.weight", "unembed.weight"):
+        p.copy_(normal(0.02))
+    else:
+        p.copy_(normal(math.prod(shape[1:]) ** -0.5))
 
 
 # ------------------------------------------------------------------------------------------------------------ model
@@ -562,25 +381,18 @@ class Model(GenomicModel):
     def rotaries(self) -> Iterator[RotaryFrequencies]:
         return (module for module in self.modules() if isinstance(module, RotaryFrequencies))
 
+    def fresh_parameter(self, name: str, p: Tensor, generator: torch.Generator | None) -> None:
+        init_parameter(name, p, self.config, generator)
+
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Random weights to train from: small-init for matrices (1 / depth for those that write into the residual
-        stream), filters of unit energy whose memories spread from one token to thousands."""
-        D, depth = self.config.hidden_size, len(self.blocks)
+        """Random values of a model that is only run: those of ``init_parameter``, but what writes into the
+        residual stream, zero where training starts, is drawn at 1 / depth: every layer has its say."""
+        width, depth = self.config.hidden_size, len(self.blocks)
         for name, p in self.named_parameters():
-            if name.endswith("scale"):
-                p.fill_(1.0)
-            elif name.endswith("bias"):
-                p.zero_()
-            elif name.endswith(("out_filter_dense.weight", "out_proj.weight", "l3.weight")):
-                p.normal_(std=2 / (depth * math.sqrt(D)), generator=generator)
-            elif ".filter." not in name:
-                p.normal_(std=math.sqrt(2 / (5 * D)), generator=generator)
-        for module in self.modules():
-            if isinstance(module, HyenaFilter):
-                bound = module.short_filter_weight.shape[2] ** -0.5
-                module.short_filter_weight.uniform_(-bound, bound, generator=generator)
-                module.init_long(generator)
+            self.fresh_parameter(name, p, generator)
+            if name.endswith(_WRITES_RESIDUAL):
+                p.normal_(std=2 / (depth * math.sqrt(width)), generator=generator)
         for rotary in self.rotaries():
             rotary.inv_freq.copy_(rotary.exact())
 
@@ -595,40 +407,3 @@ def _in_turn(pairs: list[tuple[Block, Any]], x_BLD: Tensor) -> Tensor:
 def _named(given: Tensor) -> dict[str, Tensor]:
     """ids or embeddings, as the arguments of a forward."""
     return {"embeds_BLD" if given.is_floating_point() else "ids_BL": given}
-
-
-# ------------------------------------------------------------------------------------------------------ fresh values
-
-_WRITES_RESIDUAL = ("out_filter_dense.weight", "inner_mha_cls.out_proj.weight", "mlp.l3.weight")
-
-
-def init_parameter(name: str, p: Tensor, config: Config, rng: torch.Generator) -> None:
-    """What recipes train from (``Model.init_weights`` is the constructor's, for models that are only run).
-
-    What writes into the residual stream starts at zero (the network starts as its embedding: Muon likes that), every
-    other matrix keeps variance, filters have unit energy and memories from one base to 4,000.
-    """
-    leaf, shape = name.rsplit(".", 1)[-1], p.shape
-
-    def normal(std: float) -> Tensor:
-        return torch.randn(shape, generator=rng) * std
-
-    if name.endswith(_WRITES_RESIDUAL) or leaf.endswith("bias"):
-        p.zero_()
-    elif leaf in ("scale", "D"):
-        p.fill_(1.0)
-    elif leaf == "log_poles":
-        rates = torch.logspace(0, -math.log10(4000.0), shape[1])
-        p.copy_(-rates[None, :, None].expand(shape))
-    elif leaf == "residues":
-        p.copy_(normal(0.1 / math.sqrt(shape[1])))
-    elif leaf == "h" and shape[-1] > 16:  # one envelope per group, of 4 to 64 bases
-        spans = torch.logspace(2, 6, shape[0], base=2.0)[:, None]
-        envelope = torch.exp(-torch.arange(shape[-1], dtype=torch.float32) / spans)
-        p.copy_(normal(1.0) * (envelope / envelope.norm(dim=-1, keepdim=True))[:, None])
-    elif leaf in ("h", "short_filter_weight"):
-        p.copy_(normal(shape[-1] ** -0.5))
-    elif name in ("embedding_layer.weight", "unembed.weight"):
-        p.copy_(normal(0.02))
-    else:
-        p.copy_(normal(math.prod(shape[1:]) ** -0.5))

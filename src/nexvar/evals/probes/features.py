@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from nexvar.errors import NexVarError
 from nexvar.inference.core.embedding_cache import EmbeddingCache, identity
@@ -51,9 +52,10 @@ def of_model(
 
 
 def with_random_weights(loaded: Loaded, seed: int) -> Loaded:
-    """A model of the same shape that has learned nothing, drawn as training from scratch draws it."""
-    module = fresh(loaded.card.architecture, loaded.module.config, seed).to(loaded.device, loaded.dtype).eval()
-    return replace(loaded, module=module)
+    """A model of the same shape that has learned nothing; no layer is silent, as one may be where training starts."""
+    module = fresh(loaded.card.architecture, loaded.module.config, seed)
+    module.init_weights(torch.Generator().manual_seed(seed))
+    return replace(loaded, module=module.to(loaded.device, loaded.dtype).eval())
 
 
 def kmers(texts: Sequence[str]) -> np.ndarray:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from nexvar.errors import NexVarError
+from nexvar.models._striped_hyena import hyena_rows
 from nexvar.models.layouts import same_names
-from nexvar.models.striped_hyena2 import Config, hyena_rows
+from nexvar.models.striped_hyena2 import Config
 from nexvar.ops.rotary import inverse_frequencies
 
 LETTERS = {"hcs": "S", "hcm": "D", "hcl": "H", "attn": "*"}
