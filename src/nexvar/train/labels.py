@@ -189,8 +189,10 @@ def table_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if kind == "parquet":
             import pyarrow.parquet as pq
 
-            for number, row in enumerate(pq.read_table(path).to_pylist(), 1):
-                yield number, {name: "" if value is None else value for name, value in row.items()}
+            with pq.ParquetFile(path) as table:
+                batches = table.iter_batches(1024)  # not all at once: sequences may be long
+                for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+                    yield number, {name: "" if value is None else value for name, value in row.items()}
             return
         opener: Any = gzip.open if path.suffix == ".gz" else open
         csv.field_size_limit(LONGEST_CELL)

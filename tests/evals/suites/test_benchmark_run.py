@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gzip
 import json
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,8 @@ from nexvar.evals.suites import cells, read, run, tables
 from nexvar.evals.suites.cells import Options
 from nexvar.evals.suites.task import catalogue, find
 from nexvar.genome.reference import reverse_complement
-from nexvar.weights.choice import ModelChoice
+from own_task import LAYER, job, rows, task_file
 from places import GOLDEN
-
-MODEL = ModelChoice(GOLDEN / "hyenadna_tiny", device="cpu")
-LAYER = ("hyena.backbone.ln_f",)
 
 
 @pytest.fixture(autouse=True)
@@ -32,34 +28,6 @@ def without_pictures(request, monkeypatch) -> None:
     """They take longer than all else; one test draws them."""
     if request.function is not test_the_tables_hold_every_cell_with_published_numbers:
         monkeypatch.setattr(tables, "find_spec", lambda name: None)
-
-
-def rows(count: int = 60, seed: int = 0, gap: float = 0.4, **more: object) -> list[dict[str, object]]:
-    """Sequences rich and poor in G and C; a third of them the test."""
-    rng = np.random.default_rng(seed)
-    return [
-        {"sequence": random_dna(rng, 40, 0.5 + gap * (i % 2 - 0.5)), "label": i % 2, "split": split, **more}
-        for i, split in zip(range(count), cycle(["train", "test", "test"]))
-    ]
-
-
-def task_file(folder: Path, name: str = "mine", **changes: str) -> Path:
-    """A user's own task."""
-    values = {
-        "question": "'whether it is rich in G and C'", "kind": "'classification'", "outputs": "2", "metric": "'auroc'",
-        "length": "40", "licence": "'CC0'", "source": "'https://example.org/mine'", "columns": "{ split = 'split' }",
-        "doors": "[{ format = 'table', rows = 'mine.tsv' }]", **changes,
-    }  # fmt: skip
-    path = folder / f"{name}.toml"
-    path.write_text("\n".join(f"{key} = {value}" for key, value in values.items()))
-    return path
-
-
-def job(folder: Path, *tasks: Path, models: tuple[ModelChoice, ...] = (MODEL,), **more: object) -> run.Job:
-    options = more.pop("options", Options(LAYER, draws=20))
-    return run.Job(
-        [t for path in tasks for t in find(str(path))], folder, models, folder / "out", options=options, **more
-    )
 
 
 # -- doors
@@ -317,6 +285,8 @@ def test_the_command_runs_a_users_task(tmp_path: Path, capfd) -> None:
     assert "0 cells computed, 2 kept" in capfd.readouterr().err
     with pytest.raises(NexVarError, match="two models are called 'hyenadna_tiny'"):
         app([*words, "--models", str(GOLDEN / "hyenadna_tiny")], standalone_mode=False)
+    with pytest.raises(NexVarError, match="no model called 'nobody'"):
+        app([*words, "--models", "nobody"], standalone_mode=False)
     for change, says in (
         (["--method", "guess"], "no method 'guess'"),
         (["--engine", "dask"], "no engine 'dask'"),

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from nexvar import cards
 from nexvar.doors import Packed, packed, unpacked
 from nexvar.errors import NexVarError
 from nexvar.evals.suites import read, tables
@@ -28,7 +29,8 @@ from nexvar.evals.suites.task import TRACKS, Task
 from nexvar.files import write_bytes
 from nexvar.runs.lock import locked
 from nexvar.runs.partscorer import default_threads
-from nexvar.weights.choice import ModelChoice
+from nexvar.weights.choice import BUILT_IN, ModelChoice
+from nexvar.weights.sources import as_folder
 
 Result = tuple[Cell, "bytes | None | Packed"]  # what a cell came to: rows, nothing new, or an error
 
@@ -65,6 +67,9 @@ def run(job: Job) -> Summary:
     for task in job.tasks:
         if task.kind == TRACKS:
             raise NexVarError("a task of tracks", where=task.key, fix="this command reads labels of whole sequences")
+    for model in job.models:
+        if as_folder(model.source or BUILT_IN) is None:
+            cards.get(str(model.source or BUILT_IN))
     names = [_called(model) for model in job.models]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise NexVarError(f"two models are called {twice!r}", where="--models", fix="rename a folder")
@@ -111,7 +116,7 @@ def place(output: Path, cell: Cell) -> Path:
 
 
 def _called(model: ModelChoice) -> str:
-    return re.sub(r"[^\w.+-]", "_", Path(str(model.source)).name)
+    return re.sub(r"[^\w.+-]", "_", Path(model.source or BUILT_IN).name)
 
 
 # -- where cells are computed
