@@ -40,7 +40,7 @@ check: lint test
 setup: $(VENV)/.ready-dev
 
 clean:
-	rm -rf $(VENV) demo_out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) demo_out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache conda/output
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \

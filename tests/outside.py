@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from places import ROOT, TESTS
 
 if sys.version_info >= (3, 11):
@@ -17,6 +19,13 @@ else:
     import tomli as tomllib
 
 TOY = TESTS / "toy_package"
+
+
+def need(there: object, what: str) -> None:
+    """Skip the test where what it needs is not installed; with CI set, fail."""
+    if not there:
+        assert not os.environ.get("CI"), f"with CI set {what} must be there"
+        pytest.skip(f"{what} is not installed")
 
 
 def install(project: Path, target: Path) -> Path:

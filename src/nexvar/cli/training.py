@@ -1,4 +1,4 @@
-"""nexvar pretrain, finetune, predict."""
+"""nexvar recipes, pretrain, finetune, predict."""
 
 from __future__ import annotations
 
@@ -9,9 +9,32 @@ import typer
 
 from nexvar.cli._app import echo, verb
 from nexvar.cli.options import Device, Reads, SpreadsheetSafe, Writes
+from nexvar.errors import NexVarError
 
-Recipe = Annotated[Path, typer.Argument(help="a recipe.toml (see recipes/)"), Reads()]
+Recipe = Annotated[Path, typer.Argument(help="a recipe.toml (see `nexvar recipes`)"), Reads()]
 Track = Annotated[str, typer.Option(help="wandb or trackio, beside the log files; default: the recipe's run.track")]
+
+
+@verb()
+def recipes(
+    name: Annotated[str, typer.Argument(help="one of them; default: list all")] = "",
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="a file to edit; - is standard output"), Writes()
+    ] = Path("-"),
+) -> None:
+    """List the recipes that come with NexVar, or copy one, to begin with."""
+    from nexvar import files
+    from nexvar.recipes import about, all_recipes, get
+
+    if not name:
+        for each, path in all_recipes().items():
+            echo(f"{each:24}{about(path)}")
+    elif str(output) == "-":
+        echo(get(name).read_text(encoding="utf-8").rstrip())
+    elif output.exists():
+        raise NexVarError("is there already", where=output, fix="another name, or delete it")
+    else:
+        files.write_bytes(output, get(name).read_bytes())
 
 
 @verb()

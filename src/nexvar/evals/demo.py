@@ -22,9 +22,9 @@ from nexvar.evals.tables import read_table
 
 MODEL = "nexvar_mito"
 NEXT = """Now your own:
-  nexvar score 'chrM:3243A>G'                                        one variant
-  nexvar score --vcf mine.vcf.gz --fasta genome.fa -o scored.vcf.gz  a file; without --model it names those that fit
-  nexvar serve                                                       the same on a page, offline"""
+  nexvar score --vcf mine.vcf.gz --fasta genome.fa -o scored.vcf.gz   a file; without --model it names those that fit
+  nexvar models --fits                                                which models fit this machine, and how
+  nexvar serve                                                        the same on a page, offline (extra: serve)"""
 
 
 def shipped(name: str) -> Path:

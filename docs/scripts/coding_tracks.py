@@ -1,6 +1,6 @@
-"""Coding bases of a genome as two bedGraphs, for recipes/finetune-yeast-genes.toml.
+"""Coding bases of a genome as two bedGraphs, for the recipe finetune-yeast-genes.
 
-python recipes/coding_tracks.py genome.fa genes.gff3 data/yeast   ->   coding.fwd.bedGraph, coding.rev.bedGraph
+python docs/scripts/coding_tracks.py genome.fa genes.gff3 data/yeast   ->   coding.fwd.bedGraph, coding.rev.bedGraph
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where the RNA genes of the mitogenomes lie, as loss weights for recipes/nexvar_mito.toml.
+"""Where the RNA genes of the mitogenomes lie, as loss weights for the recipe nexvar_mito.
 
-    python recipes/nexvar_mito_genes.py data/features.tsv.gz > data/rna_genes.bed
+    python docs/scripts/nexvar_mito_genes.py data/features.tsv.gz > data/rna_genes.bed
 
 A tRNA gene is 70 bases of a genome of 16,500: unweighted, a small model sees 13 protein genes and little else.
 """
