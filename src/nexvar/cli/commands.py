@@ -9,6 +9,7 @@ import typer
 
 from nexvar.cli import (  # noqa: F401  they add their verbs
     annotation,
+    attribution,
     benchmarking,
     checkpoints,
     embedding,

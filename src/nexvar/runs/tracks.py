@@ -37,6 +37,17 @@ MAX_LOGO = 2000
 PER_BASE = ("llr", "llr_acgt")  # readouts that are means over the window: times its length they are log-ratios
 
 
+@dataclass(frozen=True)
+class Line:
+    """A row of a logo, N bases of a contig. heights_N4: letters of A, C, G, T, below 0 downwards. shown_N4: colours
+    beneath them, NaN blank; None: no such panel."""
+
+    chrom: str
+    positions_N: np.ndarray  # 0-based
+    heights_N4: np.ndarray
+    shown_N4: np.ndarray | None
+
+
 class Allele(Protocol):
     """What a track reads of a scored allele."""
 
@@ -166,35 +177,52 @@ class TrackWriter:
 
     def _logo(self) -> None:
         """Rows of letters above a heat map of all substitutions, as one figure."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        lines = [
+        parts = [
             (chrom, scores.part(at, at + ROW))
             for chrom, scores in self.scores().items()
             for at in range(0, len(scores.positions_N), ROW)
         ]
-        if not lines:
+        if not parts:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+
             figure = Figure(figsize=(4, 1), facecolor="white")
             figure.text(0.5, 0.5, "no SNV was scored", ha="center", va="center")
             FigureCanvasAgg(figure).print_png(str(self.target))
             return
-        check_track(self.name, sum(len(scores.positions_N) for _, scores in lines))
-        columns = max(len(scores.positions_N) for _, scores in lines)
-        size = (max(1.5 + 12.5 * columns / ROW, 4.0), 1.9 * len(lines) + 0.6)
-        figure = Figure(figsize=size, facecolor="white", layout="constrained")
-        FigureCanvasAgg(figure)
-        panels = figure.subplots(2 * len(lines), 1, height_ratios=[3, 1.4] * len(lines), squeeze=False)[:, 0]
-        top = max(float(self.heights(scores).sum(1).max()) for _, scores in lines) or 1.0
-        limit = max(float(np.nanmax(np.abs(scores.of_alts_N4))) for _, scores in lines) or 1.0
-        for i, (chrom, scores) in enumerate(lines):
-            first, last = scores.positions_N[0] + 1, scores.positions_N[-1] + 1
-            letters(panels[2 * i], self.heights(scores), top, columns)
-            panels[2 * i].set_title(f"{chrom}:{first:,}–{last:,}", loc="left", fontsize=9)
-            panels[2 * i].set_ylabel("distance" if self.readout in EMBEDDING else "bits", fontsize=8)
-            image = _heat(panels[2 * i + 1], scores.positions_N, scores.of_alts_N4, limit, columns)
-        figure.colorbar(image, ax=list(panels), label=self.readout, fraction=0.16 / size[0], pad=0.01)
-        figure.savefig(self.target, dpi=120, format="png")
+        lines = [Line(chrom, part.positions_N, self.heights(part), part.of_alts_N4) for chrom, part in parts]
+        check_track(self.name, sum(len(line.positions_N) for line in lines))
+        draw_logo(self.target, lines, "distance" if self.readout in EMBEDDING else "bits", self.readout)
+
+
+def draw_logo(target: Path, lines: Sequence[Line], unit: str, shown: str) -> None:
+    """A PNG of the lines, all on one scale. unit: of the letters; shown: what the colours are."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = max(len(line.positions_N) for line in lines)
+    coloured = [line.shown_N4 for line in lines if line.shown_N4 is not None]
+    per_line = [3, 1.4] if coloured else [3]
+    size = (max(1.5 + 12.5 * columns / ROW, 4.0), (1.9 if coloured else 1.4) * len(lines) + 0.6)
+    figure = Figure(figsize=size, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(per_line) * len(lines), 1, height_ratios=per_line * len(lines), squeeze=False)[:, 0]
+    top = max(float(line.heights_N4.clip(min=0).sum(1).max()) for line in lines)
+    bottom = min(float(line.heights_N4.clip(max=0).sum(1).min()) for line in lines)
+    limit = max((float(np.nanmax(np.abs(shown_N4))) for shown_N4 in coloured), default=1.0) or 1.0
+    image = None
+    for i, line in enumerate(lines):
+        logo, *beneath = panels[i * len(per_line) : (i + 1) * len(per_line)]
+        letters(logo, line.heights_N4, top if top > bottom else 1.0, columns, bottom)
+        logo.set_title(f"{line.chrom}:{line.positions_N[0] + 1:,}–{line.positions_N[-1] + 1:,}", loc="left", fontsize=9)
+        logo.set_ylabel(unit, fontsize=8)
+        if beneath and line.shown_N4 is not None:
+            image = _heat(beneath[0], line.positions_N, line.shown_N4, limit, columns)
+        else:
+            _ticks(logo, line.positions_N)
+    if image is not None:
+        figure.colorbar(image, ax=list(panels), label=shown, fraction=0.16 / size[0], pad=0.01)
+    figure.savefig(target, dpi=120, format="png")
 
 
 def chromosome(name: str) -> str:
@@ -208,8 +236,9 @@ def contig_lengths(header: Sequence[str]) -> dict[str, int]:
     return {match[1]: int(match[2]) for match in matches if match}
 
 
-def letters(ax: Axes, heights_N4: np.ndarray, top: float, columns: int) -> None:
-    """Stacked letters, one column a unit wide for each position, the highest on top; room for ``columns``."""
+def letters(ax: Axes, heights_N4: np.ndarray, top: float, columns: int, bottom: float = 0.0) -> None:
+    """Stacked letters, one column a unit wide for each position, the highest on top; what is negative hangs below 0,
+    upside down. Room for ``columns``."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.patches import PathPatch
     from matplotlib.textpath import TextPath
@@ -218,18 +247,20 @@ def letters(ax: Axes, heights_N4: np.ndarray, top: float, columns: int) -> None:
     font = FontProperties(family="DejaVu Sans", weight="bold")
     shapes = {base: TextPath((0, 0), base, size=1, prop=font) for base in BASES}
     for x, column in enumerate(heights_N4):
-        y = 0.0
-        for index in np.argsort(column):
+        ends = {False: 0.0, True: 0.0}  # of what stands above 0, and hangs below it
+        for index in np.argsort(np.abs(column)):
             height, base = float(column[index]), BASES[index]
-            if height < top / 500:
+            if abs(height) < (top - bottom) / 500:
                 continue
             box = shapes[base].get_extents()
             fit = Affine2D().translate(-box.x0, -box.y0).scale(0.94 / box.width, height / box.height)
-            path = fit.translate(x + 0.03, y).transform_path(shapes[base])
+            path = fit.translate(x + 0.03, ends[height < 0]).transform_path(shapes[base])
             ax.add_patch(PathPatch(path, facecolor=COLOURS[base], edgecolor="none"))
-            y += height
+            ends[height < 0] += height
+    if bottom < 0:
+        ax.axhline(0, color="#7b8794", linewidth=0.5)
     ax.set_xlim(0, columns)
-    ax.set_ylim(0, top * 1.02)
+    ax.set_ylim(bottom * 1.02, top * 1.02)
     ax.set_xticks([])
     ax.tick_params(labelsize=7)
     for side in ("top", "right", "bottom"):
@@ -243,9 +274,14 @@ def _heat(ax: Axes, positions: np.ndarray, scores_N4: np.ndarray, limit: float, 
     image = ax.imshow(shown, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit, extent=extent, interpolation="none")
     ax.set_xlim(0, columns)
     ax.set_yticks(np.arange(4) + 0.5, list(BASES), fontsize=6)
-    ticks = np.arange(0, len(positions), 20)
-    ax.set_xticks(ticks + 0.5, [f"{positions[t] + 1:,}" for t in ticks], fontsize=7)
-    ax.tick_params(length=2)
+    _ticks(ax, positions)
     for side in ax.spines.values():
         side.set_visible(False)
     return image
+
+
+def _ticks(ax: Axes, positions: np.ndarray) -> None:
+    """A place every 20 bases, 1-based."""
+    ticks = np.arange(0, len(positions), 20)
+    ax.set_xticks(ticks + 0.5, [f"{positions[t] + 1:,}" for t in ticks], fontsize=7)
+    ax.tick_params(length=2)

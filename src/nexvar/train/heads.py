@@ -132,16 +132,20 @@ class TaskModel(nn.Module):
     def forward(self, ids_BL: Tensor, mask_BL: Tensor, reads: Sequence[Sequence[int]]) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
             hidden_BTD = self._hidden(ids_BL, mask_BL)
+        return self.of_hidden(hidden_BTD, reads, ids_BL.shape[1])
+
+    def of_hidden(self, hidden_BTD: Tensor, reads: Sequence[Sequence[int]], length: int) -> Tensor:
+        """``forward`` from the tap ``layer`` on. length: of the rows in tokens."""
         if self.per_base:
             read = [hidden_BTD[b, [i // self.stride for i in at]] for b, at in enumerate(reads)]
             hidden_ND = torch.cat(read).float()
         else:
-            pooled_BL = torch.zeros_like(ids_BL, dtype=torch.bool)
+            pooled_BL = torch.zeros(len(reads), length, dtype=torch.bool, device=hidden_BTD.device)
             for b, at in enumerate(reads):
                 pooled_BL[b, list(at)] = True
             method = "last" if self.pooling in ("cls", "site") else self.pooling  # one token is read: the last is it
             hidden_ND = pool(hidden_BTD, coarser(pooled_BL, self.stride), method)
-        with torch.autocast(ids_BL.device.type, enabled=False):
+        with torch.autocast(hidden_BTD.device.type, enabled=False):
             out_NK: Tensor = self.head(F.layer_norm(hidden_ND, hidden_ND.shape[-1:]))
         return out_NK
 

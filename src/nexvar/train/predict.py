@@ -21,8 +21,11 @@ from nexvar.errors import NexVarError
 from nexvar.files import check_inside, read_json, write_atomically
 from nexvar.genome.bigwig import write_bigwig
 from nexvar.genome.reference import Fasta
+from nexvar.inference.attribution.reading import Reading
+from nexvar.inference.attribution.target import Target, View, named
 from nexvar.inference.core.batching import equal_batches
-from nexvar.inference.core.sequences import clean
+from nexvar.inference.core.sequences import clean, encoding
+from nexvar.models import Output
 from nexvar.paths import Read, Write, check_apart
 from nexvar.train import heads
 from nexvar.train.kinds import KINDS, Classification, Kind, Regression, from_facts
@@ -120,6 +123,34 @@ class Predictor:
                 raise NexVarError(what, where=f"seqs[{i}]", fix="train it again; are its weights absurdly large?")
             said.append(rows if self.per_base else rows[0])
         return said
+
+    def target(self, name: str | None = None, site: int | None = None) -> Target:
+        """One output of the head as what ``inference.attribution`` explains: of a class its logit, of a regression the
+        value. name: None where there is one output alone. site: the 0-based base that is read, where the head reads
+        one; by default the middle."""
+        if name is None and len(self.facts.names) > 1:
+            what = f"the head has {len(self.facts.names)} outputs"
+            raise NexVarError(what, where="target", fix=f"one of {', '.join(self.facts.names[:20])}")
+        k = 0 if name is None else named(self.facts.names, name, "output")
+        scale, centre = (self.facts.scale[k], self.facts.centre[k]) if self.facts.scale else (1.0, 0.0)
+
+        def views(reading: Reading) -> list[View]:
+            at, text = len(reading.text) // 2 if site is None else site, reading.text
+            if self.per_base:
+                reads = heads.tokens_of_bases(self.loaded, text).reads[at : at + 1]
+            else:
+                reads = heads.tokens_of(self.loaded, text, self.facts.pool, at).reads
+            before = len(reading.ids_T) - len(encoding(self.loaded, text).ids)  # a begin token
+
+            def number(output: Output) -> Tensor:
+                hidden_1TD = output.taps[self.model.layer][None, before:]
+                out_NK = self.model.of_hidden(hidden_1TD, [reads], len(reading.ids_T) - before)
+                return out_NK[0, k] * scale + centre
+
+            return [View(number)]
+
+        label = self.facts.names[k]
+        return Target(f"output {label}", views, taps=(self.model.layer,), logits=False)
 
     @torch.no_grad()
     def outputs(self, tokens: Sequence[heads.Tokens], batch_tokens: int = 1 << 14) -> list[Tensor]:
