@@ -73,7 +73,8 @@ def _readouts(loaded: Loaded) -> list[str]:
 
 def _heads(loaded: Loaded) -> list[str]:
     language = ["language"] if loaded.module.has_head else []
-    return language + (["tracks"] if has_tracks(loaded) else [])
+    tracks = ["tracks"] if has_tracks(loaded) else []
+    return language + tracks + (["elements"] if loaded.module.elements else [])
 
 
 def how_it_fits(card: Card) -> str:
