@@ -80,9 +80,21 @@ def score(
 @verb()
 def saturate(
     *,
-    region: Annotated[str, typer.Option(help="chr17:41,197,000-41,198,000 (1-based, inclusive), or a contig")],
+    region: Annotated[
+        str | None, typer.Option(help="chr17:41,197,000-41,198,000 (1-based, inclusive), or a contig")
+    ] = None,
     fasta: Annotated[Path, typer.Option(help="the reference genome"), Reads()],
     output: Outputs = None,
+    cds: Annotated[
+        str | None,
+        typer.Option(help="instead: every codon of this transcript or gene; -o .tsv, .png"),
+    ] = None,
+    annotation: Annotated[
+        Path | None, typer.Option("--gff3", "--gtf", "--bed", help="of --cds: where it lies"), Reads()
+    ] = None,
+    spliced: Annotated[bool, typer.Option("--spliced", help="of --cds: read the spliced transcript")] = False,
+    residues: Annotated[str | None, typer.Option(help="of --cds: only these, such as 1-100")] = None,
+    code: Annotated[int, typer.Option(help="of --cds: NCBI's genetic code; 2: vertebrate mitochondria")] = 1,
     model: Model = None,
     scoring: ScoringOptions,
     load: LoadOptions,
@@ -92,16 +104,45 @@ def saturate(
     explain: Explain = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Score every SNV of a region."""
+    """Score every SNV of a region, or every codon change of a coding sequence (--cds)."""
     with importing():
         from nexvar.runs.job import InputFiles, Placement
 
-    files = InputFiles(fasta, saturate=region, circular=tuple(circular or ()))
-    placement = Placement(workers=workers)
-    _run(
-        files, output, explain, dry_run,
-        model=load.choice(model), options=scoring.options(), placement=placement, spreadsheet_safe=spreadsheet_safe,
-    )  # fmt: skip
+    fields = {
+        "model": load.choice(model), "options": scoring.options(), "placement": Placement(workers=workers),
+        "spreadsheet_safe": spreadsheet_safe,
+    }  # fmt: skip
+    rings = tuple(circular or ())
+    if (region is None) == (cds is None):
+        raise NexVarError("give a region or a coding sequence, one of them", where="--region", fix="or --cds")
+    if cds is None:
+        if annotation is not None or spliced or residues is not None:
+            raise NexVarError("--gff3, --spliced and --residues are of --cds", where="--cds", fix="name a transcript")
+        _run(InputFiles(fasta, saturate=region, circular=rings), output, explain, dry_run, **fields)
+        return
+    if annotation is None or dry_run:
+        what = "--cds without an annotation" if annotation is None else "no dry run of a coding sequence"
+        raise NexVarError(what, where="--gff3" if annotation is None else "--dry-run",
+                          fix="give a GFF3, GTF or BED12" if annotation is None else "leave it out")  # fmt: skip
+    _codons(fasta, annotation, cds, output or [], explain, fields, on_transcript=spliced, residues=residues, code=code,
+            circular=rings)  # fmt: skip
+
+
+def _codons(
+    fasta: Path, annotation: Path, cds: str, output: list[Path], explain: bool, fields: dict[str, Any], **choices: Any
+) -> None:
+    """``saturate --cds``. choices: of ``saturate_cds``."""
+    from nexvar.evals.genes.codons import saturate_cds
+    from nexvar.runs.job import ScoreJob
+    from nexvar.runs.progress import progress_bar
+
+    command = shlex.join(["nexvar", *sys.argv[1:]])
+    with resumable(), progress_bar("allele") as bar:
+        summary, lines = saturate_cds(
+            fasta, annotation, cds, output,
+            lambda files, target: ScoreJob(files, target, command=command, progress=bar, **fields), **choices,
+        )  # fmt: skip
+    report([*summary.lines(explain=explain), *lines])
 
 
 def _run(files: InputFiles, output: list[Path] | None, explain: bool, dry: bool, **fields: Any) -> None:

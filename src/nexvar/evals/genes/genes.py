@@ -19,7 +19,7 @@ from nexvar.evals.tables import Table, column, read_table
 from nexvar.genome.annotation import Annotation, read_annotation
 from nexvar.genome.genetic_codes import GeneticCode
 from nexvar.genome.reference import Fasta, reverse_complement
-from nexvar.genome.transcripts import Feature, Span
+from nexvar.genome.transcripts import Feature, Span, Transcript
 
 NAMES = ("gene", "locus_tag", "gene_id", "name")
 PLACES = ("contig", "start", "end", "strand")
@@ -79,7 +79,7 @@ def read_labelled(
     if not keys:
         has = ", ".join(table)
         raise NexVarError(f"no column {', '.join(NAMES)}", where=labels, fix=f"name one of its columns so: {has}")
-    known = None if annotation is None else genes_by_name(read_annotation(annotation, fasta))
+    known = None if annotation is None else transcripts_by_name(read_annotation(annotation, fasta))
     found = []
     for i, value in enumerate(column(table, label, labels)):
         if value is None:
@@ -114,38 +114,45 @@ def _placed(table: Table, i: int, names: list[str], fasta: Fasta, where: object)
     return None if resolved is None else Gene(names[0] if names else row, resolved.contig, str(strand), tuple(cds))
 
 
-def _known(known: dict[str, Gene], names: list[str]) -> Gene | None:
-    return next((known[name] for name in names if name in known), None)
+def _known(known: dict[str, Transcript], names: list[str]) -> Gene | None:
+    return next((gene_of(known[name]) for name in names if name in known), None)
 
 
-def genes_by_name(annotation: Annotation) -> dict[str, Gene]:
-    """Every name and ID -> its gene: of several transcripts the chosen (MANE), else that with the most coding bases.
+def transcripts_by_name(annotation: Annotation) -> dict[str, Transcript]:
+    """Every name and ID -> its coding transcript: of several the chosen (MANE), else that with the most coding bases.
 
     NexVarError where nothing in the annotation is coding. Regions of a BED file of fewer than 12 columns are coding.
     """
-    best: dict[str, tuple[tuple[int, int], Gene]] = {}
-    for feature, cds in _coding(annotation):
-        gene = Gene(feature.name or feature.id, feature.contig, feature.strand, cds)
+    best: dict[str, tuple[tuple[int, int], Transcript]] = {}
+    for transcript in _coding(annotation):
+        feature = transcript.feature
         chosen = next((len(_CHOSEN) - i for i, tag in enumerate(_CHOSEN) if tag in feature.tags), 0)
-        rank = (chosen, gene.length)
+        rank = (chosen, gene_of(transcript).length)
         kin = annotation.find(feature.parent) if feature.parent else []
         for name in _names([feature, *kin]):
             if name not in best or rank > best[name][0]:
-                best[name] = rank, gene
+                best[name] = rank, transcript
     if not best:
         raise NexVarError("no CDS in the file", where=annotation.name, fix="give an annotation with coding sequences")
-    return {name: gene for name, (_, gene) in best.items()}
+    return {name: transcript for name, (_, transcript) in best.items()}
 
 
-def _coding(annotation: Annotation) -> Iterator[tuple[Feature, tuple[Span, ...]]]:
+def gene_of(transcript: Transcript) -> Gene:
+    """Its coding pieces as a gene."""
+    feature = transcript.feature
+    return Gene(feature.name or feature.id, feature.contig, feature.strand, transcript.cds)
+
+
+def _coding(annotation: Annotation) -> Iterator[Transcript]:
     for contig in annotation.contigs:
         low, high = annotation.fasta.spans(contig)[0][0], annotation.fasta.spans(contig)[-1][1]
         for transcript in annotation.transcripts(contig, low, high):
             if transcript.cds and transcript.feature.strand in ("+", "-"):
-                yield transcript.feature, transcript.cds
+                yield transcript
         for feature in annotation.features(contig, low, high):
             if feature.kind == "region" and feature.strand in ("+", "-"):
-                yield feature, ((feature.start, feature.end),)
+                whole = ((feature.start, feature.end),)
+                yield Transcript(feature, whole, whole, (), ())
 
 
 def _names(features: list[Feature]) -> set[str]:
