@@ -131,11 +131,14 @@ class TrackModel(nn.Module):
             self.trunk.eval()
         return self
 
-    def forward(self, ids_BT: Tensor, mask_BT: Tensor, at_BL: Tensor) -> Tensor:
-        """Scaled values (B, N, K) float32. at_BL: the token of each base, int64."""
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor, at_BL: Tensor | None) -> Tensor:
+        """Scaled values (B, N, K) float32. at_BL: the token of each base, int64; None: a token for each base."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
             hidden_BTD = self._hidden(ids_BT, mask_BT)
-        rows_B1 = torch.arange(len(at_BL), device=at_BL.device)[:, None]
+        if at_BL is None and self.stride == 1:
+            return self.head(hidden_BTD)
+        at_BL = torch.arange(ids_BT.shape[1], device=ids_BT.device)[None] if at_BL is None else at_BL
+        rows_B1 = torch.arange(len(hidden_BTD), device=at_BL.device)[:, None]
         return self.head(hidden_BTD[rows_B1, at_BL // self.stride])
 
 
@@ -144,20 +147,30 @@ def scaled(model: Any, loaded: Loaded, texts: Sequence[str], bf16: bool = False)
 
     A model that cannot pad reads equal numbers of tokens together.
     """
-    made = [encoding(loaded, text) for text in texts]
+    made, each_base = zip(*(_tokens(loaded, text) for text in texts), strict=True)
     parts: list[Tensor] = [torch.empty(0)] * len(texts)
-    lengths = [len(each.ids) for each in made]
+    lengths = [len(ids) for ids in made]
     for batch in equal_batches(lengths, len(texts) * max(lengths), pads=loaded.module.pads_safely):
-        ids_BT, mask_BT = padded(loaded, [made[i].ids for i in batch])
-        at_BL = torch.tensor(np.stack([made[i].base_to_token(len(texts[i])) for i in batch])).to(loaded.device)
-        if (at_BL < 0).any():
-            what = f"bases that are in no token of {loaded.card.name}"
-            raise NexVarError(what, where="tracks", fix="a window that its tokens fill")
+        ids_BT, mask_BT = padded(loaded, [made[i] for i in batch])
+        at_BL = None
+        if any(each_base[i] is not None for i in batch):
+            at_BL = torch.tensor(np.stack([each_base[i] for i in batch])).to(loaded.device)
+            if (at_BL < 0).any():
+                what = f"bases that are in no token of {loaded.card.name}"
+                raise NexVarError(what, where="tracks", fix="a window that its tokens fill")
         with torch.autocast(loaded.device.type, torch.bfloat16, enabled=bf16):
-            out_BNK = model(ids_BT, mask_BT, at_BL.long())
+            out_BNK = model(ids_BT, mask_BT, at_BL)
         for i, part in zip(batch, out_BNK, strict=True):
             parts[i] = part
     return torch.stack(parts)
+
+
+def _tokens(loaded: Loaded, text: str) -> tuple[list[int], np.ndarray | None]:
+    """The ids, and (L,) int64 the token of each base; None where each base is a token, which needs no spans."""
+    if loaded.tokenizer.base_ids() is not None and not loaded.card.special_tokens:
+        return token_ids(loaded.tokenizer, text, special=False), None
+    encoded = encoding(loaded, text)
+    return encoded.ids, encoded.base_to_token(len(text))
 
 
 class Tracks:

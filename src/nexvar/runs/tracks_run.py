@@ -195,7 +195,7 @@ def _computed(
     columns += [arrow.numbers(values_N) for values_N in values_NK.T]
     table = pa.Table.from_arrays(columns, [*PLACE, *stretches.predictor.names])
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=ROW_GROUP)
+    pq.write_table(table, buffer, compression="zstd", use_dictionary=["chrom"], row_group_size=ROW_GROUP)
     return buffer.getvalue()
 
 
