@@ -63,6 +63,7 @@ def tracks(
     The same command resumes a run that was stopped.
     """
     with importing():
+        from nexvar.inference.track_model import no_language_model
         from nexvar.inference.tracks import listed
         from nexvar.runs.job import InputFiles, Placement, ScoreJob, parse_shard
         from nexvar.runs.progress import progress_bar
@@ -70,7 +71,9 @@ def tracks(
         from nexvar.runs.tracks_run import TrackFiles, TrackJob, TrackOptions, tracks_file
 
     if names:
-        for line in listed(load.choice(model).load(), species):
+        with no_language_model():
+            loaded = load.choice(model).load()
+        for line in listed(loaded, species):
             echo(line)
         return
     if fasta is None or not output:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,8 +184,7 @@ class Tracks:
     def load(cls, folder: Path, device: str = "auto") -> Tracks:
         """NexVarError for a folder without a sound head of tracks."""
         TrackFacts.read(folder / FACTS)  # before a large model is loaded
-        with warnings.catch_warnings():  # tracks need no language model
-            warnings.filterwarnings("ignore", ".*loaded without a language-model head")
+        with no_language_model():
             loaded = load(folder, device=device)
         return cls.of(loaded, folder)
 
@@ -209,6 +209,14 @@ class Tracks:
             what = "the head makes no finite number of it"
             raise NexVarError(what, where="tracks", fix="train it again; are its weights absurdly large?")
         return values_BNK
+
+
+@contextmanager
+def no_language_model() -> Iterator[None]:
+    """Around the loading of a model for its tracks: that it has no other head is no news."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*loaded without a language-model head")
+        yield
 
 
 def write_head(folder: Path, facts: TrackFacts, head: Mapping[str, Tensor]) -> None:

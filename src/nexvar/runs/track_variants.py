@@ -28,6 +28,7 @@ from nexvar.inference.core.batching import Tally, default_batch_tokens, reported
 from nexvar.inference.options import ScoreSettings
 from nexvar.inference.score import AlleleScore, windows_of
 from nexvar.inference.scorers import ReadoutSettings
+from nexvar.inference.track_model import no_language_model
 from nexvar.inference.tracks import TrackPredictor, track_predictor
 from nexvar.runs.executor import Done, Identity, PartTask, Report, Setup
 from nexvar.runs.job import ScoreJob
@@ -82,7 +83,8 @@ class TrackScorer:
         self.provenance: Provenance
 
     def prepare(self, setup: Setup, fasta: Fasta | None = None) -> Identity:
-        how, loaded = self.effects.tracks, loaded_model(setup.model)
+        with no_language_model():
+            how, loaded = self.effects.tracks, loaded_model(setup.model)
         self.setup = setup
         self.fasta = fasta or Fasta(setup.fasta, synonyms=setup.synonyms, circular=setup.circular)
         self.predictor = predictor = track_predictor(loaded, how.species, how.tracks)

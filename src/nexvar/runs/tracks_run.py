@@ -35,6 +35,7 @@ from nexvar.inference.core.batching import Tally, default_batch_tokens, reported
 from nexvar.inference.core.sliding import Segment
 from nexvar.inference.per_base import STRANDS
 from nexvar.inference.score import make_circular
+from nexvar.inference.track_model import no_language_model
 from nexvar.inference.track_windows import Stretches, of_fasta
 from nexvar.inference.tracks import track_predictor
 from nexvar.paths import Read, Write, check_apart
@@ -117,7 +118,8 @@ def tracks_file(job: TrackJob) -> Summary:
         check_output(path, endings=ENDINGS)
         if path.suffix == ".png":
             tracks_figure.check(path, wanted, job.inputs.annotation, genome)
-    loaded, options = loaded_model(job.model), job.options
+    with no_language_model():
+        loaded, options = loaded_model(job.model), job.options
     predictor = track_predictor(loaded, options.species, options.tracks)
     check_apart(
         [Read(path) for path in job.inputs.files],
