@@ -63,6 +63,8 @@ def test_a_row_for_each_base_that_has_a_value(model, fasta, tmp_path, small_part
 
 def test_a_bigwig_for_each_element_and_segments(model, fasta, tmp_path, small_parts):
     outputs = [tmp_path / "out.bw", tmp_path / "out.bed", tmp_path / "out.gff3", tmp_path / "only.exon.bw"]
+    outputs.append(tmp_path / "to" / "{element}.bw")
+    (tmp_path / "to").mkdir()
     run(model, outputs, fasta, threshold=0.6, gap=2, min_length=3)
     names = {path.name for path in tmp_path.glob("*.bw")}
     assert names == {f"out.{name}.bw" for name in model.model.elements} | {"only.exon.bw"}
@@ -70,6 +72,7 @@ def test_a_bigwig_for_each_element_and_segments(model, fasta, tmp_path, small_pa
     for name in ("exon", "CTCF-bound"):
         values = pybigtools.open(str(tmp_path / f"out.{name}.bw")).values("chr2", 0, 260, fillna=None)
         np.testing.assert_allclose(values, expected[name], atol=1e-5)
+    assert {path.stem for path in (tmp_path / "to").iterdir()} == set(model.model.elements)
     assert (tmp_path / "only.exon.bw").read_bytes() == (tmp_path / "out.exon.bw").read_bytes()
     segments = expected.segments(0.6, gap=2, min_length=3)
     bed = [line.split("\t") for line in outputs[1].read_text().splitlines()]

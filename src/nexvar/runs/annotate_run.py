@@ -3,7 +3,7 @@
     FASTA [+ BED] ─ segments ─ stretches without N ─ parts ─ windows (core/sliding.py) ─ model
                   -> OUT.parts/part-000012.parquet ─ merge -> bigWigs | BED | GFF3 | Parquet
 
-    out.bw             a file for each element: out.exon.bw, out.intron.bw, …: its probability
+    out.bw             a file for each element: out.exon.bw, out.intron.bw, …: its probability; also out.{element}.bw
     out.exon.bw        that of one element
     out.bed, out.gff3  segments: the stretches of each element at or above the threshold
     out.parquet        a row for each base: chrom, pos (0-based), and a column for each element
@@ -48,6 +48,7 @@ KIND = "elements"  # in the manifest
 ENDINGS = (".bw", ".bed", ".gff3", ".parquet")
 PART_BASES, MOST_PARTS = 1 << 17, 100_000
 ROW_GROUP = 1 << 16
+PLACE = "{element}"  # in the name of an output: a file for each
 SCAN = 1 << 22  # bases in memory while the stretches of a contig are looked for
 SEQUENCE_ONTOLOGY = {
     "protein_coding_gene": "protein_coding_gene", "lncRNA": "lncRNA_gene", "exon": "exon", "intron": "intron",
@@ -214,7 +215,8 @@ def _files(path: Path, names: Sequence[str]) -> dict[Path, str]:
     before = next((s for s in short if path.stem.endswith(f".{s}") or path.stem == s), None)
     if before is not None:
         return {path: short[before]}
-    return {path.with_name(f"{path.stem}.{s}.bw"): name for s, name in short.items()}
+    pattern = path.name if PLACE in path.name else f"{path.stem}.{PLACE}.bw"
+    return {path.with_name(pattern.replace(PLACE, s)): name for s, name in short.items()}
 
 
 def merge(output: str | Path, targets: Sequence[str | Path] | None = None) -> Summary:
