@@ -48,8 +48,8 @@ def test_every_output_has_the_numbers_of_python(fasta, loaded, tmp_path):
     assert lines[1] == "100 bases are read, chr1:271-370"
     bigwig = pybigtools.open(str(tmp_path / "x.bw"))
     assert bigwig.chroms() == {"chr1": 600}
-    np.testing.assert_allclose(bigwig.values("chr1", 300, 340), found.values_K, rtol=1e-4, atol=1e-6)
-    of_t = pybigtools.open(str(tmp_path / "x.T.bw")).values("chr1", 300, 340)
+    np.testing.assert_allclose(bigwig.values("chr1", 300, 340, fillna=None), found.values_K, rtol=1e-4, atol=1e-6)
+    of_t = pybigtools.open(str(tmp_path / "x.T.bw")).values("chr1", 300, 340, fillna=None)
     np.testing.assert_allclose(of_t, found.hypothetical_K4[:, 3], rtol=1e-4, atol=1e-6)
     arrays = np.load(tmp_path / "x.npz")
     table = pq.read_table(tmp_path / "x.parquet")
@@ -130,6 +130,7 @@ def test_an_unknown_output_of_a_head_names_the_nearest(predictor):
         ("x.npz", dict(target="bass:320"), "no target 'bass:320'.*did you mean base"),
         ("x.npz", dict(target="base:100"), "position 100 is not among the 100 bases .*chr1:271-370"),
         ("x.npz", dict(target="base:0"), "position '0'"),
+        ("x.npz", dict(target=f"variant:320{other_bases(GENOME[319])[0]}>{GENOME[319]}"), "but the genome has"),
         ("x.npz", dict(target="track:DNASE"), "predicts no tracks"),
         ("x.npz", dict(region="chr1:440-460"), "chr1:451: N is no base"),
         ("x.npz", dict(region="chr9:1-5"), "no contig 'chr9'"),

@@ -236,7 +236,11 @@ def _target(text: str, loaded: Loaded, place: _Place) -> Target:
     if match := re.fullmatch(r"base:([0-9,]{1,20})([ACGT])?", text):
         return targets.base(place.offset(match[1]), match[2])
     if match := re.fullmatch(r"variant:([0-9,]{1,20})([ACGT])>([ACGT])", text):
-        return targets.variant(place.offset(match[1]), match[3], match[2])
+        at = place.offset(match[1])
+        if place.text[at] != match[2]:
+            what = f"{text} but the genome has {place.text[at]} there"
+            raise NexVarError(what, where="--target", fix="is this the right place, and the right assembly?")
+        return targets.variant(at, match[3])
     if match := re.fullmatch(r"track:([^@]+)(?:@(.+))?", text):
         return targets.track(loaded, match[1], match[2])
     near = difflib.get_close_matches(text, ("likelihood", "base", "variant", "track", "output"), n=1, cutoff=0.4)

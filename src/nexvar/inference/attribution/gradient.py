@@ -113,7 +113,7 @@ def _rows(reading: Reading) -> int:
 
 
 def _kept_bytes(reading: Reading) -> float:
-    """What a forward keeps of a token for its gradient: measured on the first tokens, weights aside."""
+    """What a forward keeps of a token for its gradient: measured on the first tokens, weights aside; and its logits."""
     loaded = reading.loaded
     ids_1T = torch.as_tensor(reading.ids_T[None, :PROBE_TOKENS], device=loaded.device)
     own = {p.untyped_storage().data_ptr() for p in (*loaded.module.parameters(), *loaded.module.buffers())}
@@ -139,7 +139,7 @@ def _kept_bytes(reading: Reading) -> float:
     if not through:
         what = f"no gradient comes through the weights of {loaded.card.name} ({loaded.precision})"
         raise NexVarError(what, where="method", fix=f"{WITHOUT}; or the model without quantize")
-    return sum(kept.values()) / ids_1T.shape[1]
+    return sum(kept.values()) / ids_1T.shape[1] + 8 * loaded.module.config.vocabulary
 
 
 def check_gradient(loaded: Loaded) -> None:

@@ -99,14 +99,11 @@ def _mask_id(loaded: Loaded) -> int:
     return loaded.tokenizer.mask_id
 
 
-def variant(pos0: int, alt: str, ref: str | None = None) -> Target:
-    """The LLR of a single-base substitution. pos0: 0-based, in the sequence that is explained. ref: what is there."""
+def variant(pos0: int, alt: str) -> Target:
+    """The LLR of a single-base substitution. pos0: 0-based, in the sequence that is explained."""
 
     def views(reading: Reading) -> list[View]:
         _token(reading, pos0)
-        if ref is not None and reading.text[pos0] != ref:
-            what = f"{ref} at position {pos0 + 1:,} of what is read, which has {reading.text[pos0]}"
-            raise NexVarError(what, where="target", fix="is this the right place, and the right assembly?")
         if len(alt) != 1 or alt not in BASES or alt == reading.text[pos0]:
             what = f"{reading.text[pos0]} to {alt!r} at position {pos0 + 1:,} is no substitution"
             raise NexVarError(what, where="target", fix="another base of A, C, G, T")
