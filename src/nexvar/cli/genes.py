@@ -1,4 +1,4 @@
-"""nexvar orfs, essentiality."""
+"""nexvar orfs, essentiality, completion."""
 
 from __future__ import annotations
 
@@ -67,5 +67,30 @@ def essentiality(
         lines = run(
             load.choice(model), fasta, labels, output, annotation=annotation, label=label, code=code, protocol=protocol,
             choice=choice, progress=bar,
+        )  # fmt: skip
+    report(lines)
+
+
+@verb()
+def completion(
+    *,
+    genes: Annotated[list[Path], typer.Option(help="a panel: CSV as Evo 2's benchmark has them (repeatable)"), Reads()],
+    output: Annotated[Path, typer.Option("-o", "--output", help="a row for each sample: .tsv"), Writes(parts=True)],
+    only: Annotated[list[str] | None, typer.Option(help="one of the genes (repeatable)")] = None,
+    samples: Annotated[int, typer.Option(help="of each gene")] = 50,
+    top_k: Annotated[int, typer.Option(help="tokens to draw among")] = 4,
+    temperature: Annotated[float | None, typer.Option(help="default: 0.7 prokaryotes, 1.0 eukaryotes")] = None,
+    seed: Annotated[int, typer.Option(help="of the first sample; the next has one more")] = 0,
+    model: Model = None,
+    load: LoadOptions,
+) -> None:
+    """How much of a protein comes back when a model goes on with its gene. The same command resumes a stopped run."""
+    from nexvar.evals.genes.completion import complete
+    from nexvar.runs.progress import progress_bar
+
+    with resumable(), progress_bar("sample") as bar:
+        lines = complete(
+            load.choice(model), genes, output, only=only or (), samples=samples, top_k=top_k, temperature=temperature,
+            seed=seed, progress=bar,
         )  # fmt: skip
     report(lines)

@@ -75,8 +75,8 @@ def find_coding(fasta: Fasta, annotation: str | Path, name: str, code: GeneticCo
     features = read_annotation(annotation, fasta)
     transcript = transcripts_by_name(features).get(name)
     if transcript is None:
-        near = ", ".join(features.nearest(name))
-        fix = f"did you mean {near}?" if near else "give a name or ID as the file has it"
+        near = [other for other in features.nearest(name) if other != name]
+        fix = f"did you mean {', '.join(near)}?" if near else "a name or ID whose CDS lies in the file and in the FASTA"
         raise NexVarError(f"no coding transcript {name[:60]!r}", where=annotation, fix=fix)
     gene = gene_of(transcript)
     low, high = fasta.span(gene.contig, gene.cds[0][0], gene.cds[-1][1])
@@ -87,6 +87,8 @@ def find_coding(fasta: Fasta, annotation: str | Path, name: str, code: GeneticCo
     places = [place for piece in gene.cds for place in range(*piece)]
     places = places[::-1] if gene.strand == "-" else places
     notes = []
+    if transcript.feature.start < low or transcript.feature.end > high:
+        notes.append(f"{name}: it reaches beyond the FASTA; only coding bases that are there are read")
     if transcript.phase:
         notes.append(f"{name}: its first {transcript.phase} bases are of a codon that is not there")
         cds, places = cds[transcript.phase :], places[transcript.phase :]
