@@ -1,5 +1,6 @@
 # make demo    set up, then score real human mitochondrial variants (about a minute after set-up)
 # make test    set up, then run the tests
+# make docs    set up, then build the documentation site: docs/_build/index.html
 # make bench   every benchmark that a CPU can run, beside the recorded ratios (docs/performance.md)
 # make check   ruff, mypy, import-linter, tests: what CI runs
 #
@@ -17,7 +18,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e
 
-.PHONY: demo test bench check lint setup clean
+.PHONY: demo test docs bench check lint setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.ready-run
@@ -25,6 +26,12 @@ demo: $(VENV)/.ready-run
 
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+docs: $(VENV)/.ready-docs
+	$(BIN)/python -m sphinx -q -E -W --keep-going docs docs/_build
+	@! grep -rnE '<(link|script|img|iframe)[^>]* (src|href)="(https?:)?//' docs/_build --include='*.html' \
+	  || { echo "a built page would ask another machine"; exit 1; }
+	@echo docs/_build/index.html
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/bench.py
@@ -40,7 +47,7 @@ check: lint test
 setup: $(VENV)/.ready-dev
 
 clean:
-	rm -rf $(VENV) demo_out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache conda/output
+	rm -rf $(VENV) docs/_build demo_out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache conda/output
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
@@ -55,3 +62,7 @@ $(VENV)/.ready-run: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 $(VENV)/.ready-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(PIP_INSTALL) '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/.ready-run
+
+$(VENV)/.ready-docs: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP_INSTALL) '.[docs,sklearn]'
+	@touch $@

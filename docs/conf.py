@@ -1,0 +1,45 @@
+"""Settings of the documentation site: `make docs` writes it to docs/_build. Pages stay Markdown as GitHub shows it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+import nexvar
+
+HERE = Path(__file__).parent
+project = "NexVar"
+version = release = nexvar.__version__
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+myst_heading_anchors = 4
+nb_execution_mode = "off"
+autodoc_typehints = "none"  # docstrings say shapes and units, which types do not
+autodoc_member_order = "bysource"
+html_theme = "furo"
+html_title = f"NexVar {version}"
+html_copy_source = False
+
+
+def adapt_page(app: Sphinx, page: str, text: list[str]) -> None:
+    """A link out of docs/ becomes its words; the first page's tables become the menu (GitHub shows no toctree)."""
+
+    def inside(link: re.Match[str]) -> str:
+        target = (HERE / f"{page}.md").parent / link[2]
+        return link[0] if target.resolve().is_relative_to(HERE) else link[1]
+
+    text[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]+)[^)]*\)", inside, text[0])
+    if page == "index":
+        pages = dict.fromkeys(re.findall(r"\]\(([\w/]+)\.md\)", text[0]))
+        text[0] += "\n".join(["", "```{toctree}", ":hidden:", *pages, "```", ""])
+
+
+def keep_layout(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are laid out as text, not written in a markup."""
+    lines[:] = [".. code-block:: text", "", *(f"   {line}" for line in lines), ""]
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", adapt_page)
+    app.connect("autodoc-process-docstring", keep_layout)
