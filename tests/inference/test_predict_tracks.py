@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -115,6 +117,14 @@ def test_ntv3s_tracks_are_those_of_its_forward(ntv3):
     )
     assert made.names == ("mouse_track_2", "mouse_track_0") and made.resolution == 1
     np.testing.assert_allclose(made.values_NK, extras["bigwig_tracks_logits"][0][:, [2, 0]], atol=1e-6)
+
+
+def test_tokens_by_their_spans_give_the_same_values(tracked):
+    """A token for each base is read without spans; NTv3's tokenizer has no special tokens to add."""
+    by_spans = replace(tracked[3], card=replace(tracked[3].card, special_tokens=True))
+    text = random_bases(100)
+    (here,), (there,) = predict_tracks(tracked[3], [text]), predict_tracks(by_spans, [text])
+    np.testing.assert_array_equal(here.values_NK, there.values_NK)
 
 
 def test_ids_of_two_strands_are_partners(ntv3, monkeypatch):

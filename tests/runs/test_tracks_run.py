@@ -183,5 +183,9 @@ def test_a_model_without_tracks_is_one_line(fasta, tmp_path):
 def test_file_names_are_those_of_tracks_made_safe(tmp_path):
     made = tracks_run.files_of(tmp_path / "{track}.bw", ["EFO:0002784 total RNA-seq (+)", "a/b"])
     assert [path.name for path in made] == ["EFO_0002784_total_RNA-seq_(+).bw", "a_b.bw"]
+    with pytest.raises(NexVarError, match="25 tracks, and a picture shows at most 24"):
+        tracks_run.files_of(tmp_path / "x.png", [f"t{i}" for i in range(25)])
+    with pytest.raises(NexVarError, match="a track called 'start'"):
+        tracks_run.files_of(tmp_path / "x.parquet", ["end of it", "start"])
     with pytest.raises(NexVarError, match="the same file name"):
         tracks_run.files_of(tmp_path / "{track}.bw", ["a/b", "a:b"])

@@ -48,9 +48,6 @@ def draw(target: Path, files: Sequence[Path], manifest: dict[str, Any]) -> None:
     from matplotlib.figure import Figure
 
     names, inputs = manifest["options"]["tracks"], manifest["inputs"]
-    if len(names) > MOST_PANELS:
-        what = f"{len(names)} tracks, and a picture shows at most {MOST_PANELS}"
-        raise NexVarError(what, where=".png", fix="--track NAME, fewer of them")
     contig, start, end, means_CK = _means(files, names)
     rows: list[list[_Gene]] = []
     if inputs.get("annotation") is not None:

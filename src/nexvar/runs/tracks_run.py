@@ -207,9 +207,16 @@ def _computed(
 def files_of(target: str | Path, names: Sequence[str]) -> dict[Path, str]:
     """The files that an output stands for, and the track that each holds ("": all of them).
 
-    NexVarError for several tracks in one bigWig.
+    NexVarError for several tracks in one bigWig, too many in one picture, and columns of one name.
     """
     path = Path(target)
+    if path.suffix == ".png" and len(names) > tracks_figure.MOST_PANELS:
+        what = f"{len(names)} tracks, and a picture shows at most {tracks_figure.MOST_PANELS}"
+        raise NexVarError(what, where=path, fix="--track NAME, fewer of them")
+    if taken := set(names) & set(PLACE):
+        raise NexVarError(
+            f"a track called {taken.pop()!r}, which is a column of places", where="track", fix="rename it"
+        )
     if path.suffix != ".bw":
         return {path: ""}
     if EACH not in path.name:
