@@ -212,7 +212,7 @@ def test_muon_needs_whole_matrices(folder: Path) -> None:
 @pytest.mark.parametrize("golden", sorted((GOLDEN).glob("*/weights.safetensors")), ids=str)
 def test_checkpointing_saves_activations_in_every_architecture(golden: Path) -> None:
     loaded = load(golden.parent, dtype="float32", device="cpu")
-    ids = torch.tensor([loaded.tokenizer.encode("ACGTTGCA" * 16, special=False).ids])
+    ids = torch.tensor([loaded.tokenizer.encode("ACGTTGCA" * 15, special=loaded.card.special_tokens).ids])
 
     def kept() -> tuple[int, torch.Tensor]:
         sizes: dict[int, int] = {}
