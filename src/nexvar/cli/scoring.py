@@ -187,7 +187,11 @@ def merge(
     from nexvar.runs import annotate_run, embed_run, likelihood_run, parts, score_run, tracks_run
 
     kinds = {run.KIND: run.merge for run in (annotate_run, embed_run, likelihood_run, tracks_run)}
-    merge_parts = kinds.get(parts.unfinished_kind(output) or "")
+    kind = parts.unfinished_kind(output)
+    if kind is not None and kind not in kinds:
+        what = f"parts of `nexvar {kind}`"
+        raise NexVarError(what, where=output, fix="the same command goes on, and writes the output")
+    merge_parts = kinds.get(kind or "")
     if merge_parts is not None and calibration is not None:
         raise NexVarError("these parts are no scores", where="--calibration", fix="leave it out")
     if merge_parts is not None:

@@ -98,6 +98,8 @@ def test_a_run_that_was_stopped_goes_on(toy, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         essentiality(loaded, toy.fasta, toy.table(), out, progress=stop_behind_four)
     assert not out.exists() and 0 < loaded.module.tokens < all_tokens
+    with pytest.raises(NexVarError, match="the same command goes on"):
+        run("merge", out)
     with pytest.raises(NexVarError, match="changed: .*context"):
         essentiality(loaded, toy.fasta, toy.table(), out, protocol=Protocol(context=9))
     essentiality(loaded, toy.fasta, toy.table(), out)

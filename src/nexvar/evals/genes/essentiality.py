@@ -11,6 +11,7 @@ given, the replication ranks by the mean. Introns stay as they are, and so does 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,16 +129,17 @@ def essentiality(
         what = f"{loaded.card.name} is a masked model: it has no left-to-right likelihood"
         raise NexVarError(what, where="--model", fix="take a causal model (`nexvar models`)")
     loaded.need_head("essentiality")
-    items, left_out = [], []
+    items, left_out, digest = [], [], hashlib.sha256()
     for each in genes:
         wild, mutant, status = _texts(loaded, fasta, each, protocol)
         if status:
             left_out.append(_row(each, status))
         else:
-            items.append((each, wild, mutant))
-    options = {**vars(protocol), "code": code, "label": label}
+            items.append(each)
+            digest.update(f"{wild}\n{mutant}\n".encode())
+    options = {**vars(protocol), "code": code, "label": label, "sequences": digest.hexdigest()}
     rows = table_run(
-        path, "essentiality", items, partial(_scored, loaded), SCHEMA, loaded=loaded, options=options,
+        path, "essentiality", items, partial(_scored, loaded, fasta, protocol), SCHEMA, loaded=loaded, options=options,
         left_out=left_out, progress=progress,
     )  # fmt: skip
     return summary(rows)
@@ -164,14 +166,14 @@ def _row(each: LabelledGene, status: str = "") -> dict[str, Any]:
     return row
 
 
-def _scored(loaded: Loaded, some: Sequence[tuple[LabelledGene, str, str]]) -> Rows:
-    """The rows of (gene, wild type, mutant)."""
+def _scored(loaded: Loaded, fasta: Fasta, protocol: Protocol, some: Sequence[LabelledGene]) -> Rows:
     begin = begin_ids(loaded)
-    families = [[Member([*begin, *token_ids(loaded.tokenizer, text, special=False)]) for text in (wild, mutant)]
-                for _, wild, mutant in some]  # fmt: skip
+    pairs = [sequences(fasta, each.gene, protocol) for each in some if each.gene is not None]
+    families = [[Member([*begin, *token_ids(loaded.tokenizer, text, special=False)]) for text in pair]
+                for pair in pairs]  # fmt: skip
     rows = []
     likelihoods = log_likelihoods(loaded, families, batch_tokens=default_batch_tokens(loaded))
-    for (each, *_), (of_wild, of_mutant) in zip(some, likelihoods, strict=True):
+    for each, (of_wild, of_mutant) in zip(some, likelihoods, strict=True):
         mean = of_wild.total / of_wild.predictions
         values = {"wild_sum": of_wild.total, "wild_mean": mean, "delta_sum": of_mutant.total - of_wild.total,
                   "delta_mean": of_mutant.total / of_mutant.predictions - mean}  # fmt: skip
