@@ -144,12 +144,12 @@ def test_hypothetical_scores_are_the_gradient_at_the_one_hot_input(loaded):
     found = attribution.attribute(loaded, TEXT, target=target, keep=(5, 20))
     own = [found.hypothetical_K4[k, "ACGT".index(base)] for k, base in enumerate(found.bases)]
     np.testing.assert_allclose(own, found.values_K, atol=1e-5 * max(1, np.abs(found.values_K).max()))
-    _, gradient_1TD = gradient.gradients(reading, target, reading.embedded()[None])
+    _, gradient_TD = gradient.gradients(reading, target, lambda _: reading.embedded(), [1.0])
     for k in (0, 7):
         token = int(reading.token_L[5 + k])
         for b, base in enumerate("ACGT"):
             other = read(loaded, TEXT[: 5 + k] + base + TEXT[6 + k :]).embedded()[token]
-            more = float(((other - reading.embedded()[token]) * gradient_1TD[0, token]).sum())
+            more = float(((other - reading.embedded()[token]) * gradient_TD[token]).sum())
             assert found.hypothetical_K4[k, b] - found.values_K[k] == pytest.approx(more, abs=1e-4, rel=1e-3)
 
 

@@ -29,6 +29,7 @@ from nexvar.genome.bigwig import write_bigwig
 from nexvar.genome.reference import Fasta, Interval
 from nexvar.inference import attribution
 from nexvar.inference.attribution import METHODS, STRANDS, Attribution, Target, targets
+from nexvar.inference.attribution.reading import read as tokenised
 from nexvar.inference.score import make_circular
 from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import tracks
@@ -141,9 +142,8 @@ def attribute_file(job: AttributeJob) -> list[str]:
     genome = Fasta(job.fasta, synonyms=job.synonyms)
     make_circular(genome, job.circular, ())
     region = _region(genome, job.region)
-    if any(Path(path).suffix == ".png" for path in job.outputs) and job.method != MAP:
-        for path in job.outputs:
-            tracks.check_track(Path(path), len(region))
+    for path in job.outputs if job.method != MAP else ():
+        tracks.check_track(Path(path), len(region))
     if job.method == MAP and len(region) > MOST_MAP:
         what = f"a map of {len(region):,} by {len(region):,} bases"
         raise NexVarError(what, where=str(region), fix=f"a region of at most {MOST_MAP:,} bases")
@@ -154,20 +154,22 @@ def attribute_file(job: AttributeJob) -> list[str]:
         map_KK = attribution.dependency_map(
             loaded, place.text, keep=place.keep, strand=job.strand or "forward", batch_tokens=job.batch_tokens
         )
-        _write(job.outputs, lambda path, new: _write_map(path, new, place, map_KK, loaded))
+        about = {**_provenance(place, loaded), "strand": job.strand or "forward"}
+        _write(job.outputs, lambda path, new: _write_map(path, new, place, map_KK, about))
         summary = f"{len(region):,} by {len(region):,} dependencies, the largest {map_KK.max():.3g} (log2 of odds)"
         return [summary, *_about(place, loaded)]
     target = job.target
     if isinstance(target, str):
         target = replace(_target(target, loaded, place), name=target)  # its positions are the contig's
+    by_base = job.method == "ism" or tokenised(loaded, place.text).tokens_of_bases
+    for path in map(Path, job.outputs if not by_base else ()):
+        if path.suffix == ".bw" and _letter(path):
+            what = f"{loaded.card.name} has no hypothetical scores with this method: other bases make other tokens"
+            raise NexVarError(what, where=path, fix="--method ism, or a name without the base")
     found = attribution.attribute(
         loaded, place.text, method=job.method, target=target, keep=place.keep, baseline=job.baseline or "N",
         steps=job.steps, shuffles=job.shuffles, seed=job.seed, batch_tokens=job.batch_tokens,
     )  # fmt: skip
-    for path in map(Path, job.outputs):
-        if found.hypothetical_K4 is None and path.suffix == ".bw" and _letter(path):
-            what = f"{loaded.card.name} has no hypothetical scores with this method: other bases make other tokens"
-            raise NexVarError(what, where=path, fix="--method ism, or a name without the base")
     _write(job.outputs, lambda path, new: _write_values(path, new, place, found, loaded))
     return [_sum(place, found), *_about(place, loaded)]
 
@@ -291,8 +293,8 @@ def _write_values(path: Path, new: Path, place: _Place, found: Attribution, load
         _write_table(path, new, columns, about)
 
 
-def _write_map(path: Path, new: Path, place: _Place, map_KK: np.ndarray, loaded: Loaded) -> None:
-    about = {**_provenance(place, loaded), "method": MAP, "unit": "log2 of an odds ratio"}
+def _write_map(path: Path, new: Path, place: _Place, map_KK: np.ndarray, about: dict[str, object]) -> None:
+    about = {**about, "method": MAP, "unit": "log2 of an odds ratio"}
     if path.suffix == ".png":
         draw_map(new, place.chrom, place.positions_K, place.columns()["base"], map_KK)
     elif path.suffix == ".npz":

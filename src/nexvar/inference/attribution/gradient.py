@@ -6,7 +6,7 @@ the memory holds. What a forward keeps for its gradient is measured on a short p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -44,21 +44,23 @@ def forward(loaded: Loaded, target: Target, ids_BT: Tensor, **embeds: Tensor) ->
     ]
 
 
-def gradients(reading: Reading, target: Target, points_NTD: Tensor) -> tuple[np.ndarray, Tensor]:
-    """(N,) float64 values of the target where the model reads these embeddings, and (N, T, D) its gradients there.
+def gradients(
+    reading: Reading, target: Target, point: Callable[[int], Tensor], weights: Sequence[float]
+) -> tuple[np.ndarray, Tensor]:
+    """(N,) float64 values of the target where the model reads the embeddings ``point(n)``, (T, D), for each weight; and
+    the weighted sum of its gradients there, (T, D) float32.
 
     NexVarError where the model gives no gradient, or too many tokens for the memory.
     """
     loaded, views = reading.loaded, target.views(reading)
-    values_N = np.zeros(len(points_NTD))
-    total_NTD = torch.zeros_like(points_NTD, dtype=torch.float32)
+    values_N, total_TD = np.zeros(len(weights)), torch.zeros_like(point(0), dtype=torch.float32)
     ids_T = torch.as_tensor(reading.ids_T, device=loaded.device)
     put = [_put(reading, view) for view in views]
 
     def compute(jobs: list[tuple[int, int]]) -> list[None]:
         points = [n for n, _ in jobs]
         ids_BT = ids_T.repeat(len(jobs), 1)
-        leaf_BTD = points_NTD[points].detach().requires_grad_()
+        leaf_BTD = torch.stack([point(n) for n in points]).detach().requires_grad_()
         fixed_BTD, is_fixed_BT = torch.zeros_like(leaf_BTD), torch.zeros_like(ids_BT, dtype=torch.bool)
         for row, (_, v) in enumerate(jobs):
             at_P, id_P, embeds_PD = put[v]
@@ -66,16 +68,17 @@ def gradients(reading: Reading, target: Target, points_NTD: Tensor) -> tuple[np.
         rows = forward(loaded, target, ids_BT, embeds_BLD=torch.where(is_fixed_BT[..., None], fixed_BTD, leaf_BTD))
         read = [views[v].weight * views[v].read(row) for row, (_, v) in zip(rows, jobs, strict=True)]
         (gradient_BTD,) = torch.autograd.grad(torch.stack(read).sum(), leaf_BTD)
-        total_NTD.index_add_(0, torch.tensor(points, device=loaded.device), gradient_BTD.float())
+        for n, gradient_TD in zip(points, gradient_BTD, strict=True):
+            total_TD.add_(gradient_TD.float(), alpha=weights[n])
         np.add.at(values_N, points, [float(value.detach()) for value in read])
         return [None] * len(jobs)
 
-    jobs = [(n, v) for n in range(len(points_NTD)) for v in range(len(views))]
+    jobs = [(n, v) for n in range(len(weights)) for v in range(len(views))]
     with torch.inference_mode(False), torch.enable_grad(), _without_weights(loaded.module):
         step = _rows(reading)
         for at in range(0, len(jobs), step):
             run_whole(loaded, jobs[at : at + step], compute, lambda _: len(reading.ids_T))
-    return values_N, total_NTD
+    return values_N, total_TD
 
 
 def _put(reading: Reading, view: View) -> tuple[Tensor, Tensor, Tensor]:

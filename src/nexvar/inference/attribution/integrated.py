@@ -29,23 +29,24 @@ def integrated(
     reading: Reading, target: Target, baseline: str, steps: int, shuffles: int, seed: int
 ) -> tuple[Assigned, float, float]:
     """What each base adds, the target's value and that of the baseline (the mean over shuffles)."""
+    found = [_along(reading, target, from_TD, steps) for from_TD in _baselines(reading, baseline, shuffles, seed)]
+    values_L = np.mean([values for (values, _), _, _ in found], axis=0)
+    others = [others_L4 for (_, others_L4), _, _ in found if others_L4 is not None]
+    hypothetical_L4 = np.mean(others, axis=0) if others else None
+    return (values_L, hypothetical_L4), found[0][1], float(np.mean([of_baseline for _, _, of_baseline in found]))
+
+
+def _along(reading: Reading, target: Target, from_TD: Tensor, steps: int) -> tuple[Assigned, float, float]:
+    """What each base adds on the way from one baseline, the target's value and the baseline's."""
     embeds_TD = reading.embedded()
     nodes_S, weights_S = np.polynomial.legendre.leggauss(steps)
-    assigned: list[Assigned] = []
-    of_baselines: list[float] = []
-    value = 0.0
-    for from_TD in _baselines(reading, baseline, shuffles, seed):
-        way_TD = embeds_TD - from_TD
-        points = [from_TD + (node + 1) / 2 * way_TD for node in nodes_S]
-        values_N, gradients_NTD = gradients(reading, target, torch.stack([embeds_TD, from_TD, *points]))
-        value = float(values_N[0])
-        of_baselines.append(float(values_N[1]))
-        weights = torch.as_tensor(weights_S / 2, dtype=torch.float32, device=gradients_NTD.device)
-        mean_TD = (weights[:, None, None] * gradients_NTD[2:]).sum(0)
-        assigned.append(of_bases(reading, mean_TD, from_TD.float()))
-    values_L = np.mean([values for values, _ in assigned], axis=0)
-    hypothetical = [others for _, others in assigned if others is not None]
-    return (values_L, np.mean(hypothetical, axis=0) if hypothetical else None), value, float(np.mean(of_baselines))
+    ways = [1.0, 0.0, *((nodes_S + 1) / 2).tolist()]  # the sequence, the baseline, points between them
+
+    def point(n: int) -> Tensor:
+        return torch.lerp(from_TD, embeds_TD, ways[n])
+
+    values_N, mean_TD = gradients(reading, target, point, [0.0, 0.0, *(weights_S / 2).tolist()])
+    return of_bases(reading, mean_TD, from_TD.float()), float(values_N[0]), float(values_N[1])
 
 
 def _baselines(reading: Reading, name: str, shuffles: int, seed: int) -> list[Tensor]:

@@ -13,5 +13,6 @@ from nexvar.inference.attribution.target import Target
 
 def saliency(reading: Reading, target: Target) -> tuple[Assigned, float]:
     """What each base adds (``gradient.of_bases``), and the target's value."""
-    values_1, gradient_1TD = gradients(reading, target, reading.embedded()[None])
-    return of_bases(reading, gradient_1TD[0]), float(values_1[0])
+    embeds_TD = reading.embedded()
+    values_1, gradient_TD = gradients(reading, target, lambda _: embeds_TD, [1.0])
+    return of_bases(reading, gradient_TD), float(values_1[0])
