@@ -8,13 +8,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from nexvar.cli.commands import app
 from nexvar.errors import NexVarError
 from nexvar.inference.track_windows import predict_tracks
 from nexvar.runs import tracks_run
 from nexvar.runs.job import Stopped
 from nexvar.runs.tracks_run import TrackFiles, TrackJob, TrackOptions, merge, tracks_file
+from places import GOLDEN
 from tiny import tiny_loaded
 from tiny_track_run import tiny_tracked
+from tiny_tracks import write_track_model
 from toy_genome import random_bases, write_fasta
 
 GENOME = {"chr2": random_bases(700, seed=1), "chr10": random_bases(90, seed=2), "chrM": random_bases(131, seed=3)}
@@ -189,3 +192,33 @@ def test_file_names_are_those_of_tracks_made_safe(tmp_path):
         tracks_run.files_of(tmp_path / "x.parquet", ["end of it", "start"])
     with pytest.raises(NexVarError, match="the same file name"):
         tracks_run.files_of(tmp_path / "{track}.bw", ["a/b", "a:b"])
+
+
+def nexvar(capsys, *words):
+    """What the command says on standard output."""
+    app(["tracks", *map(str, words)], standalone_mode=False)
+    return capsys.readouterr().out
+
+
+def test_the_command(fasta, tmp_path, capsys):
+    folder = write_track_model(tmp_path / "model")
+    assert nexvar(capsys, "--model", folder, "--list") == "plus\nminus\nboth\n"
+    listed = nexvar(capsys, "--model", GOLDEN / "ntv3_post_tiny", "--list").splitlines()
+    assert listed[0] == "human human_track_0" and len(listed) == 12
+    only = nexvar(capsys, "--model", GOLDEN / "ntv3_post_tiny", "--list", "--species", "mouse").splitlines()
+    assert only == [f"mouse mouse_track_{i}" for i in range(3)]
+    nexvar(capsys, "--model", folder, "--fasta", fasta, "--track", "both", "-o", tmp_path / "x.bw", "--device", "cpu")
+    assert pybigtools.open(str(tmp_path / "x.bw")).chroms() == {chrom: len(text) for chrom, text in GENOME.items()}
+    variants = tmp_path / "v.txt"
+    variants.write_text(f"chr2:300{GENOME['chr2'][299]}>{'A' if GENOME['chr2'][299] != 'A' else 'C'}\n")
+    words = ("--model", folder, "--fasta", fasta, "--variants", variants, "-o", tmp_path / "out.tsv")
+    nexvar(capsys, *words)
+    assert "both_MAX" in (tmp_path / "out.tsv").read_text()
+    for wrong, line in (
+        (["--region", "chr2"], "a region beside variants"),
+        (["--over", "gene"], "no genes to sum over"),
+    ):
+        with pytest.raises(NexVarError, match=line):
+            nexvar(capsys, *words, *wrong)
+    with pytest.raises(NexVarError, match="of no variants"):
+        nexvar(capsys, "--model", folder, "--fasta", fasta, "-o", tmp_path / "y.bw", "--over", "gene")

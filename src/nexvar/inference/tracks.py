@@ -150,10 +150,10 @@ def _has_trained(loaded: Loaded) -> bool:
 
 
 def listed(loaded: Loaded, species: str | None = None) -> list[str]:
-    """For people: a line a track, behind its species and a tabulator. NexVarError as ``track_predictor``."""
+    """For people: a line a track, behind its species. NexVarError as ``track_predictor``."""
     heads, chosen = _heads(loaded, species)
     named = {chosen or "": heads.names} if species else track_names(loaded)
-    return [f"{of}\t{name}" if of else name for of, names in named.items() for name in names]
+    return [f"{of} {name}" if of else name for of, names in named.items() for name in names]
 
 
 def track_predictor(loaded: Loaded, species: str | None = None, names: Sequence[str] | None = None) -> TrackPredictor:
