@@ -138,10 +138,20 @@ def test_a_table_that_is_wrong_is_one_line(tmp_path: Path) -> None:
     train = [{**row, "split": "train"} for row in good]
     turned = [{**row, "sequence": reverse_complement(row["sequence"]), "split": "test"} for row in train[:30]]
     one_line(tmp_path, write([*train, *turned]), "30 of 30 test sequences stand in the training rows")
-    one_line(tmp_path, write(good, columns="{ split = 'split', alternative = 'other' }"), "no column 'other'")
+    for role in ("split", "group", "alternative"):
+        one_line(tmp_path, write(good, columns=f"{{ {role} = 'other' }}"), "no column 'other'")
+    one_line(tmp_path, write(good, strata="{ column = 'other' }"), "no column 'other'")
+    one_line(tmp_path, write(good, valid="{ other = ['1'] }"), "no column 'other'")
     path = write(good, strata="{ column = 'label', edges = [1] }")
     labelled_table(tmp_path / "mine.tsv", [{**row, "label": "ab"[row["label"]]} for row in good])
     one_line(tmp_path, path, "label is 'b': a number")
+
+
+def test_a_table_without_a_split_is_measured_in_folds(tmp_path: Path) -> None:
+    labelled_table(tmp_path / "mine.tsv", [{k: v for k, v in row.items() if k != "split"} for row in rows(40)])
+    summary = run.run(job(tmp_path, task_file(tmp_path, columns="{}"), models=()))
+    found = tables.read_rows(tmp_path / "out" / "results.parquet")
+    assert summary.computed == 1 and {(row.n, row.n_train) for row in found} == {(40, 40)}
 
 
 def test_folds_larger_than_a_class_are_one_line(tmp_path: Path) -> None:

@@ -105,25 +105,23 @@ _is_there: dict[str, Callable[[Path], bool]] = {
 
 
 def _table(task: Task, table: Table, path: Path, split: str, data: Path) -> None:
-    roles = {role: task.column(role, split) for role in ("sequence", "split", "group", "alternative")}
+    names = {role: task.column(role, split) for role in ("sequence", "alternative", "group")}
+    names["split"] = task.column("split", split) if split == "rows" else ""
+    names["stratum"] = task.strata.get("column", "") if split in (TEST, "rows") else ""
     labels = task.columns.get("labels") or [task.column("label", split)]
-    stratum = task.strata.get("column", "")
+    wanted = [*filter(None, names.values()), *labels, *(task.valid if split in (TRAIN, "rows") else ())]
     for number, row in table_rows(path):
         place = f"{path}:{number}"
-        train = split in (TRAIN, "rows")
-        wanted = [roles["sequence"], *labels, roles["split"] if split == "rows" else "", roles["alternative"]]
-        wanted += list(task.valid) if train else []
-        wanted += [stratum] if split == TEST else []
-        if missing := next((name for name in wanted if name and row.get(name) is None), None):
+        if missing := next((name for name in wanted if row.get(name) is None), None):
             has = ", ".join(str(key) for key in row if key)
             raise NexVarError(f"no column {missing!r}", where=place, fix=f"{task.key} reads it; the file has {has}")
-        word = split_word(row[roles["split"]] if split == "rows" else split, place) or TRAIN
+        said = {role: text_of(row[name]) if name else "" for role, name in names.items()}
+        word = split_word(said["split"] if split == "rows" else split, place) or TRAIN
         if word == TRAIN and any(text_of(row[name]) in values for name, values in task.valid.items()):
             word = VALID
-        group = text_of(row[roles["group"]]) if roles["group"] and roles["group"] in row else ""
-        table.add(place, text_of(row[roles["sequence"]]), _labels(task, [text_of(row[name]) for name in labels], place),
-                  word, group, text_of(row[roles["alternative"]]) if roles["alternative"] else "",
-                  _stratum(task, row[stratum], place) if stratum and word == TEST else "")  # fmt: skip
+        stratum = _stratum(task, said["stratum"], place) if said["stratum"] and word == TEST else ""
+        found = _labels(task, [text_of(row[name]) for name in labels], place)
+        table.add(place, said["sequence"], found, word, said["group"], said["alternative"], stratum)
 
 
 def _labels(task: Task, said: list[str], place: str) -> tuple[str, ...]:
@@ -134,9 +132,9 @@ def _labels(task: Task, said: list[str], place: str) -> tuple[str, ...]:
     return tuple(value.strip() for value in each)
 
 
-def _stratum(task: Task, value: Any, place: str) -> str:
+def _stratum(task: Task, said: str, place: str) -> str:
     """The word of a stratum, or the bin of a number; several words are joined by +."""
-    column, edges, said = task.strata["column"], task.strata.get("edges"), text_of(value)
+    column, edges = task.strata["column"], task.strata.get("edges")
     if not edges:
         return "+".join(f"{column} {word}" for word in said.split("+") if word)
     try:
