@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,11 @@ from nexvar.train.loop import Run
 from nexvar.train.recipe import read
 from nexvar.train.track_losses import LOSSES, loss
 from nexvar.train.track_metrics import Gene, gene_measures, measures, read_genes
+from nexvar.train.track_task import check
 from nexvar.train.track_windows import tiles
-from places import GOLDEN
+from nexvar.weights.assemble import build, make_config
+from places import GOLDEN, RECIPES
+from tiny import tiny_card, tiny_loaded
 from toy_genome import random_bases, write_fasta
 
 LENGTHS = {"one": 2000, "two": 900, "three": 500}
@@ -310,6 +314,16 @@ def test_metrics_over_genes_of_the_tracks_strand():
     assert measures([said[:, 0]], [true[:, 0]], ["a"])["log1p_pearson"] == pytest.approx(
         np.corrcoef(np.log1p(said[:, 0]), np.log1p(true[:, 0]))[0, 1]
     )
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("finetune-*-*.toml")), ids=lambda p: p.stem)
+def test_the_recipes_can_be_meant(path):
+    recipe = read(path)
+    check(recipe.task, replace(tiny_loaded(), card=tiny_card(context=96_000)))
+    assert [t.strand for t in recipe.task.tracks][:2] == ["+", "-"] and recipe.task.valid and recipe.schedule.decay
+    if recipe.model.architecture:
+        config = make_config(recipe.model.architecture, recipe.model.config, path)
+        assert 400_000 < sum(p.numel() for p in build(recipe.model.architecture, config).parameters()) < 600_000
 
 
 # -- what cannot be meant

@@ -47,7 +47,7 @@ def pretrain(recipe: Recipe, track: Track = "") -> None:
 
 @verb()
 def finetune(recipe: Recipe, track: Track = "") -> None:
-    """Fine-tune a trained model ([model] init) on labelled sequences ([task]) or on a corpus, or resume."""
+    """Fine-tune a trained model ([model] init) on labels or tracks ([task]) or on a corpus, or resume."""
     from nexvar.train import pretrain as run
 
     run(recipe, track)

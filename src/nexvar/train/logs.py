@@ -151,7 +151,7 @@ def _synchronize(device: torch.device) -> None:
 
 
 def loss_curve(log: Path, picture: Path) -> Path | None:
-    """Draw bits per base against tokens, training and held-out (a task: its loss); None without matplotlib."""
+    """Draw bits per base against tokens, training and held-out; of a task its loss. None without matplotlib."""
     try:
         import matplotlib
 
@@ -163,11 +163,9 @@ def loss_curve(log: Path, picture: Path) -> Path | None:
     tokens = {r["step"]: r["tokens"] for r in rows if "tokens" in r and "step" in r}
     figure, axes = plt.subplots(figsize=(7, 4), dpi=150)
     corpus = any("bits" in r for r in rows)  # else a task: its loss over sequences
-    key, unit = ("bits", 1e6) if corpus else ("loss", 1)
+    key, held_key, unit = ("bits", "held_out_bits", 1e6) if corpus else ("loss", "valid_loss", 1)
     train = [(r["tokens"] / unit, r[key]) for r in rows if key in r and "tokens" in r]
-    held = [
-        (tokens[r["step"]] / unit, r["held_out_bits"]) for r in rows if r.get("step") in tokens and "held_out_bits" in r
-    ]
+    held = [(tokens[r["step"]] / unit, r[held_key]) for r in rows if r.get("step") in tokens and held_key in r]
     for points, color, marker, label in (
         (train, "#9aa5b1", "", "training batches"),
         (held, "#c2410c", "o", "held out"),

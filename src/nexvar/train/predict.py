@@ -25,6 +25,7 @@ from nexvar.inference.attribution.reading import Reading
 from nexvar.inference.attribution.target import Target, View, named
 from nexvar.inference.core.batching import equal_batches
 from nexvar.inference.core.sequences import clean, encoding
+from nexvar.inference.track_model import FACTS as TRACKS
 from nexvar.models import Output
 from nexvar.paths import Read, Write, check_apart
 from nexvar.train import heads
@@ -55,7 +56,8 @@ class Facts:
         try:
             values = read_json(check_inside(path))
         except NexVarError as error:
-            raise NexVarError(f"no fine-tuned head ({error.what})", where=path, fix=GIVE) from error
+            fix = "nexvar tracks --model this folder" if path.with_name(TRACKS).is_file() else GIVE
+            raise NexVarError(f"no fine-tuned head ({error.what})", where=path, fix=fix) from error
         names = [field.name for field in fields(cls)]
         if missing := [name for name in names if name not in values]:
             raise NexVarError(f"no fine-tuned head (no {', '.join(missing)})", where=path, fix=GIVE)

@@ -40,7 +40,7 @@ def read_genes(path: Path, fasta: Fasta) -> list[Gene]:
     for contig in annotation.contigs:
         span = fasta.span(contig)
         features = annotation.features(contig, *span)
-        genes += [_gene(f) for f in features if f.kind == "gene" or f.kind.endswith("_gene")]
+        genes += [_gene(f) for f in features if f.kind == "gene"]
         transcripts += [_gene(t.feature) for t in annotation.transcripts(contig, *span)]
         regions += [_gene(f) for f in features if path.name.endswith(BED)]
     if not (genes or transcripts or regions):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from nexvar.train.outcome import METRICS, said
 from nexvar.train.recipe import RunPart, Stage, TracksPart
 from nexvar.train.track_losses import LOSSES, loss
 from nexvar.train.track_metrics import gene_measures, measures, read_genes
-from nexvar.train.track_windows import TrackFiles, Window, tiles
+from nexvar.train.track_windows import Tile, TrackFiles, Window, tiles
 from nexvar.weights.hub import sha256
 from nexvar.weights.load import Loaded
 
@@ -151,7 +151,7 @@ class TrackTask:
         self.grid.sum(out, *WINDOWS)
         return out[:, :K], out[:, K : 2 * K], out[:, -1] > 0
 
-    def _tiles(self, places: Sequence[Interval]) -> list[Any]:
+    def _tiles(self, places: Sequence[Interval]) -> list[Tile]:
         return list(tiles(places, self.part.window, self.part.resolution))
 
     def gene_bins(self, places: Sequence[Interval], keep_N: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -182,7 +182,7 @@ class TrackTask:
         """The kept model, measured on valid and once on the test: metrics.json, and a bigWig of each track of the
         test's regions; lines for people."""
         kept = Tracks.load(folder, str(self.loaded.device))
-        kept_scaled = lambda texts: track_model.scaled(kept.model, kept.loaded, texts)  # noqa: E731
+        kept_scaled = partial(track_model.scaled, kept.model, kept.loaded)
         stage = Stage(0, 1, self.run.batch, self.run.micro_batch)
         measured: dict[str, Any] = {}
         for name, places in (("valid", self.valid), ("test", self.test)):
