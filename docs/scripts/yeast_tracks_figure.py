@@ -1,6 +1,6 @@
-"""What recipes/finetune-yeast-tracks.toml came to: the picture and the numbers of docs/tracks.md.
+"""What the recipe finetune-yeast-tracks came to: the picture and the numbers of docs/tracks.md.
 
-    python recipes/yeast_tracks_figure.py runs/yeast-tracks data/yeast docs/tracks-yeast.png
+    python docs/scripts/yeast_tracks_figure.py runs/yeast-tracks data/yeast docs/tracks-yeast.png
 
 Prints log1p Pearson on XVI of the model and of "in a gene of this strand", and MNase around start codons.
 """
