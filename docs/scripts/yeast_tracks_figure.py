@@ -23,7 +23,7 @@ from nexvar.train.track_metrics import read_genes
 
 FILES = {"RNA_fwd": "RNA.fwd", "RNA_rev": "RNA.rev", "PolII": "PolII", "MNase": "MNase", "Scc1": "Scc1"}
 TEST, BIN = "XVI", 75
-REGION = (400_050, 440_025)  # 0-based, of the picture
+REGION = (397_050, 437_025)  # 0-based, of the picture
 AROUND = 900  # bases on either side of a start codon
 TRUE, SAID = "#9aa5b1", "#c2410c"
 
@@ -65,7 +65,7 @@ def main(run: Path, data: Path, picture: Path) -> None:
     for kind, values in dip.items():
         print(f"MNase around {len(starts)} starts, {kind}:", " ".join(f"{v:.2f}" for v in values))
 
-    figure = plt.figure(figsize=(11, 9), dpi=130, layout="constrained")
+    figure = plt.figure(figsize=(11, 9), dpi=100, layout="constrained")
     grid = figure.add_gridspec(len(FILES) + 2, 2, height_ratios=[2.2, *[1] * len(FILES), 0.35])
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     curve = figure.add_subplot(grid[0, 0])
@@ -88,6 +88,8 @@ def main(run: Path, data: Path, picture: Path) -> None:
         panel.fill_between(x, np.log1p(true[name][low:high]), step="mid", color=TRUE, linewidth=0)
         panel.plot(x, np.log1p(said[name][low:high]), color=SAID, linewidth=1.2, drawstyle="steps-mid")
         panel.set_ylabel(name, fontsize=8)
+        if i == 0:
+            panel.set_title("log1p of what was measured (grey) and predicted (line)", fontsize=10)
         panel.set_xlim(REGION[0] / 1000, REGION[1] / 1000)
         panel.set_xticklabels([])
     strip = figure.add_subplot(grid[-1, :])
