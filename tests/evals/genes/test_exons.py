@@ -61,7 +61,11 @@ def test_a_position_is_read_from_both_sides(rich):
 
 
 def test_rich_exons_are_found_and_the_controls_stand_beside(model, rich):
-    report = probe_exons(model, fasta=rich[0], annotation=rich[1], window=24, count=240, draws=20, random_weights=True)
+    layers = [model.module.last_hidden]
+    report = probe_exons(
+        model, fasta=rich[0], annotation=rich[1], window=24, count=160, folds=3, draws=20, layers=layers,
+        random_weights=True,
+    )  # fmt: skip
     found = {line.features: line.value.value for line in report.lines}
     name = model.card.name
     assert list(found) == [name, f"{name}, random weights", "k-mers, 1 to 5", "GC", "last 16 bases"]
@@ -71,12 +75,13 @@ def test_rich_exons_are_found_and_the_controls_stand_beside(model, rich):
 
 
 def test_shuffled_labels_are_chance(model, rich, monkeypatch):
-    drawn = positions.of_annotation(read_annotation(rich[1], Fasta(rich[0])), 24, 300)
+    drawn = positions.of_annotation(read_annotation(rich[1], Fasta(rich[0])), 24, 160)
     labels = np.random.default_rng(0).permutation(drawn.labels)
     shuffled = positions.Positions(drawn.forward, drawn.reverse, labels, drawn.groups)
     monkeypatch.setattr("nexvar.evals.genes.exons.of_annotation", lambda *_: shuffled)
-    report = probe_exons(model, fasta=rich[0], annotation=rich[1], window=24, draws=20)
-    assert all(0.35 < line.value.value < 0.65 for line in report.lines)
+    report = probe_exons(model, fasta=rich[0], annotation=rich[1], window=24, folds=3, draws=20,
+                         layers=[model.module.last_hidden])  # fmt: skip
+    assert all(0.3 < line.value.value < 0.7 for line in report.lines)
 
 
 @pytest.fixture
@@ -94,10 +99,13 @@ def table(tmp_path, rich):
 def test_the_table_of_positions(model, rich, table):
     read = positions.of_table(table, 24)
     assert all(len(text) == 24 and text.isupper() for text in read.forward + read.reverse)
-    alone = probe_exons(model, table=table, window=24, draws=20)
+    layers = [model.module.last_hidden]
+    alone = probe_exons(model, table=table, window=24, draws=20, layers=layers)
     assert "60 positions, each of 4 species held out in turn" in alone.design
-    test = probe_exons(model, fasta=rich[0], annotation=rich[1], table=table, window=24, count=200, draws=20)
-    assert "200 positions of the annotation; 60 of the table: the test" in test.design
+    test = probe_exons(
+        model, fasta=rich[0], annotation=rich[1], table=table, window=24, count=120, draws=20, layers=layers
+    )
+    assert "120 positions of the annotation; 60 of the table: the test" in test.design
     assert len(test.lines[0].fitted.rows) == 60 and test.lines[2].value.value > 0.8
 
 
@@ -106,11 +114,11 @@ def run(*words: object) -> None:
 
 
 def test_the_command(rich, table, tmp_path, capsys):
-    run("probe", "exons", "--fasta", rich[0], "--gff3", rich[1], "--window", 24, "--count", 100, "--draws", 10,
+    run("probe", "exons", "--fasta", rich[0], "--gff3", rich[1], "--window", 24, "--count", 60, "--draws", 10,
         "--model", GOLDEN / "hyenadna_tiny", "-o", tmp_path / "x.md", "--predictions", tmp_path / "p.tsv")  # fmt: skip
     assert "last 16 bases" in (tmp_path / "x.md").read_text()
     rows = list(csv.DictReader((tmp_path / "p.tsv").open(), delimiter="\t"))
-    assert len(rows) == 100 and {row["true_0"] for row in rows} == {"0", "1"}
+    assert len(rows) == 60 and {row["true_0"] for row in rows} == {"0", "1"}
     assert "exons: auroc" in capsys.readouterr().out
 
 
