@@ -172,6 +172,7 @@ def test_the_command(toy, tmp_path, capsys):
         (lambda t: t.replace("\t0\t", "\t1\t"), (), "no gene with essential 0"),
         (lambda t: t.replace("\t1\t", "\tyes\t"), (), "essential is 'yes'"),
         (lambda t: t.replace("gene\tlocus_tag", "a\tb"), (), "no column gene"),
+        (lambda t: t.replace("strand", "side"), (), "no column strand, and no annotation"),
         (lambda t: t.replace("chr1", "chrX"), (), "none of its genes is there"),
         (lambda t: t.replace("\t+\t", "\tplus\t"), (), "strand plus"),
         (lambda t: t, ("--stops", "TAX"), "stops 'TAX'"),

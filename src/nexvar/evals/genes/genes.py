@@ -79,6 +79,8 @@ def read_labelled(
     if not keys:
         has = ", ".join(table)
         raise NexVarError(f"no column {', '.join(NAMES)}", where=labels, fix=f"name one of its columns so: {has}")
+    if annotation is None and (missing := [name for name in PLACES if name not in table]):
+        raise NexVarError(f"no column {missing[0]}, and no annotation", where=labels, fix="give --gff3, --gtf or --bed")
     known = None if annotation is None else transcripts_by_name(read_annotation(annotation, fasta))
     found = []
     for i, value in enumerate(column(table, label, labels)):
@@ -101,7 +103,7 @@ def read_labelled(
 
 def _placed(table: Table, i: int, names: list[str], fasta: Fasta, where: object) -> Gene | None:
     """The gene of a row by the row's own place; None where the FASTA lacks its contig."""
-    contig, start, end, strand = (column(table, name, where)[i] for name in PLACES)
+    contig, start, end, strand = (table[name][i] for name in PLACES)
     pieces = (table["exons"][i] if "exons" in table else None) or f"{start}-{end}"
     row = f"{where}: row {i + 1}"
     if not _EXONS.fullmatch(str(pieces)) or strand not in ("+", "-"):
