@@ -58,8 +58,7 @@ def noncoding(
     """Pathogenic against benign, common and random non-coding variants: models beside simple baselines."""
     from nexvar.compat import noncoding as compat
     from nexvar.compat.noncoding_yaml import read_models_yaml
-    from nexvar.evals.noncoding import pictures
-    from nexvar.evals.noncoding import report as reports
+    from nexvar.evals.noncoding import pictures, tables, writing
     from nexvar.evals.noncoding.cells import Asked, Model
     from nexvar.evals.noncoding.run import Job, run
 
@@ -95,8 +94,8 @@ def noncoding(
         draws=draws,
     )
     found = run(job, lambda line: echo(line, err=True))
-    rows, _ = reports.write(found, output, draws, seed)
-    for line in reports.lines(rows):
+    rows, compared = writing.write(found, output, draws, seed)
+    for line in tables.lines(rows, compared):
         echo(line)
     report([*pictures.draw(rows, found, output / "figures"), f"written to {output}"])
     found.check_models()

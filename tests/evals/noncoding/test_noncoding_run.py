@@ -16,7 +16,7 @@ from nexvar.cli import main
 from nexvar.cli.commands import app
 from nexvar.compat import noncoding as compat
 from nexvar.errors import NexVarError
-from nexvar.evals.noncoding import cells, pictures, report
+from nexvar.evals.noncoding import cells, pictures, report, writing
 from nexvar.evals.noncoding import run as running
 from nexvar.evals.noncoding.cells import Asked
 from nexvar.evals.noncoding.run import Job
@@ -53,7 +53,7 @@ def job(toy: Path, variants: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def found(job: Job) -> running.Found:
     found = running.run(job)
-    report.write(found, job.output, job.draws, job.asked.seed)
+    writing.write(found, job.output, job.draws, job.asked.seed)
     return found
 
 
@@ -86,6 +86,7 @@ def test_json_scores_and_comparisons_are_written(job: Job, found: running.Found)
     for ending in ("md", "html"):
         text = (job.output / f"table.{ending}").read_text()
         assert "hyenadna_tiny, zero-shot (llr)" in text and "all transcripts" in text and "too few" in text
+        assert "labelled, 32 bp: models less the best baseline, " in text
 
 
 def test_the_five_pictures_are_drawn(job: Job, found: running.Found, tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_cell_that_cannot_be_is_a_line_and_the_others_stay(job: Job, tmp_path:
     wide = replace(job, output=tmp_path / "out", windows=(32, 4096), asked=Asked(("zero-shot",)), sets=("labelled",))
     found = running.run(wide, said.append)
     assert [f.width for f in found.failures] == [4096] and "context" in found.failures[0].why
-    report.write(found, wide.output, 20, 0)
+    writing.write(found, wide.output, 20, 0)
     (failed,) = rows(wide.output, model="hyenadna_tiny", width=4096)
     assert failed["auroc"] is None and "context" in failed["note"]
     assert rows(wide.output, model="hyenadna_tiny", width=32, region="all")[0]["auroc"] is not None
@@ -139,7 +140,7 @@ def test_what_runs_out_of_memory_has_no_number(job: Job, tmp_path: Path, monkeyp
     monkeypatch.setattr(cells.lora, "out_of_fold", exhausted)
     some = replace(job, output=tmp_path / "out", asked=Asked(("lora",)), sets=("labelled",))
     found = running.run(some)
-    report.write(found, some.output, 20, 0)
+    writing.write(found, some.output, 20, 0)
     (row,) = rows(some.output, method="LoRA")
     assert row["auroc"] is None and row["note"] == "out of memory"
 
