@@ -28,7 +28,7 @@ TRACKS = ("phyloP", "phastCons")
 def of_alleles(alleles: Sequence[Allele], fasta: Fasta, exon_distance_N: np.ndarray | None) -> Scores:
     """What a variant's place and bases say. exon_distance_N: (N,), inf where there is no exon."""
     made: Scores = {}
-    if any(a.region for a in alleles):
+    if any(a.region in NEAR_GENE for a in alleles):
         made[REGION] = np.array([float(a.region in NEAR_GENE) for a in alleles])
     if exon_distance_N is not None:
         made["nearness to an exon's end"] = np.where(np.isfinite(exon_distance_N), -exon_distance_N, np.nan)
