@@ -62,28 +62,14 @@ def folds(group_N: np.ndarray, seed: int, count: int = FOLDS) -> np.ndarray:
 def out_of_fold(
     x_ND: np.ndarray, positive_N: np.ndarray, group_N: np.ndarray, fold_N: np.ndarray, seed: int
 ) -> np.ndarray:
-    """(N,) a score of every variant, by a model that was fitted to the other folds.
-
-    Each fold's model has its own penalty and its own share of positives, so that log-odds of two folds are not
-    comparable: pooled as they are, they look worse than chance. They are measured from the middle between the classes
-    of the rows that the model was fitted to, in standard deviations of these rows.
-    """
-    labels, every = positive_N.astype(np.int64), np.arange(len(positive_N))
-    fold_names = np.unique(fold_N)
-    outer: list[Fold] = [(np.flatnonzero(fold_N != f), every) for f in fold_names]
+    """(N,) a score of every variant, by a model that was fitted to the other folds; all folds on one scale."""
+    outer: list[Fold] = [(np.flatnonzero(fold_N != f), np.flatnonzero(fold_N == f)) for f in np.unique(fold_N)]
 
     def inner(train: np.ndarray) -> list[Fold]:
         fold = folds(group_N[train], seed + 1, INNER)
         return [(train[fold != i], train[fold == i]) for i in range(INNER)]
 
-    fitted = fit({"": x_ND}, Classification(("0", "1")), labels, outer, inner, "auroc")
-    scores = np.empty(len(labels))
-    odds_FN = (fitted.out_NK[:, 1] - fitted.out_NK[:, 0]).reshape(len(fold_names), len(labels))
-    for fold, odds_N in zip(fold_names, odds_FN, strict=True):
-        test = fold_N == fold
-        seen, of_positive = odds_N[~test], positive_N[~test]
-        if of_positive.all() or not of_positive.any():
-            raise NexVarError("a fold leaves one class alone", where="probe", fix="more variants, or other groups")
-        middle = (seen[of_positive].mean() + seen[~of_positive].mean()) / 2
-        scores[test] = (odds_N[test] - middle) / (seen.std() or 1.0)
+    fitted = fit({"": x_ND}, Classification(("0", "1")), positive_N.astype(np.int64), outer, inner, "auroc")
+    scores = np.empty(len(positive_N))
+    scores[fitted.rows] = fitted.out_NK[:, 1] - fitted.out_NK[:, 0]
     return scores

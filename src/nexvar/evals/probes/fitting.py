@@ -57,21 +57,24 @@ def fit(
         out_MK, of_train_NK = np.split(out_NK, [len(test)])
         rows.append(test)
         if metric in RANKED and len(outer) > 1:
-            out_MK = _on_one_scale(kind, out_MK, of_train_NK)
+            out_MK = _on_one_scale(kind, out_MK, of_train_NK, targets[train])
         made.append(out_MK)
         chosen.append((layer, strength))
     return Fitted(np.concatenate(rows), np.concatenate(made), chosen)
 
 
-def _on_one_scale(kind: Kind, out_MK: np.ndarray, of_train_NK: np.ndarray) -> np.ndarray:
+def _on_one_scale(kind: Kind, out_MK: np.ndarray, of_train_NK: np.ndarray, train_N: np.ndarray) -> np.ndarray:
     """Outputs in units of those of the rows that were fitted on, so that folds can be ranked together.
 
+    Of two classes they are measured from the middle between the classes of these rows: their mean would depend on the
+    share of each class, which the fold that is left out changes. train_N: the classes of the rows that were fitted on.
     NOTE without it the folds' intercepts, and strengths that differ, would decide a pooled AUROC.
     """
     if isinstance(kind, MultiLabel):
         return (out_MK - of_train_NK.mean(0)) / np.maximum(of_train_NK.std(0), 1e-12)
     margin_M, of_train_N = out_MK[:, 1] - out_MK[:, 0], of_train_NK[:, 1] - of_train_NK[:, 0]  # of two classes
-    scaled_M = (margin_M - of_train_N.mean()) / max(of_train_N.std(), 1e-12)
+    middle = np.mean([of_train_N[train_N == k].mean() for k in np.unique(train_N)])
+    scaled_M = (margin_M - middle) / max(of_train_N.std(), 1e-12)
     return np.stack([-scaled_M, scaled_M], 1) / 2
 
 
