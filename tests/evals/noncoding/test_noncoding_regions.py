@@ -71,6 +71,14 @@ def test_only_tagged_transcripts_count(toy: Path, genome: Fasta) -> None:
     assert Rules(annotation).exon_distance("chr1", np.array([15_000, 15_109])).tolist() == [0, 10]
 
 
+def test_a_file_without_the_tag_is_one_line(toy: Path, genome: Fasta) -> None:
+    (toy / "untagged.gff3").write_text((toy / "genes.gff3").read_text().replace(";tag=MANE_Select", ""))
+    annotation = read_annotation(toy / "untagged.gff3", genome)
+    Rules(annotation).check()
+    with pytest.raises(NexVarError, match="no transcript is tagged MANE_Select"):
+        Rules(annotation, tag=MANE).check()
+
+
 def test_a_contig_without_genes_is_intergenic(toy: Path, genome: Fasta) -> None:
     rules = Rules(read_annotation(toy / "genes.gff3", genome))
     assert rules.classify("chr2", np.array([100])).tolist() == ["intergenic"]

@@ -24,7 +24,7 @@ from nexvar.files import read_json
 from nexvar.weights.choice import ModelChoice
 from noncoding_genome import CHR1, labelled_vcf
 from places import GOLDEN
-from toy_genome import other_bases
+from toy_genome import other_bases, write_fasta
 
 MODEL = ModelChoice(GOLDEN / "hyenadna_tiny", device="cpu")
 
@@ -119,6 +119,15 @@ def test_another_benchmark_does_not_go_into_the_folder(job: Job, found: running.
         running.run(replace(job, sets=("labelled",)))
     failed = running.run(replace(job, asked=Asked(readout="llr_sum"))).failures
     assert [f.why for f in failed] and "readout was None, not llr_sum" in failed[0].why
+
+
+def test_another_sequence_under_the_same_name_is_told(job: Job, found: running.Found, tmp_path: Path) -> None:
+    """Every REF agrees, and the windows around them differ."""
+    lines = job.fasta.read_text().split("\n")
+    lines[1] = lines[1][:5010] + other_bases(lines[1][5010])[0] + lines[1][5011:]  # no variant is at this odd place
+    other = write_fasta(tmp_path / "genome.fa", chr1=lines[1], chr2=lines[3])
+    failures = running.run(replace(job, fasta=other)).failures
+    assert failures and "windows was" in failures[0].why
 
 
 def test_a_cell_that_cannot_be_is_a_line_and_the_others_stay(job: Job, tmp_path: Path) -> None:

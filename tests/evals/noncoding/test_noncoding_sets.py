@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_significance_consequence_and_real_stars(tmp_path: Path, genome: Fasta) 
         (801, "Benign", "splice_region_variant", "criteria_provided,_single_submitter"),
     )
     labelled = read_alleles(path, genome)
-    by_stars = {n: build(labelled, genome, min_stars=n, wanted=["N1"]) for n in (0, 1, 2)}
+    by_stars = {n: build(labelled, min_stars=n, wanted=["N1"]) for n in (0, 1, 2)}
     assert members(by_stars[0], "N1", True) == {101, 201, 401}
     assert members(by_stars[1], "N1", True) == {101, 401} and members(by_stars[1], "N1", False) == {501, 801}
     assert members(by_stars[2], "N1", True) == {401} and members(by_stars[2], "N1", False) == {501}
@@ -56,7 +57,7 @@ def test_n2_is_by_minor_allele_frequency_without_pathogenic_ones(tmp_path: Path,
                (1401, ".")),
         genome, labelled, 1000, 0,
     )  # fmt: skip
-    sets = build(labelled, genome, common=common)
+    sets = build(labelled, common=common)
     assert members(sets, "N2", False) == {1101, 1301} and members(sets, "N2", True) == {101}
 
 
@@ -65,8 +66,17 @@ def test_n2_leaves_out_coding_bases_and_failed_filters(tmp_path: Path, genome: F
     labelled = read_alleles(path, genome)
     found = gnomad(tmp_path, (1001, "0.2"), (1101, "0.2"), (1201, "0.2"), failed=(1201,))
     common = read_common(found, genome, labelled, 1000, 0)
-    sets = build(labelled, genome, common=common, is_coding=lambda some: np.array([a.pos0 == 1000 for a in some]))
+    sets = build(labelled, common=common, is_coding=lambda some: np.array([a.pos0 == 1000 for a in some]))
     assert members(sets, "N2", False) == {1101}
+
+
+def test_regions_that_count_count_for_common_variants_too(tmp_path: Path, genome: Fasta) -> None:
+    labelled = read_alleles(clinvar(tmp_path, (101, "Pathogenic", "intron_variant", "practice_guideline")), genome)
+    labelled = replace(labelled, alleles=[replace(a, region="promoter") for a in labelled.alleles])
+    common = read_common(gnomad(tmp_path, (1001, "0.2"), (1101, "0.2")), genome, labelled, 10, 0)
+    here = [replace(a, region="promoter" if a.pos0 == 1000 else "intergenic") for a in common.alleles]
+    sets = build(labelled, common=replace(common, alleles=here), only=["promoter"])
+    assert members(sets, "N2", False) == {1001}
 
 
 def test_common_variants_are_drawn_where_there_are_too_many(tmp_path: Path, genome: Fasta) -> None:
@@ -74,7 +84,7 @@ def test_common_variants_are_drawn_where_there_are_too_many(tmp_path: Path, geno
     path = gnomad(tmp_path, *((pos, "0.2") for pos in range(1001, 1401, 10)))
     drawn = [read_common(path, genome, labelled, 5, seed).alleles for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2] and len({a.pos0 for a in drawn[0]}) == 5
-    sets = build(labelled, genome, common=read_common(path, genome, labelled, 1000, 0), ratio=3, wanted=["N2"])
+    sets = build(labelled, common=read_common(path, genome, labelled, 1000, 0), ratio=3, wanted=["N2"])
     assert len(members(sets, "N2", False)) == 3
 
 
@@ -91,13 +101,13 @@ def test_n3_has_the_place_and_the_kind_of_each_positive(tmp_path: Path, genome: 
         (300, two, turned, 1),
         (401, CHR1[400:403], CHR1[400], 1),
     )
-    sets = build(read_alleles(path, genome), genome, seed=1)
+    sets = build(read_alleles(path, genome), seed=1)
     negatives = [sets.alleles[i] for i in sets.rows["N3"] if not sets.positive_N[i]]
     assert [(a.pos0 + 1, len(a.ref), len(a.alt)) for a in negatives] == [(101, 1, 1), (201, 1, 4), (300, 2, 2)]
     assert all(a.ref == CHR1[a.pos0 : a.pos0 + len(a.ref)] for a in negatives)
     assert negatives[1].alt[0] == CHR1[200] and negatives[1].alt != CHR1[200] + "ACG"
     assert 401 not in members(sets, "N3", True), "a deletion has no other allele at its place: it leaves the set"
-    again = build(read_alleles(path, genome), genome, seed=1)
+    again = build(read_alleles(path, genome), seed=1)
     assert [a.alt for a in again.alleles] == [a.alt for a in sets.alleles]
 
 
@@ -108,9 +118,9 @@ def test_n3_draws_nothing_that_is_known(tmp_path: Path, genome: Fasta) -> None:
     other = (201, CHR1[200], other_bases(CHR1[200])[0], 1)
     path = labelled_vcf(tmp_path, (101, base, first, 1), (101, base, second, 0), other)
     labelled = read_alleles(path, genome)
-    assert {a.alt for a in build(labelled, genome).alleles if a.pos0 == 100} == {first, second, third}
+    assert {a.alt for a in build(labelled).alleles if a.pos0 == 100} == {first, second, third}
     known = read_common(gnomad(tmp_path, (101, "0.0001"), alts={101: third}), genome, labelled, 10, 0)
-    sets = build(labelled, genome, common=known)
+    sets = build(labelled, common=known)
     assert members(sets, "N3", False) == members(sets, "N3", True) == {201}
 
 
@@ -123,7 +133,7 @@ def test_a_table_has_the_same_variants_whatever_the_contigs_are_called(tmp_path:
     rows = [f"{name}\t{pos}\t{CHR1[pos - 1]}\t{other_bases(CHR1[pos - 1])[0]}\t{cells}\ttRNA\n"
             for name, pos, cells in said]  # fmt: skip
     (tmp_path / "x.tsv").write_text("chrom\tpos\tref\talt\tlabel\tstars\taf\tregion\n" + "".join(rows))
-    sets = build(read_alleles(tmp_path / "x.tsv", genome), genome)
+    sets = build(read_alleles(tmp_path / "x.tsv", genome))
     assert members(sets, "labelled", False) == members(sets, "N2", False) == {201}
     assert {a.region for a in sets.alleles} == {"tRNA"} and {a.contig for a in sets.alleles} == {"chr1"}
 
@@ -168,12 +178,12 @@ def test_one_class_only_and_empty_sets_are_one_line(tmp_path: Path, genome: Fast
     base, alt = CHR1[100], other_bases(CHR1[100])[0]
     negatives = read_alleles(labelled_vcf(tmp_path, (101, base, alt, 0)), genome)
     with pytest.raises(NexVarError, match="no positive is left"):
-        build(negatives, genome)
+        build(negatives)
     positives = read_alleles(labelled_vcf(tmp_path, (101, base, alt, 1)), genome)
     with pytest.raises(NexVarError, match="no variant is in set N2"):
-        build(positives, genome, wanted=["N2"])
+        build(positives, wanted=["N2"])
     with pytest.raises(NexVarError, match="no positive is left"):
-        build(positives, genome, only=["tRNA"])
+        build(positives, only=["tRNA"])
     with pytest.raises(NexVarError, match="no INFO key CLNSIG or LABEL"):
         read_alleles(write_vcf(tmp_path / "y.vcf", [vcf_line(CHR1, 100)]), genome)
 

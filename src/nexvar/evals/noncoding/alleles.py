@@ -71,7 +71,7 @@ class Allele:
 
 @dataclass(frozen=True)
 class Labelled:
-    """alleles: all that are on the genome, by place, non-coding or not labelled ones included (``usable`` tells).
+    """alleles: all that are on the genome, by place, non-coding or not labelled ones included: ``positive`` tells.
 
     clinvar: whether the labels are ClinVar's. notes: what was left out, for people.
     """
@@ -152,9 +152,8 @@ def _described(bare: Allele, row: Mapping[str, str], where: str) -> Allele:
     af = _number(said["af"], "af", where)
     if said["af"] and not 0 <= af <= 1:
         raise NexVarError(f"af is {said['af'][:20]!r}", where=where, fix="a frequency from 0 to 1")
-    positive = {"1": True, "0": False, "pathogenic": True, "benign": False}.get(said["label"])
-    if positive is None:
-        positive = {"pathogenic": True, "benign": False}.get(group_of(said["label"]))
+    word = {"1": "pathogenic", "0": "benign"}.get(said["label"], group_of(said["label"]))
+    positive = {"pathogenic": True, "benign": False}.get(word)
     return replace(
         bare,
         positive=positive,
@@ -221,7 +220,7 @@ def on_genome(rows: Iterator[Allele], fasta: Fasta, path: str | Path, left_out: 
             agreeing += 1
             yield replace(allele, contig=contig)
     compared = agreeing + mismatches
-    if not agreeing:
+    if total and not agreeing:
         what = f"of {compared:,} REFs none is what {fasta.path.name} has" if compared else (
             f"none of {total:,} variants is on {fasta.path.name}")  # fmt: skip
         raise NexVarError(what, where=path, fix="is it of the same assembly?")

@@ -100,7 +100,7 @@ class ModelCells:
         self, cut: Cut, method: str, set: str, how: dict[str, Any], scores: Callable[[], tuple[np.ndarray, str]]
     ) -> Cell | Failure:
         """scores: ((N,), the cell's detail)."""
-        made_of = {**self._made_of(), **how}
+        made_of = {**self._made_of(), "windows": cut.digest, **how}
         try:
             there = self.store.read(cut.width, self.name, method, set, made_of)
             if there is not None:

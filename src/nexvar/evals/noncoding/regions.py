@@ -41,6 +41,12 @@ class Rules:
     enhancers: Regions | None = None
     tag: str = ""
 
+    def check(self) -> None:
+        """NexVarError where no transcript carries the tag: all would be intergenic."""
+        if not any(len(self.annotation.transcript_spans(contig, self.tag)[0]) for contig in self.annotation.contigs):
+            what = f"no transcript is tagged {self.tag}" if self.tag else "no transcript"
+            raise NexVarError(what, where=self.annotation.name, fix="GENCODE's GFF3 or GTF, or without --mane")
+
     def classify(self, contig: str, pos0_N: np.ndarray) -> np.ndarray:
         """(N,) object: the class of each 0-based position of a contig."""
         spans = partial(self.annotation.spans, contig, tag=self.tag)

@@ -119,6 +119,7 @@ def prepare(job: Job) -> Data:
             enhancers, said = read_enhancers(job.ccre, fasta)
             notes += said
         rules = Rules(annotation, enhancers, MANE if job.mane else "")
+        rules.check()
         notes += [*annotation.notes, f"regions: {job.annotation}, {'MANE Select' if job.mane else 'all'} transcripts; "
                   + (f"enhancers of {job.ccre}" if job.ccre else "no cCREs, so no enhancers")]  # fmt: skip
         labelled = replace(labelled, alleles=_with_regions(labelled.alleles, rules))
@@ -129,7 +130,6 @@ def prepare(job: Job) -> Data:
             common = replace(common, alleles=_with_regions(common.alleles, rules))
     sets = build(
         labelled,
-        fasta,
         common=common,
         wanted=job.sets,
         min_stars=job.min_stars,

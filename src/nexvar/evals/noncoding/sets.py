@@ -57,7 +57,6 @@ class Common:
 
 def build(
     labelled: Labelled,
-    fasta: Fasta,
     *,
     common: Common | None = None,
     wanted: Sequence[str] = (),
@@ -70,7 +69,7 @@ def build(
     """Every set that the files allow, or those ``wanted``; NexVarError where one of these cannot be, or none can.
 
     min_stars: of ClinVar's, or where the file has stars. ratio: negatives a positive at most, drawn with ``seed``; 0:
-    all. only: regions of the file that count. is_coding: of alleles of no known consequence (gnomAD's).
+    all. only: regions that count. is_coding: of alleles of no known consequence (gnomAD's).
     """
     notes = list(labelled.notes)
     usable = [a for a in labelled.alleles if a.positive is not None]
@@ -79,6 +78,8 @@ def build(
     if only:
         usable = [a for a in usable if a.region in only]
         notes.append(f"{len(usable):,} variants in {', '.join(only)}")
+        if common is not None:
+            common = replace(common, alleles=[a for a in common.alleles if a.region in only])
     starred = [a for a in usable if a.stars is None or a.stars >= min_stars]
     if fewer := len(usable) - len(starred):
         notes.append(f"{fewer:,} variants with fewer than {min_stars} stars are left out")
@@ -89,7 +90,7 @@ def build(
     negatives["N2"] = _n2(labelled, starred, positives, common, is_coding, notes)
     known = {a.key for a in labelled.alleles} | (common.known if common is not None else set())
     rng = np.random.default_rng(seed)
-    matched = _n3(positives, fasta, known, rng, notes)
+    matched = _n3(positives, known, rng, notes)
     negatives["N3"] = [match for match in matched if match is not None]
     for name in wanted:
         if not negatives.get(name):
@@ -118,7 +119,9 @@ def _joined(
             notes.append(f"{name}: {most:,} of {len(some):,} negatives are drawn, {ratio} for each positive")
             some = [some[i] for i in np.sort(rng.choice(len(some), most, replace=False))]
         members[name] = [*(partners if name == "N3" else positives), *some]
-    unique = {a.key: a for some in members.values() for a in some}
+    unique: dict[Key, Allele] = {}
+    for a in (a for some in members.values() for a in some):
+        unique.setdefault(a.key, a)  # ClinVar's before gnomAD's: it names a gene
     alleles = sorted(unique.values(), key=lambda a: (a.contig, a.pos0, a.ref, a.alt))
     place = {a.key: i for i, a in enumerate(alleles)}
     positive = np.array([bool(a.positive) for a in alleles])
@@ -191,14 +194,14 @@ def _of_gnomad(reader: VcfReader, places: set[int], left_out: Counter[str]) -> I
         left_out["records do not pass the filters"] += fails
         near = any(record.pos0 + i in places for i in range(len(record.ref)))
         for alt, text in zip(record.alts, values.split(","), strict=False):
-            af = None if fails else frequency(text)
+            af = None if fails else _frequency(text)
             if alt.isalpha() and (near or (af is not None and is_common(af))):
                 yield Allele(record.chrom, record.pos0, record.ref.upper(), alt.upper(), False, af=af)
     if not stated:
         raise NexVarError("no record has AF", where=reader.name, fix="give gnomAD's sites VCF")
 
 
-def frequency(text: str) -> float | None:
+def _frequency(text: str) -> float | None:
     """From 0 to 1; None for what is none."""
     with suppress(ValueError):
         return value if 0 <= (value := float(text)) <= 1 else None
@@ -206,7 +209,7 @@ def frequency(text: str) -> float | None:
 
 
 def _n3(
-    positives: Sequence[Allele], fasta: Fasta, known: set[Key], rng: np.random.Generator, notes: list[str]
+    positives: Sequence[Allele], known: set[Key], rng: np.random.Generator, notes: list[str]
 ) -> list[Allele | None]:
     """A negative for each positive, or None."""
     made, taken = list[Allele | None](), set(known)

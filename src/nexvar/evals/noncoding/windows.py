@@ -6,6 +6,7 @@ label. All windows come from ``genome/windows.py``.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ _WHY = {
 
 @dataclass(frozen=True)
 class Cut:
-    """windows: of every allele, empty where it is not centred; usable_N (N,) bool: where it is. group_N: (N,) int,
-    neighbours are one group.
+    """windows: of every allele, empty where it is not centred; digest: of all of them. usable_N (N,) bool: where it is
+    centred. group_N: (N,) int, neighbours are one group.
 
     grouped: whether the file named groups, genes for instance.
     """
@@ -37,6 +38,7 @@ class Cut:
     usable_N: np.ndarray
     group_N: np.ndarray
     grouped: bool
+    digest: str
     notes: list[str]
 
 
@@ -52,7 +54,8 @@ def cut_windows(fasta: Fasta, alleles: Sequence[Allele], width: int) -> Cut:
              for what, count in status.items() if what is not Status.OK]  # fmt: skip
     usable = np.array([w.status is Status.OK for w in windows])
     names = [a.group for a in alleles]
-    return Cut(width, windows, usable, groups(alleles, width, names), any(names), notes)
+    digest = hashlib.sha256("\n".join(f"{w.ref_seq} {w.alt_seq}" for w in windows).encode()).hexdigest()[:16]
+    return Cut(width, windows, usable, groups(alleles, width, names), any(names), digest, notes)
 
 
 def groups(alleles: Sequence[Allele], width: int, names: Sequence[str]) -> np.ndarray:
