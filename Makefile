@@ -2,6 +2,7 @@
 # make test    set up, then run the tests
 # make docs    set up, then build the documentation site: docs/_build/index.html
 # make bench   every benchmark that a CPU can run, beside the recorded ratios (docs/performance.md)
+# make image-test  the Dockerfile, built and started once (Debian, as root)
 # make check   ruff, mypy, import-linter, tests: what CI runs
 #
 # EXTRAS=dev,all         what `make test` installs beside NexVar itself: tests of extras that are not there skip
@@ -18,7 +19,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e
 
-.PHONY: demo test docs bench check lint setup clean
+.PHONY: demo test docs bench check lint setup image-test clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.ready-run
@@ -43,6 +44,9 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/lint-imports
 
 check: lint test
+
+image-test:
+	bash .ci/image
 
 setup: $(VENV)/.ready-dev
 
