@@ -9,7 +9,7 @@ import numpy as np
 
 from labelled import random_dna
 from nexvar.evals.suites import run
-from nexvar.evals.suites.cells import Options
+from nexvar.evals.suites.cell import Options
 from nexvar.evals.suites.task import find
 from nexvar.weights.choice import ModelChoice
 from places import GOLDEN

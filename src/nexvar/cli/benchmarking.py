@@ -61,7 +61,7 @@ def run_tasks(
     """Models x tasks, each cell once: probes beside baselines, with published numbers. The same command resumes."""
     with importing():
         from nexvar import arguments
-        from nexvar.evals.suites.cells import Options
+        from nexvar.evals.suites.cell import Options
         from nexvar.evals.suites.run import Job, run
         from nexvar.evals.suites.task import find
 

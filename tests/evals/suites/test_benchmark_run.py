@@ -16,7 +16,7 @@ from nexvar import files
 from nexvar.cli.commands import app
 from nexvar.errors import NexVarError
 from nexvar.evals.suites import cells, read, run, tables
-from nexvar.evals.suites.cells import Options
+from nexvar.evals.suites.cell import Options
 from nexvar.evals.suites.task import catalogue, find
 from nexvar.genome.reference import reverse_complement
 from own_task import LAYER, job, rows, task_file

@@ -17,8 +17,9 @@ import numpy as np
 
 from nexvar.errors import NexVarError
 from nexvar.evals.metrics import FEW, Estimate
-from nexvar.evals.probes.probe import DRAWS, RANDOM, Report, interval, probe
-from nexvar.evals.suites.task import Task
+from nexvar.evals.probes.probe import RANDOM, Report, interval, probe
+from nexvar.evals.suites.cell import Cell
+from nexvar.evals.suites.finetune import finetuned
 from nexvar.train.labels import TEST
 from nexvar.weights.choice import ModelChoice, loaded_model
 from nexvar.weights.fingerprint import fingerprint
@@ -29,37 +30,6 @@ METHODS = ("probe", "finetune")
 BASELINES = "baselines"  # the method of a cell without a model
 IDENTITY = b"nexvar.cell"
 ALL, APART = "all", "without near-duplicates"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How cells are computed. layers: to choose among; none: all blocks. max_rows: of each split, 0 for all.
-
-    cache: a folder where embeddings are kept; it changes no result.
-    """
-
-    layers: tuple[str, ...] = ()
-    random_weights: bool = False
-    max_rows: int = 0
-    seed: int = 0
-    draws: int = DRAWS
-    cache: Path | None = None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """table: what ``read.write`` wrote. folder: where a fine-tuning run lies. model: None for a task's baselines.
-
-    kept: of what the result was made that is there already.
-    """
-
-    task: Task
-    method: str
-    model: ModelChoice | None
-    table: Path
-    folder: Path
-    options: Options
-    kept: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,18 +65,16 @@ def compute(cell: Cell) -> bytes | None:
             )
         return None
     if cell.method == "finetune":
-        from nexvar.evals.suites.finetune import finetuned
-
         assert loaded is not None
-        rows = finetuned(cell, loaded)
+        report = finetuned(cell, loaded)
     else:
-        rows = _probed(cell, loaded)
-    return _parquet(rows, identity)
+        report = _probed(cell, loaded)
+    return _parquet(rows_of(report, cell), identity)
 
 
-def _probed(cell: Cell, loaded: Loaded | None) -> list[Row]:
+def _probed(cell: Cell, loaded: Loaded | None) -> Report:
     options = cell.options
-    report = probe(
+    return probe(
         replace(cell.task.part, file=str(cell.table)),
         [] if loaded is None else [loaded],
         layers=options.layers,
@@ -117,7 +85,6 @@ def _probed(cell: Cell, loaded: Loaded | None) -> list[Row]:
         baselines=loaded is None,
         pair=cell.task.pair,
     )
-    return rows_of(report, cell)
 
 
 def rows_of(report: Report, cell: Cell) -> list[Row]:

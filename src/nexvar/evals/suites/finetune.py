@@ -18,7 +18,7 @@ import torch
 from nexvar.errors import NexVarError
 from nexvar.evals.probes.fitting import Fitted
 from nexvar.evals.probes.probe import Report, leaks_of, line_of
-from nexvar.evals.suites.cells import Cell, Row, rows_of
+from nexvar.evals.suites.cell import Cell
 from nexvar.files import write_bytes
 from nexvar.inference.core.sequences import clean
 from nexvar.train import heads, pretrain
@@ -30,8 +30,8 @@ EVALUATIONS = 10  # of a run, on split valid
 MICRO_BATCH = 8  # sequences of one forward, at most
 
 
-def finetuned(cell: Cell, loaded: Loaded) -> list[Row]:
-    """Train, or go on; the rows of what the kept state says of the test."""
+def finetuned(cell: Cell, loaded: Loaded) -> Report:
+    """Train, or go on; what the kept state says of the test."""
     task, options = cell.task, cell.options
     if task.pair:
         raise NexVarError("a task of pairs", where=task.key, fix="--method probe")
@@ -52,7 +52,7 @@ def finetuned(cell: Cell, loaded: Loaded) -> list[Row]:
     found = leaks_of(rows, [(np.flatnonzero(rows.split != TEST), test)], test)
     fitted = Fitted(test, out_NK, [])
     line = line_of(loaded.card.name, part.metric, kind, targets, rows, fitted, found.near, options.draws, options.seed)
-    return rows_of(Report(rows, kind, targets, [line], found, ""), cell)
+    return Report(rows, kind, targets, [line], found, "")
 
 
 def recipe_text(cell: Cell, training: int, device: str) -> str:

@@ -24,7 +24,8 @@ from nexvar import cards
 from nexvar.doors import Packed, packed, unpacked
 from nexvar.errors import NexVarError
 from nexvar.evals.suites import read, tables
-from nexvar.evals.suites.cells import BASELINES, METHODS, Cell, Options, compute, read_identity
+from nexvar.evals.suites.cell import Cell, Options
+from nexvar.evals.suites.cells import BASELINES, METHODS, compute, read_identity
 from nexvar.evals.suites.task import TRACKS, Task
 from nexvar.files import write_bytes
 from nexvar.runs.lock import locked
