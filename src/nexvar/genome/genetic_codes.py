@@ -15,6 +15,7 @@ from nexvar.errors import NexVarError
 BASES = "TCAG"
 CODONS = tuple(a + b + c for a in BASES for b in BASES for c in BASES)
 STOP, UNKNOWN = "*", "X"
+AMINO_ACIDS = "GAVLIMFWPSTCYNQDEKRH" + STOP  # by kind: small and oily, ring-shaped, polar, charged
 _PLACES = np.full(256, -1, dtype=np.int64)
 for _i, _letters in enumerate(("TtUu", "Cc", "Aa", "Gg")):
     for _letter in _letters:

@@ -8,9 +8,8 @@ import pytest
 
 from nexvar.cli.commands import app
 from nexvar.errors import NexVarError
-from nexvar.evals.genes import codons
 from nexvar.evals.genes.codons import Change, by_residue, changes, find_coding, spliced
-from nexvar.genome.genetic_codes import CODONS, genetic_code
+from nexvar.genome.genetic_codes import AMINO_ACIDS, CODONS, genetic_code
 from nexvar.genome.reference import Fasta, reverse_complement
 from places import GOLDEN
 from toy_genes import INTRON, ToyGenes
@@ -75,7 +74,7 @@ def test_the_best_change_of_each_amino_acid():
     wild = "TGG"  # W
     scores = {codon: -float(i) for i, codon in enumerate(CODONS)}
     rows = by_residue([(Change(4, wild, c, "x"), scores[c]) for c in CODONS if c != wild], CODE)
-    assert [row["alternative"] for row in rows] == list(codons.AMINO_ACIDS)
+    assert [row["alternative"] for row in rows] == list(AMINO_ACIDS)
     by_name = {row["alternative"]: row for row in rows}
     for amino_acid, row in by_name.items():
         choices = [c for c in CODE.codons_of(amino_acid) if c != wild]

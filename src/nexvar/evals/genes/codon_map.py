@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nexvar.evals.genes.codons import AMINO_ACIDS
 from nexvar.evals.genes.table_run import Rows
 from nexvar.evals.plots import FAINT, INK, MUTED, new_figure, save
+from nexvar.genome.genetic_codes import AMINO_ACIDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,7 +23,7 @@ from nexvar.errors import NexVarError
 from nexvar.evals.genes.genes import gene_of, transcripts_by_name
 from nexvar.evals.genes.table_run import Rows, write_tsv
 from nexvar.genome.annotation import read_annotation
-from nexvar.genome.genetic_codes import CODONS, STOP, GeneticCode, genetic_code
+from nexvar.genome.genetic_codes import AMINO_ACIDS, CODONS, STOP, GeneticCode, genetic_code
 from nexvar.genome.reference import Fasta
 from nexvar.genome.transcripts import Transcript
 from nexvar.runs.job import InputFiles, ScoreJob
@@ -35,7 +35,6 @@ COLUMNS = (
     "residue", "codon", "amino_acid", "alternative", "kind", "best_codon", "bases", "score", "snv_codon", "snv_score",
     "codons",
 )  # fmt: skip
-AMINO_ACIDS = "GAVLIMFWPSTCYNQDEKRH" + STOP  # by kind: small and oily, ring-shaped, polar, charged
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 ENDINGS = (".tsv", ".png")
 
