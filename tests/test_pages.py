@@ -1,4 +1,4 @@
-"""The pages: commands, paths and links that exist, a map that is true, tables that agree with the cards."""
+"""The pages: commands print what they show, paths and links exist, the map is true, tables agree with the cards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import torch
 import typer.main
 
-import nexvar
+import transcripts
 from nexvar import cli
 from nexvar.evals import demo
 from nexvar.inference.core.likelihood import Member, count_tokens
@@ -36,6 +36,7 @@ def code_blocks(language: str) -> Iterator[tuple[Path, str]]:
 def documented(start: str) -> list[str]:
     """Lines of code blocks, and inline code, that begin with ``start``; comments dropped."""
     lines = [line for _, block in code_blocks("(?:bash|sh)?") for line in block.splitlines()]
+    lines += [line.removeprefix("$ ") for _, block in code_blocks("console") for line in block.splitlines()]
     for page in PAGES:
         lines += re.findall(r"`([^`\n]+)`", page.read_text())
     return sorted({line.split("  #")[0].strip() for line in lines if line.startswith(start)})
@@ -145,7 +146,35 @@ def test_the_model_tables_agree_with_the_cards() -> None:
         assert page.read_text() == text, f"{page.name} differs from the cards: run `python docs/model_table.py`"
 
 
-EXAMPLES = [pytest.param(p, b, id=f"{p.name}-{i}") for i, (p, b) in enumerate(code_blocks("python"))]
+SESSIONS = [page for page in PAGES if "```console" in page.read_text()]
+
+
+@pytest.mark.parametrize("page", SESSIONS, ids=lambda page: page.name)
+def test_what_a_reader_types_prints_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+    with transcripts.session(tmp_path) as reader:
+        for step in transcripts.steps(page.read_text()):
+            said = reader.run(step)
+            assert transcripts.agrees(step.shown, said), f"{step.typed}\nprints\n{said}"
+
+
+def test_other_output_is_found() -> None:
+    assert transcripts.agrees("a  1.5\n…\nend 2\n", "a -0.3e-5\nb\nc\nend 7\n")
+    assert not transcripts.agrees("a 1\nend 2\n", "a 1\nb\nend 2\n")
+    assert not transcripts.agrees("status OK\n", "status EDGE\n")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_are_run_or_say_why_not(page: Path) -> None:
+    """A block of commands that no session runs has its reason above it: <!-- not run: … -->."""
+    text = page.read_text()
+    for fence in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        if fence[1] in ("", "bash") and re.search(r"^(nexvar|curl) ", fence[2], re.MULTILINE):
+            assert re.search(r"^<!-- not run: .+ -->\n$", text[: fence.start()].splitlines(keepends=True)[-1]), fence[2]
+
+
+EXAMPLES = [
+    pytest.param(p, b, id=f"{p.name}-{i}") for i, (p, b) in enumerate(code_blocks("python")) if p not in SESSIONS
+]
 
 
 @pytest.mark.parametrize(("page", "block"), EXAMPLES)
@@ -153,14 +182,12 @@ def test_python_examples_run_as_printed(
     page: Path, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = compile(block, str(page), "exec")
-    if page.name != "README.md" and "import " not in block:
+    if "import " not in block:
         return  # a fragment that shows a form; it parses
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    if "mito.vcf" in block:  # goes on from the example before it, on files of the user's
+    if "mito.vcf" in block:  # files of the user's
         lines = demo.shipped("mtdna_labelled.vcf").read_text().splitlines(keepends=True)
         head = [line for line in lines if line.startswith("#")]
         Path("mito.vcf").write_text("".join([*head, *lines[len(head) : len(head) + 3]]))
         shutil.copy(demo.shipped("chrM_rCRS.fa"), "chrM.fa")
-        names["model"] = nexvar.NexVar("nexvar_mito")
-    exec(code, names)
+    exec(code, {})
