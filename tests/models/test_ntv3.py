@@ -16,7 +16,8 @@ from nexvar import NexVar
 from nexvar.errors import NexVarError
 from nexvar.inference.core.readout import coarser
 from nexvar.inference.embed import embed, jax_attention_map
-from nexvar.models.ntv3 import Model, central
+from nexvar.models._ntv3 import central
+from nexvar.models.ntv3 import Model
 from nexvar.weights.load import load as load_any
 from places import GOLDEN
 from tiny_ntv3 import TINY, close, load, random_model

@@ -30,7 +30,8 @@ from nexvar.inference import track_model as trained
 from nexvar.inference.core.batching import Tally, in_batches
 from nexvar.inference.core.sequences import token_ids
 from nexvar.inference.core.sliding import Rule
-from nexvar.models.ntv3 import WINDOW, central
+from nexvar.models._ntv3 import central
+from nexvar.models.ntv3 import WINDOW
 from nexvar.weights.fingerprint import fingerprint
 from nexvar.weights.load import Loaded
 

@@ -298,16 +298,10 @@ class Layer(nn.Module):
         return r_BLD
 
 
-class Embeddings(nn.Module):
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.d_model)
-
-
 class Backbone(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.embeddings = Embeddings(config)
+        self.embeddings = nn.ModuleDict({"word_embeddings": nn.Embedding(config.vocab_size, config.d_model)})
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
 
@@ -380,7 +374,7 @@ class Model(GenomicModel):
         tap = Taps(frozenset(self._aliases.get(name, name) for name in taps))
 
         backbone = self._backbone
-        hidden = look_up(backbone.embeddings.word_embeddings, ids_BL, embeds_BLD)
+        hidden = look_up(backbone.embeddings["word_embeddings"], ids_BL, embeds_BLD)
         wanted = f"{PREFIX}embeddings" in tap.wanted
         r_BLD = tap(f"{PREFIX}embeddings", hidden).to(torch.float32, copy=wanted)
         for i, layer in enumerate(backbone.layers):

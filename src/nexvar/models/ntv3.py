@@ -47,20 +47,15 @@ from nexvar.models import (
     check_masked,
     check_taps,
     given_input,
-    look_up,
 )
-from nexvar.ops.attention import attention, attention_naive
-from nexvar.ops.conv1d import conv1d
-from nexvar.ops.linear import Linear
-from nexvar.ops.mlp import gated_mlp
-from nexvar.ops.rotary import apply_rotary, inverse_frequencies, rotary_tables
-from nexvar.ops.tracing import surely_all, tracing
-from nexvar.ops.unet import LAYER_NORM_EPS, AdaptiveLayerNorm, Conditions, TowerBlock, add_gated, gelu, modulations
+from nexvar.models import _ntv3 as parts
+from nexvar.ops.rotary import inverse_frequencies, rotary_tables
+from nexvar.ops.tracing import tracing
+from nexvar.ops.unet import LAYER_NORM_EPS, AdaptiveLayerNorm, Conditions, TowerBlock, gelu
 
 KEEP_FLOAT32: tuple[str, ...] = ()
 QUANTIZED = ("*.sa_layer.*_head.linear.weight", "*.sa_layer.mha_output.weight", "*.transformer_blocks.*.fc?.weight")
 HEADS = ("core.lm_head.",)
-HEAD_EPS = {"hf": 1e-5, "jax": 1e-6}
 MEMORY = Memory(8, mlp=0, fixed=2.8e6)
 ROTARY_BASE = 10_000.0
 WINDOW = 32_768  # that the authors' examples of post-trained models read
@@ -167,150 +162,36 @@ class Config:
         return sorted(self.bigwigs_per_species, key=lambda name: self.species_to_token_id[name])
 
 
-class _Head(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.linear = Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x)
-
-
-class _SelfAttention(nn.Module):
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        width = config.attention_heads * config.key_size
-        self.heads = config.attention_heads
-        self.query_head = _Head(width)
-        self.key_head = _Head(width)
-        self.value_head = _Head(width)
-        self.mha_output = Linear(width, config.embed_dim)
-
-    def forward(
-        self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], mask_BL: Tensor | None, maps: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        heads = (self.query_head, self.key_head, self.value_head)
-        q, k, v = (head(x_BLD).unflatten(-1, (self.heads, -1)) for head in heads)
-        q, k = apply_rotary(q, *rope), apply_rotary(k, *rope)
-        if maps:
-            out, weights = attention_naive(q, k, v, mask_BM=mask_BL)
-            return self.mha_output(out.flatten(2)), weights
-        return self.mha_output(attention(q, k, v, mask_BM=mask_BL).flatten(2)), None
-
-
-class _TransformerBlock(nn.Module):
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        conditions = config.condition_widths
-        # NOTE: the hub's conditioned blocks ignore layer_norm_eps, the JAX ones use it: see Model.reference.
-        eps = LAYER_NORM_EPS if conditions else config.layer_norm_eps
-        self.self_attention_layer_norm = AdaptiveLayerNorm(config.embed_dim, conditions, eps)
-        self.final_layer_norm = AdaptiveLayerNorm(config.embed_dim, conditions, eps)
-        self.sa_layer = _SelfAttention(config)
-        self.fc1 = Linear(config.embed_dim, 2 * config.ffn_embed_dim, bias=False)
-        self.fc2 = Linear(config.ffn_embed_dim, config.embed_dim, bias=False)
-        self.modulation_layers = modulations(conditions, config.embed_dim)
-
-    def forward(
-        self,
-        x_BLD: Tensor,
-        rope: tuple[Tensor, Tensor],
-        conditions: Conditions | None,
-        mask_BL: Tensor | None,
-        maps: bool,
-    ) -> tuple[Tensor, Tensor | None]:
-        normed = self.self_attention_layer_norm(x_BLD, conditions)
-        mixed, weights = self.sa_layer(normed, rope, mask_BL, maps)
-        x_BLD = x_BLD + mixed
-        inner = gated_mlp(self.final_layer_norm(x_BLD, conditions), self.fc1, self.fc2, "silu")
-        return add_gated(x_BLD, inner, self.modulation_layers, conditions), weights
-
-
-class _TrackHead(nn.Module):
-    """LayerNorm and a linear layer over the central bases."""
-
-    def __init__(self, width: int, outputs: int) -> None:
-        super().__init__()
-        self.layer_norm = nn.LayerNorm(width, eps=HEAD_EPS["hf"])
-        self.head = Linear(width, outputs)
-
-    def forward(self, x_BLC: Tensor) -> Tensor:
-        return self.head(self.layer_norm(x_BLC))
-
-    def some(self, x_BLC: Tensor, outputs: Sequence[int]) -> Tensor:
-        """These columns of ``forward`` alone."""
-        return F.linear(self.layer_norm(x_BLC), self.head.weight[list(outputs)], self.head.bias[list(outputs)])
-
-
-class _BigwigHead(nn.Module):
-    """One head per species; a row's tracks come from its own, zeros up to the widest."""
-
-    def __init__(self, width: int, tracks: list[int]) -> None:
-        super().__init__()
-        self.widest = max(tracks)
-        heads = [_TrackHead(width, count) if count else nn.Identity() for count in tracks]
-        self.species_heads = nn.ModuleList(heads)
-
-    def forward(self, x_BLC: Tensor, species: list[int]) -> Tensor:
-        rows = []
-        for x_LC, index in zip(x_BLC, species, strict=True):
-            head = self.species_heads[index]
-            if isinstance(head, nn.Identity):
-                rows.append(x_LC.new_zeros(len(x_LC), self.widest))
-            else:
-                tracks_LT = F.softplus(head(x_LC))
-                rows.append(F.pad(tracks_LT, (0, self.widest - tracks_LT.shape[-1])))
-        return torch.stack(rows)
-
-
-class _Stem(nn.Module):
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(config.token_embed_dim, config.conv_init_embed_dim, 15)
-
-    def forward(self, x_BLE: Tensor) -> Tensor:
-        return gelu(conv1d(x_BLE, self.conv.weight, self.conv.bias))
-
-
-class _LMHead(nn.Module):
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        width = config.conv_init_embed_dim
-        self.hidden_layers = nn.ModuleList(Linear(width, width) for _ in range(config.num_hidden_layers_head))
-        self.head = Linear(width, config.alphabet_size)
-
-    def forward(self, x_BLC: Tensor) -> Tensor:
-        x_BLC = gelu(x_BLC)
-        for layer in self.hidden_layers:
-            x_BLC = gelu(layer(x_BLC))
-        return self.head(x_BLC)
-
-
 class _Core(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         channels = config.channels
         self.embed_layer = nn.Embedding(config.alphabet_size, config.token_embed_dim)
-        self.stem = _Stem(config)
+        self.stem = parts.Stem(config.token_embed_dim, config.conv_init_embed_dim)
         pairs = list(zip(channels, channels[1:], strict=False))
         conditions = config.condition_widths
         up, phase = UPSAMPLE[config.deconv_upsample_type], config.deconv_phase
         self.conv_tower_blocks = nn.ModuleList(TowerBlock(a, b, conditions=conditions) for a, b in pairs)
-        self.transformer_blocks = nn.ModuleList(_TransformerBlock(config) for _ in range(config.num_layers))
+        # NOTE: the hub's conditioned blocks ignore layer_norm_eps, the JAX ones use it: see Model.reference.
+        eps = LAYER_NORM_EPS if conditions else config.layer_norm_eps
+        self.transformer_blocks = nn.ModuleList(
+            parts.TransformerBlock(config.embed_dim, config.attention_heads, config.ffn_embed_dim, conditions, eps)
+            for _ in range(config.num_layers)
+        )
         self.deconv_tower_blocks = nn.ModuleList(
             TowerBlock(b, a, conditions=conditions, up=up, phase=phase) for a, b in reversed(pairs)
         )
-        self.lm_head = _LMHead(config)
         width = config.conv_init_embed_dim
+        self.lm_head = parts.LMHead(width, config.num_hidden_layers_head, config.alphabet_size)
         if config.conditions_vocab_size:
             sizes, embed = config.conditions_vocab_size, config.token_embed_dim
             self.cond_tables = nn.ModuleList(nn.Embedding(size, embed) for size in sizes)
             self.conditions_heads = nn.ModuleList(nn.Linear(config.embed_dim, size) for size in sizes)
         if config.bigwigs_per_species:
             tracks = [len(config.bigwigs_per_species[name]) for name in config.track_species]
-            self.bigwig_head = _BigwigHead(width, tracks)
+            self.bigwig_head = parts.BigwigHead(width, tracks)
         if config.bed_elements_names:
-            self.bed_head = _TrackHead(width, 2 * len(config.bed_elements_names))
+            self.bed_head = parts.TrackHead(width, 2 * len(config.bed_elements_names))
 
 
 class Model(GenomicModel):
@@ -335,26 +216,8 @@ class Model(GenomicModel):
         self.config = config
         self.core = _Core(config)
         self._reference = "hf"
-        n, layers, unit = config.num_downsamples, config.num_layers, config.unit
-        self.elements, self.element_unit = config.bed_elements_names, unit
-        self.tap_stride: dict[str, int] = {"core.stem": 1}
-        self._alias: dict[str, str] = {}
-        for i in range(n):
-            self.tap_stride[f"core.conv_tower_blocks.{i}.res_conv"] = 2**i
-            self.tap_stride[f"core.conv_tower_blocks.{i}"] = 2 ** (i + 1)
-            self._alias[f"hidden_states.{i}"] = f"core.conv_tower_blocks.{i}.res_conv"
-        self._alias["before_transformer_embedding"] = f"core.conv_tower_blocks.{n - 1}"
-        for i in range(layers):
-            self.tap_stride[f"core.transformer_blocks.{i}"] = unit
-            self._alias[f"embeddings_{i + 1}"] = f"core.transformer_blocks.{i}"
-            self._alias[f"hidden_states.{n + i}"] = f"core.transformer_blocks.{i}"
-        self._alias["after_transformer_embedding"] = f"core.transformer_blocks.{layers - 1}"
-        for i in range(n):
-            self.tap_stride[f"core.deconv_tower_blocks.{i}"] = 2 ** (n - i - 1)
-            self.tap_stride[f"embeddings_deconv_{i + 1}"] = 2 ** (n - i - 1)
-            self._alias[f"hidden_states.{n + layers + i}"] = f"embeddings_deconv_{i + 1}"
-        self._alias["embedding"] = f"embeddings_deconv_{n}"
-        self.tap_stride |= {alias: self.tap_stride[name] for alias, name in self._alias.items()}
+        self.elements, self.element_unit = config.bed_elements_names, config.unit
+        self.tap_stride, self._alias = parts.tap_places(config.num_downsamples, config.num_layers)
         self.tap_names = tuple(self.tap_stride)
         self.register_buffer("inv_freq", inverse_frequencies(config.key_size, ROTARY_BASE), persistent=False)
 
@@ -375,12 +238,12 @@ class Model(GenomicModel):
 
     @reference.setter
     def reference(self, name: str) -> None:
-        if name not in HEAD_EPS:
+        if name not in parts.HEAD_EPS:
             raise NexVarError(f"no reference {name!r}", where="reference", fix="'hf' or 'jax'")
         self._reference = name
         for module in self.core.modules():
-            if isinstance(module, _TrackHead):
-                module.layer_norm.eps = HEAD_EPS[name]
+            if isinstance(module, parts.TrackHead):
+                module.layer_norm.eps = parts.HEAD_EPS[name]
         if self.config.conditions_vocab_size:
             for module in self.core.transformer_blocks.modules():
                 if isinstance(module, AdaptiveLayerNorm):
@@ -432,7 +295,9 @@ class Model(GenomicModel):
         given = given_input(ids_BL, embeds_BLD, config.token_embed_dim)
         conditions, species = self._conditions(given, species_ids_B, condition_ids, condition_masks, heads)
         length = given.shape[1]
-        ids_BL, x_BLC, inside_BL = self._fill_up(ids_BL, embeds_BLD, mask_BL)
+        ids_BL, x_BLC, inside_BL = parts.fill_up(
+            core.embed_layer, config.n_token_id, config.unit, ids_BL, embeds_BLD, mask_BL
+        )
         wanted = {self._alias.get(name, name) for name in taps}
         kept: dict[str, Tensor] = {}
 
@@ -448,13 +313,13 @@ class Model(GenomicModel):
         for i, block in enumerate(core.conv_tower_blocks):
             name = f"core.conv_tower_blocks.{i}"
             skips.append(x_BLC)
-            inside = _at_stride(inside_BL, 2**i)
+            inside = parts.at_stride(inside_BL, 2**i)
             x_BLC, before = block(x_BLC, conditions, inside_BL=inside, keep=f"{name}.res_conv" in wanted)
             tap(f"{name}.res_conv", before)
             tap(name, x_BLC)
 
         rope = rotary_tables(self.inv_freq, 0, x_BLC.shape[1])
-        keys_BL = _at_stride(inside_BL, config.unit)
+        keys_BL = parts.at_stride(inside_BL, config.unit)
         if self._reference == "jax" and keys_BL is None and conditions is None and ids_BL is not None:
             keys_BL = (ids_BL != config.pad_token_id).unflatten(1, (-1, config.unit)).any(-1)
         maps: dict[int, Tensor] = {}
@@ -468,7 +333,7 @@ class Model(GenomicModel):
         for i, block in enumerate(core.deconv_tower_blocks):
             name = f"core.deconv_tower_blocks.{i}"
             skip = skips.pop() if config.use_skip_connection else None
-            inside = _at_stride(inside_BL, 2 ** (config.num_downsamples - i))
+            inside = parts.at_stride(inside_BL, 2 ** (config.num_downsamples - i))
             x_BLC, before = block(x_BLC, conditions, inside_BL=inside, skip_BLC=skip, keep=name in wanted)
             tap(name, before)
             tap(f"embeddings_deconv_{i + 1}", x_BLC)
@@ -483,7 +348,7 @@ class Model(GenomicModel):
         return Output(scores, {name: kept[self._alias.get(name, name)] for name in taps}, extras)
 
     def told(self, bases: int) -> int:
-        centre = central(bases, self.config.keep_target_center_fraction, self._reference)
+        centre = parts.central(bases, self.config.keep_target_center_fraction, self._reference)
         return centre.stop - centre.start
 
     def element_logits(self, ids_BL: Tensor, species: str | None = None) -> Tensor:
@@ -531,34 +396,6 @@ class Model(GenomicModel):
         vectors = [table(ids) for table, ids in zip(self.core.cond_tables, condition_ids, strict=True)]
         return Conditions(vectors, list(condition_masks or [None] * count)), species
 
-    def _fill_up(
-        self, ids_BL: Tensor | None, embeds_BLD: Tensor | None, mask_BL: Tensor | None
-    ) -> tuple[Tensor | None, Tensor, Tensor | None]:
-        """Every row filled up with N to a multiple of the unit: its ids, if given, and embeddings; and what lies inside
-        its own multiple (None: all)."""
-        config, table = self.config, self.core.embed_layer
-        n_id, unit = config.n_token_id, config.unit
-        length = given_input(ids_BL, embeds_BLD, config.token_embed_dim).shape[1]
-        whole = -(-length // unit) * unit
-        if ids_BL is not None:
-            ids_BL = ids_BL if mask_BL is None else ids_BL.masked_fill(~mask_BL.bool(), n_id)
-            ids_BL = F.pad(ids_BL, (0, whole - length), value=n_id)
-        if embeds_BLD is None:
-            x_BLC = table(ids_BL)
-        else:
-            n_C = table.weight[n_id]
-            x_BLC = look_up(table, None, embeds_BLD)
-            x_BLC = x_BLC if mask_BL is None else x_BLC.where(mask_BL.bool()[..., None], n_C)
-            x_BLC = torch.cat([x_BLC, n_C.expand(len(x_BLC), whole - length, -1)], 1)
-        if mask_BL is None:
-            return ids_BL, x_BLC, None
-        position = torch.arange(1, mask_BL.shape[1] + 1, device=mask_BL.device)
-        length_B = (mask_BL * position).amax(-1)
-        inside_B = -(-length_B // unit) * unit
-        if surely_all(inside_B == whole):
-            return ids_BL, x_BLC, None
-        return ids_BL, x_BLC, torch.arange(whole, device=mask_BL.device) < inside_B[:, None]
-
     def predict_tracks(self, ids_BL: Tensor, species: str, columns: Sequence[int]) -> Tensor:
         """(B, central L, K): these of the species' tracks; the others, thousands of them, are not computed.
 
@@ -567,7 +404,7 @@ class Model(GenomicModel):
         config, tap = self.config, self.last_hidden
         species_B = self.species_ids(species).to(ids_BL.device).expand(len(ids_BL))
         x_BLC = self(ids_BL, taps=(tap,), logits=False, species_ids_B=species_B, heads=False).taps[tap]
-        x_BLC = x_BLC[:, central(x_BLC.shape[1], config.keep_target_center_fraction, self._reference)]
+        x_BLC = x_BLC[:, parts.central(x_BLC.shape[1], config.keep_target_center_fraction, self._reference)]
         head: Any = self.core.bigwig_head.species_heads[config.track_species.index(species)]
         return F.softplus(head.some(x_BLC, columns))
 
@@ -595,23 +432,9 @@ class Model(GenomicModel):
                 where="input_ids",
                 fix="cut or fill up with N, or heads=False for no tracks",
             )
-        centre = x_BLC[:, central(x_BLC.shape[1], config.keep_target_center_fraction, self._reference)]
+        centre = x_BLC[:, parts.central(x_BLC.shape[1], config.keep_target_center_fraction, self._reference)]
         if config.bigwigs_per_species:
             outputs["bigwig_tracks_logits"] = core.bigwig_head(centre, species)
         if config.bed_elements_names:
             outputs["bed_tracks_logits"] = core.bed_head(centre).unflatten(-1, (-1, 2))
         return outputs
-
-
-def central(length: int, fraction: float, reference: str = "hf") -> slice:
-    """The central part of ``length`` bases that has tracks; the official codes round differently."""
-    if reference == "jax":
-        margin = int((1.0 - fraction) * length) // 2
-        return slice(margin, length - margin)
-    kept = int(length * fraction)
-    start = (length - kept) // 2
-    return slice(start, start + kept)
-
-
-def _at_stride(inside_BL: Tensor | None, stride: int) -> Tensor | None:
-    return None if inside_BL is None else inside_BL[:, ::stride]
