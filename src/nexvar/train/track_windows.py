@@ -94,7 +94,10 @@ class TrackFiles:
                 bed = read_bed(text, self.fasta)
                 given += [Interval(c, *span) for c in self.fasta.contigs for span in bed.intervals(c)]
             else:
-                given.append(parse_region(text, self.fasta))
+                try:
+                    given.append(parse_region(text, self.fasta))
+                except NexVarError as error:
+                    raise NexVarError(error.what, where=f"task.{key}", fix=error.fix) from None
         merged = Regions(given)
         places = [Interval(c, *span) for c in self.fasta.contigs for span in merged.intervals(c)]
         for place in places:
