@@ -14,7 +14,9 @@ from pathlib import Path
 from places import ROOT
 
 MAX_WORDS, MAX_BREAKS = 25, 1
-NOT_PROSE = re.compile(r"^```.*?^```$|<!--.*?-->|^\|.*?$|^#.*?$|^!\[.*?$", re.MULTILINE | re.DOTALL)
+NOT_PROSE = re.compile(
+    r"^```.*?^```$|<!-- models:.*?<!-- /models -->|<!--.*?-->|^\|.*?$|^#.*?$|^!\[.*?$", re.MULTILINE | re.DOTALL
+)
 SHORT = re.compile(r"\b(e\.g|i\.e|al|vs|Fig|No|approx)\.")
 
 

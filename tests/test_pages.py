@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import torch
 import typer.main
+import yaml
 
+import prose
 import transcripts
 from nexvar import cli
 from nexvar.evals import demo
@@ -170,6 +172,45 @@ def test_commands_are_run_or_say_why_not(page: Path) -> None:
     for fence in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         if fence[1] in ("", "bash") and re.search(r"^(nexvar|curl) ", fence[2], re.MULTILINE):
             assert re.search(r"^<!-- not run: .+ -->\n$", text[: fence.start()].splitlines(keepends=True)[-1]), fence[2]
+
+
+def test_the_forms_around_the_pages_are_sound() -> None:
+    """CITATION.cff has what it must have; the form for a bug asks for `nexvar doctor`."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors", "version"} <= set(citation)
+    forms = {
+        form.stem: yaml.safe_load(form.read_text()) for form in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")
+    }
+    assert all({"name", "description", "body"} <= set(form) for name, form in forms.items() if name != "config")
+    assert "nexvar doctor" in str(forms["bug"]["body"])
+
+
+LEAST = 0.9  # of a page's sentences have at most 25 words and one colon or semicolon
+DENSE = dict.fromkeys(
+    ("annotation.md", "attribution.md", "benchmarks.md", "genes.md", "performance.md", "tracks.md"), 0.6
+)
+
+
+@pytest.mark.parametrize("page", prose.pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_sentences_are_short(page: Path) -> None:
+    read = prose.sentences(page.read_text())
+    long = [sentence.text for sentence in read if not sentence.fits]
+    least = DENSE.get(page.name, LEAST)
+    assert len(long) <= (1 - least) * len(read), f"python tests/prose.py {page}: more than {1 - least:.0%} are long"
+
+
+def test_words_and_breaks_are_counted() -> None:
+    text = "# Title: a; b; c\n\nOne idea: it is short. Two; of: them.\n\n- An item `a; b: c`\n- " + "word " * 26 + "\n"
+    read = prose.sentences(text)
+    assert [(sentence.words, sentence.breaks) for sentence in read] == [(5, 1), (3, 2), (3, 0), (26, 0)]
+    assert [sentence.fits for sentence in read] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("page", prose.pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_opens_with_a_sentence(page: Path) -> None:
+    """Under its title: what it is for, before any table, list or code."""
+    title, _, rest = page.read_text().partition("\n\n")
+    assert title.startswith("# ") and re.match(r"[A-Z`*]", rest), rest[:80]
 
 
 EXAMPLES = [
