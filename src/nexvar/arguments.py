@@ -49,6 +49,13 @@ def whole(value: object, where: str, low: int | None = None, high: int | None = 
     return integer
 
 
+def wholes(options: object, **least: int) -> None:
+    """Fields of ``options`` that are None or whole numbers, from ``least`` on; NexVarError names the option."""
+    for name, low in least.items():
+        if getattr(options, name) is not None:
+            whole(getattr(options, name), f"--{name.replace('_', '-')}", low)
+
+
 def number(value: object, where: str, good: str, low: float = -math.inf, high: float = math.inf) -> float:
     """A finite number from ``low`` to ``high``, both included. good: what is allowed, for the error."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -78,7 +85,7 @@ def text(value: object, where: str, fix: str = "give a string") -> str:
 def one_of(value: object, where: str, choices: Collection[str]) -> str:
     """One of some strings."""
     if not isinstance(value, str) or value not in choices:
-        raise NexVarError(f"no {where} {described(value)}", where=where, fix=f"one of {', '.join(choices)}")
+        raise NexVarError(f"no {_name(where)} {described(value)}", where=where, fix=f"one of {', '.join(choices)}")
     return value
 
 

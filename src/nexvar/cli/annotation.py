@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nexvar.cli._app import importing, report, verb
-from nexvar.cli.options import BatchTokens, Circular, LoadOptions, Model, Reads, Shard, Writes
+from nexvar.cli.options import BatchTokens, Circular, LoadOptions, MergedBed, Model, Reads, Shard, Synonyms, Writes
 from nexvar.doors import resumable
 
 
@@ -21,9 +21,7 @@ def annotate(
         typer.Option("-o", "--output", help=".bw (one an element), .bed, .gff3 (segments), .parquet (repeatable)"),
         Writes(parts=True),
     ],
-    bed: Annotated[
-        Path | None, typer.Option(help="regions (0-based, half-open), merged; default: everything"), Reads()
-    ] = None,
+    bed: MergedBed = None,
     region: Annotated[str | None, typer.Option(help="one: chr17:41,197,000-41,198,000 (1-based) or a contig")] = None,
     model: Model = None,
     threshold: Annotated[float, typer.Option(help="probability from which a base is in a segment")] = 0.5,
@@ -36,9 +34,7 @@ def annotate(
     load: LoadOptions,
     batch_tokens: BatchTokens = None,
     circular: Circular = None,
-    synonyms: Annotated[
-        Path | None, typer.Option(help="table of contig names: the BED's, the FASTA's"), Reads()
-    ] = None,
+    synonyms: Synonyms = None,
     shard: Shard = None,
 ) -> None:
     """Genes, exons, splice sites, enhancers, … at every base. The same command resumes a run that was stopped."""

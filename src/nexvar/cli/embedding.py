@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nexvar.cli._app import importing, report, verb
-from nexvar.cli.options import BatchTokens, Circular, LoadOptions, Model, Reads, Shard, Writes
+from nexvar.cli.options import BatchTokens, Circular, LoadOptions, MergedBed, Model, Reads, Shard, Synonyms, Writes
 from nexvar.doors import resumable
 
 
@@ -28,9 +28,7 @@ def embed(
     strand: Annotated[str, typer.Option(help="forward, reverse, or both (averaged)")] = "forward",
     load: LoadOptions,
     batch_tokens: BatchTokens = None,
-    synonyms: Annotated[
-        Path | None, typer.Option(help="table of contig names: the BED's, the FASTA's"), Reads()
-    ] = None,
+    synonyms: Synonyms = None,
     shard: Shard = None,
 ) -> None:
     """Embed every sequence of a FASTA or every region of a BED. The same command resumes a run that was stopped."""
@@ -61,9 +59,7 @@ def likelihood(
         typer.Option("-o", "--output", help=".parquet, .bw, .entropy.bw, .fwd.bw, .rev.bw (repeatable)"),
         Writes(parts=True),
     ],
-    bed: Annotated[
-        Path | None, typer.Option(help="regions (0-based, half-open), merged; default: everything"), Reads()
-    ] = None,
+    bed: MergedBed = None,
     model: Model = None,
     window: Annotated[int | None, typer.Option(help="bases that the model sees at once; default: the model's")] = None,
     overlap: Annotated[int | None, typer.Option(help="bases before each one, at least; default: window/4")] = None,
@@ -71,9 +67,7 @@ def likelihood(
     load: LoadOptions,
     batch_tokens: BatchTokens = None,
     circular: Circular = None,
-    synonyms: Annotated[
-        Path | None, typer.Option(help="table of contig names: the BED's, the FASTA's"), Reads()
-    ] = None,
+    synonyms: Synonyms = None,
     shard: Shard = None,
 ) -> None:
     """Log-likelihood and entropy of every base, as tracks. The same command resumes a run that was stopped."""

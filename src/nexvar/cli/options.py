@@ -67,6 +67,10 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="check, count and estimate time and memory; no model, nothing is written")
 ]
 FastaOutput = Annotated[str, typer.Option("-o", "--output", help=".fa; - is standard output"), Writes()]
+MergedBed = Annotated[
+    Path | None, typer.Option("--bed", help="regions (0-based, half-open), merged; default: everything"), Reads()
+]
+Synonyms = Annotated[Path | None, typer.Option(help="table of contig names: the BED's, the FASTA's"), Reads()]
 BatchTokens = Annotated[int | None, typer.Option(help="tokens in one forward; default: by device")]
 Circular = Annotated[list[str] | None, typer.Option(help="a circular contig (repeatable); chrM is one")]
 Shard = Annotated[str | None, typer.Option(help="i/n: every n-th part only; then `nexvar merge`")]

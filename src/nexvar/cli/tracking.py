@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 from nexvar.cli._app import echo, importing, report, verb
-from nexvar.cli.options import BatchTokens, Circular, LoadOptions, Model, Reads, Shard, SpreadsheetSafe, Writes
+from nexvar.cli.options import (
+    BatchTokens,
+    Circular,
+    LoadOptions,
+    MergedBed,
+    Model,
+    Reads,
+    Shard,
+    SpreadsheetSafe,
+    Synonyms,
+    Writes,
+)
 from nexvar.doors import resumable
 from nexvar.errors import NexVarError
 
@@ -28,9 +39,7 @@ def tracks(
         ),
         Writes(parts=True),
     ] = None,
-    bed: Annotated[
-        Path | None, typer.Option(help="regions (0-based, half-open), merged; default: everything"), Reads()
-    ] = None,
+    bed: MergedBed = None,
     region: Annotated[str | None, typer.Option(help="chr17:41,197,000-41,198,000 (1-based, inclusive)")] = None,
     variants: Annotated[
         Path | None, typer.Option(help="VCF, BCF, .tsv: alternative minus reference of each track"), Reads()
@@ -52,9 +61,7 @@ def tracks(
     load: LoadOptions,
     batch_tokens: BatchTokens = None,
     circular: Circular = None,
-    synonyms: Annotated[
-        Path | None, typer.Option(help="table of contig names: the BED's, the FASTA's"), Reads()
-    ] = None,
+    synonyms: Synonyms = None,
     shard: Shard = None,
     spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:

@@ -14,7 +14,6 @@ Bases without a value (N, stretches shorter than a block) have no row. The same 
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,9 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nexvar.genome.bed import Regions
 from nexvar.genome.bigwig import write_bigwig
-from nexvar.genome.reference import Fasta, Interval
+from nexvar.genome.reference import Fasta
 from nexvar.inference import annotate
 from nexvar.inference.annotate import Caller, Found
 from nexvar.inference.core.batching import Tally, default_batch_tokens, reported
@@ -99,31 +97,20 @@ def annotate_file(job: AnnotateJob) -> Summary:
 def _manifest(
     job: AnnotateJob, loaded: Loaded, genome: Fasta, asked: list[Segment], rule: Rule, tokens: int, parts: int
 ) -> dict[str, Any]:
-    card, wanted = loaded.card, job.options
-    contigs = list(dict.fromkeys(s.contig for s in asked))
+    wanted = job.options
     options = {
         "window": rule.window, "before": rule.before, "after": rule.after, "strand": wanted.strand,
         "species": wanted.species or "", "elements": list(loaded.module.elements), "batch_tokens": tokens,
         "threshold": wanted.threshold, "gap": wanted.gap, "min_length": wanted.min_length,
     }  # fmt: skip
     about = {
-        "model": card.name, "revision": card.revision or "", "dtype": loaded.precision, "strand": wanted.strand,
-        "window": rule.window, "overlap": str(rule.before), "threshold": str(wanted.threshold),
+        "strand": wanted.strand, "window": rule.window, "overlap": str(rule.before),
+        "threshold": str(wanted.threshold), "coordinates": "pos is 0-based",
     }  # fmt: skip
-    return on_disk.make_manifest(
-        kind=KIND,
-        variants=Regions([Interval(s.contig, s.start, s.end) for s in asked]).digest(),  # what the rows are of
-        genome=on_disk.genome_digest(genome, contigs),
-        circular=sorted(genome.circular.intersection(contigs)),
-        lengths={contig: max(high for _, high in genome.spans(contig)) for contig in contigs},
-        model=f"{card.name} {card.revision} {fingerprint(loaded)}",
-        dtype=loaded.precision,
-        device=loaded.device.type,
-        options=options,
-        parts=parts,
-        inputs=job.inputs.paths,
-        provenance={**about, "coordinates": "pos is 0-based"},
-    )
+    return sequence_run.make_manifest(
+        job, genome, asked, loaded, kind=KIND, weights=fingerprint(loaded), options=options, parts=parts,
+        provenance=about,
+    )  # fmt: skip
 
 
 # -- input --------------------------------------------------------------------------------------------------------
@@ -199,9 +186,7 @@ def compute_part(
     probs_NE = np.concatenate(rows)
     columns = {"chrom": arrow.array(names, pa.string()), "pos": arrow.numbers(np.concatenate(places))}
     columns |= {name: arrow.numbers(probs_NE[:, e]) for e, name in enumerate(loaded.module.elements)}
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd", row_group_size=ROW_GROUP)
-    return buffer.getvalue()
+    return arrow.parquet(pa.table(columns), compression="zstd", row_group_size=ROW_GROUP)
 
 
 # -- output -------------------------------------------------------------------------------------------------------
@@ -257,7 +242,7 @@ def _merge(output: str | Path, targets: Sequence[str | Path] | None) -> Summary:
 
 def _wrong(manifest: dict[str, Any]) -> str | None:
     """What of a manifest is not as this run writes it."""
-    options, lengths = manifest["options"], manifest.get("lengths")
+    options = manifest["options"]
     for name in ("window", "before", "gap", "min_length"):
         if type(options.get(name)) is not int:
             return f"options.{name}"
@@ -266,9 +251,7 @@ def _wrong(manifest: dict[str, Any]) -> str | None:
         return "options.elements"
     if type(threshold) not in (int, float) or not 0 <= threshold <= 1 or min(options["gap"], options["min_length"]) < 0:
         return "options.threshold"
-    if not isinstance(lengths, dict) or not all(type(n) is int and 0 < n < 1 << 32 for n in lengths.values()):
-        return "lengths"
-    return None
+    return sequence_run.wrong_lengths(manifest)
 
 
 def pieces(parts: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[str, int, np.ndarray]]:

@@ -5,6 +5,7 @@ NOTE ``pa.array`` imports pandas wherever it is installed: a short run spends mo
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,15 @@ def numbers(values: np.ndarray, present: np.ndarray | None = None) -> pa.Array:
     contents = pa.py_buffer(np.ascontiguousarray(values))
     validity = None if present is None else _bits(present)
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [validity, contents])
+
+
+def parquet(table: pa.Table, **settings: Any) -> bytes:
+    """The bytes of a Parquet file. settings: of ``pyarrow.parquet.write_table``."""
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, **settings)
+    return buffer.getvalue()
 
 
 def _bits(present: np.ndarray) -> pa.Buffer:

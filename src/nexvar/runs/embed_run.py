@@ -11,7 +11,6 @@ parts and its manifest are those of ``nexvar score`` (parts.py): the same comman
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from nexvar.errors import NexVarError
@@ -200,9 +198,7 @@ def compute_part(
         stack = torch.stack if settings.pool != "none" else torch.cat
         values_ND = stack([each[layer] for each in vectors]).numpy()
         columns[layer] = pa.FixedSizeListArray.from_arrays(arrow.numbers(values_ND.reshape(-1)), values_ND.shape[1])
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd", row_group_size=ROW_GROUP)
-    return buffer.getvalue()
+    return arrow.parquet(pa.table(columns), compression="zstd", row_group_size=ROW_GROUP)
 
 
 def _same_rows(loaded: Loaded, settings: EmbedSettings) -> None:

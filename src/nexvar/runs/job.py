@@ -230,11 +230,8 @@ class LikelihoodOptions:
     batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        for name, low in (("window", 2), ("overlap", 0), ("batch_tokens", 1)):
-            if getattr(self, name) is not None:
-                arguments.whole(getattr(self, name), f"--{name.replace('_', '-')}", low)
-        if self.strand not in STRANDS:
-            raise NexVarError(f"no strand {self.strand!r}", where="--strand", fix=f"one of {', '.join(STRANDS)}")
+        arguments.wholes(self, window=2, overlap=0, batch_tokens=1)
+        arguments.one_of(self.strand, "--strand", STRANDS)
 
 
 @dataclass(frozen=True)
@@ -258,11 +255,8 @@ class AnnotateOptions:
     batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        for name, low in (("window", 1), ("overlap", 0), ("batch_tokens", 1)):
-            if getattr(self, name) is not None:
-                arguments.whole(getattr(self, name), f"--{name.replace('_', '-')}", low)
-        if self.strand not in STRANDS:
-            raise NexVarError(f"no strand {self.strand!r}", where="--strand", fix=f"one of {', '.join(STRANDS)}")
+        arguments.wholes(self, window=1, overlap=0, batch_tokens=1)
+        arguments.one_of(self.strand, "--strand", STRANDS)
         self.caller(())
 
     def caller(self, names: Sequence[str]) -> Caller:

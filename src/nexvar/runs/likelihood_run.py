@@ -14,7 +14,6 @@ of ``nexvar score`` (parts.py): the same command resumes, other inputs are refus
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,9 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nexvar.errors import NexVarError
-from nexvar.genome.bed import Regions
 from nexvar.genome.bigwig import write_bigwig
-from nexvar.genome.reference import Fasta, Interval
+from nexvar.genome.reference import Fasta
 from nexvar.inference import per_base
 from nexvar.inference.core.batching import Tally, default_batch_tokens, reported
 from nexvar.inference.core.sequences import clean
@@ -110,28 +108,19 @@ def likelihood_file(job: LikelihoodJob) -> Summary:
 def _manifest(
     job: LikelihoodJob, loaded: Loaded, genome: Fasta, segments: list[Segment], settings: Settings, parts: int
 ) -> dict[str, Any]:
-    card, rule = loaded.card, settings.rule
-    contigs = list(dict.fromkeys(s.contig for s in segments))
-    about = {
-        "model": card.name, "revision": card.revision or "", "dtype": loaded.precision, "strand": settings.strand,
-        "window": rule.window, "overlap_before": str(rule.before), "overlap_after": str(rule.after),
+    rule = settings.rule
+    options = {
+        "window": rule.window, "before": rule.before, "after": rule.after, "strand": settings.strand,
+        "batch_tokens": settings.batch_tokens,
     }  # fmt: skip
-    return on_disk.make_manifest(
-        kind=KIND,
-        variants=Regions([Interval(s.contig, s.start, s.end) for s in segments]).digest(),  # what the rows are of
-        genome=on_disk.genome_digest(genome, contigs),
-        circular=sorted(genome.circular.intersection(contigs)),
-        lengths={contig: max(high for _, high in genome.spans(contig)) for contig in contigs},
-        model=f"{card.name} {card.revision} {fingerprint(loaded)}",
-        dtype=loaded.precision,
-        device=loaded.device.type,
-        options={
-            "window": rule.window, "before": rule.before, "after": rule.after, "strand": settings.strand,
-            "batch_tokens": settings.batch_tokens,
-        },
-        parts=parts,
-        inputs=job.inputs.paths,
-        provenance={**about, "coordinates": "pos is 0-based", "log_prob": "natural logarithm", "entropy": "nats"},
+    about = {
+        "strand": settings.strand, "window": rule.window, "overlap_before": str(rule.before),
+        "overlap_after": str(rule.after), "coordinates": "pos is 0-based", "log_prob": "natural logarithm",
+        "entropy": "nats",
+    }  # fmt: skip
+    return sequence_run.make_manifest(
+        job, genome, segments, loaded, kind=KIND, weights=fingerprint(loaded), options=options, parts=parts,
+        provenance=about,
     )  # fmt: skip
 
 
@@ -174,9 +163,7 @@ def compute_part(
         for s, strand in enumerate(settings.strands):
             rows = [getattr(v, by_strand)[s, at] for v, at in zip(values, picked, strict=True)]
             columns[f"{column}_{SHORT[strand]}"] = _column(rows)
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd", row_group_size=ROW_GROUP)
-    return buffer.getvalue()
+    return arrow.parquet(pa.table(columns), compression="zstd", row_group_size=ROW_GROUP)
 
 
 def _column(rows: Sequence[np.ndarray]) -> pa.Array:
@@ -220,15 +207,13 @@ def _merge(output: str | Path, targets: Sequence[str | Path] | None) -> Summary:
 
 def _wrong(manifest: dict[str, Any]) -> str | None:
     """What of a manifest is not as this run writes it."""
-    options, lengths = manifest["options"], manifest.get("lengths")
+    options = manifest["options"]
     for name in ("window", "before", "after"):
         if type(options.get(name)) is not int:
             return f"options.{name}"
     if options.get("strand") not in per_base.STRANDS:
         return "options.strand"
-    if not isinstance(lengths, dict) or not all(type(n) is int and 0 < n < 1 << 32 for n in lengths.values()):
-        return "lengths"
-    return None
+    return sequence_run.wrong_lengths(manifest)
 
 
 def _write(path: Path, temporary: Path, files: list[Path], manifest: dict[str, Any]) -> int:

@@ -83,6 +83,49 @@ def bases(part: Sequence[Segment]) -> int:
     return sum(segment.end - segment.start for segment in part)
 
 
+def make_manifest(
+    job: SequenceJob,
+    genome: Fasta,
+    segments: Sequence[Segment],
+    loaded: Loaded,
+    *,
+    kind: str,
+    weights: str,
+    options: dict[str, Any],
+    parts: int,
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """The manifest of a run along a genome: what its rows depend on.
+
+    segments: what the rows are of. kind: of run. weights: their fingerprint. provenance: for readers of the output,
+    beside the model.
+    """
+    card, contigs = loaded.card, list(dict.fromkeys(segment.contig for segment in segments))
+    return on_disk.make_manifest(
+        kind=kind,
+        variants=Regions([Interval(s.contig, s.start, s.end) for s in segments]).digest(),
+        genome=on_disk.genome_digest(genome, contigs),
+        circular=sorted(genome.circular.intersection(contigs)),
+        lengths={contig: max(high for _, high in genome.spans(contig)) for contig in contigs},
+        model=f"{card.name} {card.revision} {weights}",
+        dtype=loaded.precision,
+        device=loaded.device.type,
+        options=options,
+        parts=parts,
+        inputs=job.inputs.paths,
+        provenance={
+            "model": card.name, "revision": card.revision or "", "dtype": loaded.precision, **provenance,
+        },
+    )  # fmt: skip
+
+
+def wrong_lengths(manifest: dict[str, Any]) -> str | None:
+    """ "lengths" where those of the contigs are damaged."""
+    lengths = manifest.get("lengths")
+    good = isinstance(lengths, dict) and all(type(n) is int and 0 < n < 1 << 32 for n in lengths.values())
+    return None if good else "lengths"
+
+
 def compute_parts(job: SequenceJob, folder: Path, sizes: Sequence[int], compute: Compute) -> None:
     """Compute the parts of this run that are not there yet. sizes: of every part, in the units of its progress."""
     mine = on_disk.of_shard(job.shard, len(sizes))

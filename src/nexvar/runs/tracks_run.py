@@ -14,7 +14,6 @@ its manifest are those of ``nexvar score`` (parts.py): the same command resumes,
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,9 +27,8 @@ import pyarrow.parquet as pq
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
-from nexvar.genome.bed import Regions
 from nexvar.genome.bigwig import write_bigwig
-from nexvar.genome.reference import Fasta, Interval
+from nexvar.genome.reference import Fasta
 from nexvar.inference.core.batching import Tally, default_batch_tokens, reported
 from nexvar.inference.core.sliding import Segment
 from nexvar.inference.per_base import STRANDS
@@ -91,9 +89,7 @@ class TrackOptions:
     batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        for name, low in (("window", 1), ("overlap", 0), ("batch_tokens", 1)):
-            if getattr(self, name) is not None:
-                arguments.whole(getattr(self, name), f"--{name.replace('_', '-')}", low)
+        arguments.wholes(self, window=1, overlap=0, batch_tokens=1)
         arguments.one_of(self.strand, "--strand", STRANDS)
 
 
@@ -143,29 +139,17 @@ def _manifest(
     job: TrackJob, genome: Fasta, segments: list[Segment], stretches: Stretches, tokens: int, parts: int
 ) -> dict[str, Any]:
     predictor, rule = stretches.predictor, stretches.rule
-    loaded = predictor.loaded
-    card, contigs = loaded.card, list(dict.fromkeys(s.contig for s in segments))
     how = {
         "species": predictor.species or "", "strand": job.options.strand, "window": rule.window,
         "overlap": rule.before, "blend": stretches.blend, "resolution": predictor.resolution,
     }  # fmt: skip
-    return on_disk.make_manifest(
-        kind=KIND,
-        variants=Regions([Interval(s.contig, s.start, s.end) for s in segments]).digest(),  # what the rows are of
-        genome=on_disk.genome_digest(genome, contigs),
-        circular=sorted(genome.circular.intersection(contigs)),
-        lengths={contig: max(high for _, high in genome.spans(contig)) for contig in contigs},
-        model=f"{card.name} {card.revision} {predictor.fingerprint}",
-        dtype=loaded.precision,
-        device=loaded.device.type,
-        options={**how, "tracks": list(predictor.names), "batch_tokens": tokens},
-        parts=parts,
-        inputs=job.inputs.paths,
-        provenance={
-            "model": card.name, "revision": card.revision or "", "dtype": loaded.precision,
-            "coordinates": "start and end are 0-based, half-open", "values": "the mean a base of each bin",
-            **{name: str(value) for name, value in how.items()}, "window": rule.window,
-        },
+    about = {
+        "coordinates": "start and end are 0-based, half-open", "values": "the mean a base of each bin",
+        **{name: str(value) for name, value in how.items()}, "window": rule.window,
+    }  # fmt: skip
+    return sequence_run.make_manifest(
+        job, genome, segments, predictor.loaded, kind=KIND, weights=predictor.fingerprint,
+        options={**how, "tracks": list(predictor.names), "batch_tokens": tokens}, parts=parts, provenance=about,
     )  # fmt: skip
 
 
@@ -196,9 +180,7 @@ def _computed(
     columns = [contigs.cast(pa.string()), arrow.numbers(starts_N), arrow.numbers(ends_N)]
     columns += [arrow.numbers(values_N) for values_N in values_NK.T]
     table = pa.Table.from_arrays(columns, [*PLACE, *stretches.predictor.names])
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", use_dictionary=["chrom"], row_group_size=ROW_GROUP)
-    return buffer.getvalue()
+    return arrow.parquet(table, compression="zstd", use_dictionary=["chrom"], row_group_size=ROW_GROUP)
 
 
 # -- output -------------------------------------------------------------------------------------------------------
@@ -262,7 +244,7 @@ def _merge(output: str | Path, targets: Sequence[str | Path] | None) -> Summary:
 
 def _wrong(manifest: dict[str, Any]) -> str | None:
     """What of a manifest is not as this run writes it."""
-    options, lengths = manifest["options"], manifest.get("lengths")
+    options = manifest["options"]
     kinds = {"window": int, "overlap": int, "resolution": int, "blend": bool, "species": str, "strand": str}
     for name, kind in kinds.items():
         if type(options.get(name)) is not kind:
@@ -270,9 +252,7 @@ def _wrong(manifest: dict[str, Any]) -> str | None:
     tracks = options.get("tracks")
     if not (isinstance(tracks, list) and tracks and all(isinstance(name, str) for name in tracks)):
         return "options.tracks"
-    if not isinstance(lengths, dict) or not all(type(n) is int and 0 < n < 1 << 32 for n in lengths.values()):
-        return "lengths"
-    return None
+    return sequence_run.wrong_lengths(manifest)
 
 
 def _values(files: Sequence[Path], track: str) -> Iterator[tuple[str, int, int, float]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from nexvar.errors import NexVarError
 from nexvar.files import write_atomically
 from nexvar.inference.core.embedding_cache import identity
 from nexvar.paths import Read, Write, check_apart
+from nexvar.runs import arrow
 from nexvar.runs import parts as on_disk
 from nexvar.runs.job import Progress
 from nexvar.runs.lock import locked
@@ -72,9 +72,7 @@ def table_run(
         done = len(items) - sum(len(chunks[i]) for i in todo)
         progress(done, len(items))
         for i in todo:
-            buffer = io.BytesIO()
-            pq.write_table(pa.Table.from_pylist(compute(chunks[i]), schema), buffer)
-            on_disk.write_part(folder, i, buffer.getvalue())
+            on_disk.write_part(folder, i, arrow.parquet(pa.Table.from_pylist(compute(chunks[i]), schema)))
             done += len(chunks[i])
             progress(done, len(items))
         tables = [pq.read_table(path) for path in on_disk.finished_parts(folder, len(chunks))]
