@@ -58,7 +58,7 @@ def _registered(group: typer.Typer):
 
 
 def test_words_in_brackets_stay(monkeypatch, capsys):
-    assert "([model]init)onlabelledsequences([task])" in help_of("nexvar finetune", 80, monkeypatch, capsys)
+    assert "([model]init)onlabelsortracks([task])" in help_of("nexvar finetune", 80, monkeypatch, capsys)
     assert "afine-tuningrunwitha[task]" in help_of("nexvar predict", 80, monkeypatch, capsys)
 
 
