@@ -35,11 +35,14 @@ def adapt_page(app: Sphinx, page: str, text: list[str]) -> None:
         text[0] += "\n".join(["", "```{toctree}", ":hidden:", *pages, "```", ""])
 
 
-def keep_layout(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are laid out as text, not written in a markup."""
-    lines[:] = [".. code-block:: text", "", *(f"   {line}" for line in lines), ""]
+def keep_lines(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """A line of a docstring stays a line (an argument, a shape), but for examples, which are recognised as such."""
+    example = False
+    for place, line in enumerate(lines):
+        example = line.startswith(">>>") or (example and line != "")
+        lines[place] = line if example or not line else f"| {line}"
 
 
 def setup(app: Sphinx) -> None:
     app.connect("source-read", adapt_page)
-    app.connect("autodoc-process-docstring", keep_layout)
+    app.connect("autodoc-process-docstring", keep_lines)
