@@ -186,17 +186,13 @@ def test_the_forms_around_the_pages_are_sound() -> None:
 
 
 LEAST = 0.9  # of a page's sentences have at most 25 words and one colon or semicolon
-DENSE = dict.fromkeys(
-    ("annotation.md", "attribution.md", "benchmarks.md", "genes.md", "performance.md", "tracks.md"), 0.6
-)
 
 
 @pytest.mark.parametrize("page", prose.pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_sentences_are_short(page: Path) -> None:
     read = prose.sentences(page.read_text())
     long = [sentence.text for sentence in read if not sentence.fits]
-    least = DENSE.get(page.name, LEAST)
-    assert len(long) <= (1 - least) * len(read), f"python tests/prose.py {page}: more than {1 - least:.0%} are long"
+    assert len(long) <= (1 - LEAST) * len(read), f"python tests/prose.py {page}: more than {1 - LEAST:.0%} are long"
 
 
 def test_words_and_breaks_are_counted() -> None:
