@@ -149,3 +149,37 @@ def test_bad_input_is_one_line(files, tmp_path):
         with pytest.raises(NexVarError, match=said) as error:
             annotation.run(probabilities, truth, genome, **options)
         assert "\n" not in str(error.value)
+
+
+def write_track(path, values, **lengths):
+    rows = ((contig, i, i + 1, v) for contig in lengths for i, v in enumerate(values[: lengths[contig]]))
+    write_bigwig(path, path, lengths, rows)
+
+
+def test_bigwigs_that_do_not_belong_together(files, tmp_path):
+    pytest.importorskip("pybigtools", reason="pip install 'nexvar[tracks]'")
+    gff3, fasta = files
+    write_track(tmp_path / "x[1].exon.bw", [0.5] * LENGTH, chr1=LENGTH)
+    (row,) = annotation.run(tmp_path / "x[1].bw", gff3, fasta)
+    assert (row.element, row.bases) == ("exon", LENGTH)
+    write_track(tmp_path / "x[1].rna.bw", [0.5] * 9, chr2=9)
+    with pytest.raises(NexVarError, match=r"x\[1\]\.rna\.bw: its contigs are not those of x\[1\]\.exon\.bw"):
+        annotation.run(tmp_path / "x[1].bw", gff3, fasta)
+
+
+@pytest.mark.parametrize("value", [5.0, -1.0, float("nan")])
+def test_values_that_are_no_probabilities(files, tmp_path, value):
+    gff3, fasta = files
+    rows = {"chrom": ["chr1"] * 3, "pos": [7, 8, 9], "exon": pa.array([0.5, 0.5, value], pa.float32())}
+    pq.write_table(pa.table(rows), tmp_path / "x.parquet")
+    with pytest.raises(NexVarError, match="a value at chr1:10 is no probability"):
+        annotation.run(tmp_path / "x.parquet", gff3, fasta)
+
+
+@pytest.mark.parametrize("name", ["chrom", "pos"])
+def test_columns_of_places_that_are_none(files, tmp_path, name):
+    gff3, fasta = files
+    rows = {"chrom": ["chr1"], "pos": [7], "exon": pa.array([0.5], pa.float32()), name: [0.5]}
+    pq.write_table(pa.table(rows), tmp_path / "x.parquet")
+    with pytest.raises(NexVarError, match="its columns are not chrom, pos and elements"):
+        annotation.run(tmp_path / "x.parquet", gff3, fasta)

@@ -190,6 +190,15 @@ def test_mutagenesis_of_another_target_is_a_loop_over_the_sequences(loaded):
             assert found.hypothetical_K4[k, b] == pytest.approx(wanted, abs=1e-3, rel=1e-4)
 
 
+def test_mutagenesis_of_the_base_that_a_target_asks_for_changes_nothing(loaded):
+    if is_bpe(loaded):
+        pytest.skip("has no odds of a base")
+    for target in (targets.base(AT), targets.variant(AT, other_bases(TEXT[AT])[0])):
+        found = attribution.attribute(loaded, TEXT, method="ism", target=target, keep=(AT - 1, AT + 1))
+        assert not found.hypothetical_K4[1].any() and found.values_K[1] == 0
+        assert np.isfinite(found.hypothetical_K4[0]).all()
+
+
 def log2_odds(loaded: Loaded, text: str, i: int) -> np.ndarray:
     """(4,): of each base at place ``i``, from one unmasked pass, by sums of probabilities; 0 where nothing predicts."""
     reading = read(loaded, text)

@@ -58,7 +58,10 @@ def test_a_row_for_each_base_that_has_a_value(model, fasta, tmp_path, small_part
         given = np.stack([rows[name].to_numpy() for name in model.model.elements], 1)
         np.testing.assert_allclose(given, expected.probs_LE[known], atol=1e-5)
     assert "tiny" not in table["chrom"].to_pylist()
-    assert summary.lines()[1] == "11 bases have no value: N, or fewer than 24 bases between two of them"
+    assert summary.lines()[1] == (
+        "11 bases have no value: Ns, too few bases between two of them, or a contig's ends, of which the model tells "
+        "nothing"
+    )
 
 
 def test_a_bigwig_for_each_element_and_segments(model, fasta, tmp_path, small_parts):

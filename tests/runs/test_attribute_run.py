@@ -18,6 +18,7 @@ from nexvar.runs.attribute_run import AttributeJob, attribute_file
 from nexvar.train import Predictor
 from nexvar.weights.load import Loaded, load
 from places import GOLDEN
+from tiny_tracks import write_track_model
 from toy_genome import other_bases, random_bases, write_fasta
 
 pybigtools = pytest.importorskip("pybigtools", reason="pip install 'nexvar[tracks]'")
@@ -164,3 +165,23 @@ def test_columns_of_other_bases_need_tokens_of_bases(tmp_path):
         attribute_file(job)
     attribute_file(AttributeJob(fasta, [tmp_path / "x.png"], loaded, region="c:11-30"))
     assert (tmp_path / "x.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"batch_tokens": 0}, "--batch-tokens"),
+        ({"method": "integrated", "steps": 0}, "steps is 0"),
+        ({"method": "integrated", "shuffles": 0, "baseline": "shuffled"}, "shuffles is 0"),
+        ({"method": "integrated", "baseline": "n"}, "no baseline 'n'"),
+    ],
+)
+def test_numbers_that_cannot_be_are_told_before_the_model_is_loaded(tmp_path, given, said):
+    with pytest.raises(NexVarError, match=said):
+        AttributeJob(tmp_path / "ref.fa", [tmp_path / "x.bw"], **given)
+
+
+def test_tracks_of_a_trained_head_are_not_said_to_be_missing(fasta, tmp_path):
+    head = load(write_track_model(tmp_path / "model"), device="cpu")
+    with pytest.raises(NexVarError, match="has a trained head, which is not explained"):
+        run(fasta, head, tmp_path / "x.bw", target="track:plus")

@@ -149,3 +149,15 @@ def test_tracks_whose_names_a_vcf_cannot_tell_apart():
     assert track_variants._keys(["RNA-seq (+)", "RNA-seq (-)", "b.1"]) == ["RNA_seq_plus", "RNA_seq_minus", "b.1"]
     with pytest.raises(NexVarError, match="two tracks would both be RNA_seq in a VCF"):
         track_variants._keys(["RNA seq", "RNA-seq"])
+
+
+def test_the_name_is_that_of_the_gene_and_a_file_without_exons_is_refused(model, fasta, tmp_path):
+    rows = [("gene", "ID=g;Name=ABC"), ("mRNA", "ID=t;Parent=g;Name=ABC-201"), ("CDS", "Parent=t")]
+    lines = [f"chr1\t.\t{kind}\t250\t420\t.\t+\t.\t{about}\n" for kind, about in rows]
+    genes, variants = tmp_path / "genes.gff3", vcf(tmp_path / "in.vcf", line(300, TEXT[300], OTHER[TEXT[300]]))
+    genes.write_text("##gff-version 3\n" + "".join(lines))
+    run(model, tmp_path / "out.parquet", fasta, variants, "gene", genes)
+    assert pq.read_table(tmp_path / "out.parquet")["DETAIL"].to_pylist() == ["ABC"]
+    genes.write_text("##gff-version 3\n" + lines[0])
+    with pytest.raises(NexVarError, match=r"genes\.gff3: no exon and no CDS in it"):
+        run(model, tmp_path / "none.parquet", fasta, variants, "gene", genes)

@@ -15,6 +15,7 @@ doi:10.1002/(SICI)1097-0134(19990201)34:2<220::AID-PROT7>3.0.CO;2-K) of the segm
 
 from __future__ import annotations
 
+import glob
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ def run(
     for contig, start, probs_NE in given:
         end = start + len(probs_NE)
         _check_place(genome, contig, end, probabilities)
+        _check_probabilities(contig, start, probs_NE, probabilities)
         ranges = covered.setdefault(contig, [])
         if ranges and ranges[-1][1] == start:
             ranges[-1] = ranges[-1][0], end
@@ -126,6 +128,13 @@ def _check_place(genome: Fasta, contig: str, end: int, where: object) -> None:
         raise NexVarError(what, where=where, fix="give the genome that was annotated")
 
 
+def _check_probabilities(contig: str, start: int, probs_NE: np.ndarray, where: object) -> None:
+    odd_N = ~((probs_NE >= 0) & (probs_NE <= 1)).all(1)
+    if odd_N.any():
+        what = f"a value at {contig}:{start + int(odd_N.argmax()) + 1:,} is no probability"
+        raise NexVarError(what, where=where, fix=_ANNOTATE)
+
+
 # -- probabilities
 
 
@@ -137,12 +146,15 @@ def _probabilities(path: Path) -> tuple[list[str], Iterator[Piece]]:
             kinds = {field.name: field.type for field in pq.read_schema(path)}
         except (OSError, pa.ArrowException) as error:
             raise NexVarError(f"it cannot be read ({str(error)[:80]})", where=path, fix=_ANNOTATE) from None
-        right = bool(names) and {"chrom", "pos"} <= set(kinds) and all(kinds[n] == pa.float32() for n in names)
-        if not right:
+        wanted = {"chrom": pa.string(), "pos": pa.int64(), **dict.fromkeys(names, pa.float32())}
+        if not names or kinds != wanted:
             raise NexVarError("its columns are not chrom, pos and elements", where=path, fix=_ANNOTATE)
         return names, pieces([path], names)
     if path.suffix == ".bw":
-        files = {file.name[len(path.stem) + 1 : -3]: file for file in sorted(path.parent.glob(f"{path.stem}.*.bw"))}
+        files = {
+            file.name[len(path.stem) + 1 : -3]: file
+            for file in sorted(path.parent.glob(f"{glob.escape(path.stem)}.*.bw"))
+        }
         if not files:
             raise NexVarError(f"no {path.stem}.ELEMENT.bw beside it", where=path, fix=_ANNOTATE)
         return list(files), _bigwigs(list(files.values()))
@@ -161,7 +173,12 @@ def _bigwigs(files: Sequence[Path]) -> Iterator[Piece]:
             readers.append(pybigtools.open(str(file)))
         except pybigtools.BBIReadError as error:
             raise NexVarError(f"no bigWig ({str(error)[:60]})", where=file, fix=_ANNOTATE) from None
-    for contig, length in readers[0].chroms().items():
+    lengths = readers[0].chroms()
+    for file, reader in zip(files, readers, strict=True):
+        if reader.chroms() != lengths:
+            fix = f"move away what is no file of `nexvar annotate`: each {files[0].name.split('.')[0]}.*.bw is read"
+            raise NexVarError(f"its contigs are not those of {files[0].name}", where=file, fix=fix)
+    for contig, length in lengths.items():
         for start in range(0, length, CHUNK):
             end = min(start + CHUNK, length)
             probs_NE = np.stack([r.values(contig, start, end, fillna=None) for r in readers], 1).astype(np.float32)

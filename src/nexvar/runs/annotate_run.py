@@ -87,9 +87,6 @@ def annotate_file(job: AnnotateJob) -> Summary:
 
         sequence_run.compute_parts(job, folder, [sequence_run.bases(part) for part in parts], compute)
         summary = sequence_run.finish(job, folder, len(parts), _merge)
-    if left := sequence_run.bases(asked) - sequence_run.bases(stretches):
-        unit = loaded.module.element_unit
-        summary.notes.append(f"{left:,} bases have no value: N, or fewer than {unit} bases between two of them")
     summary.notes += sequence_run.species_note(loaded, "elements")
     return summary
 
@@ -102,6 +99,7 @@ def _manifest(
         "window": rule.window, "before": rule.before, "after": rule.after, "strand": wanted.strand,
         "species": wanted.species or "", "elements": list(loaded.module.elements), "batch_tokens": tokens,
         "threshold": wanted.threshold, "gap": wanted.gap, "min_length": wanted.min_length,
+        "bases": sequence_run.bases(asked),
     }  # fmt: skip
     about = {
         "strand": wanted.strand, "window": rule.window, "overlap": str(rule.before),
@@ -235,6 +233,9 @@ def _merge(output: str | Path, targets: Sequence[str | Path] | None) -> Summary:
         f"{rows:,} bases, {len(names)} elements, in windows of {options['window']:,} with an overlap of "
         f"{options['before']:,}"
     ]
+    if left := options["bases"] - rows:
+        why = "Ns, too few bases between two of them, or a contig's ends, of which the model tells nothing"
+        notes.append(f"{left:,} bases have no value: {why}")
     if called:
         notes.append(f"{called:,} segments at or above {options['threshold']:g}")
     return Summary(notes)
@@ -243,7 +244,7 @@ def _merge(output: str | Path, targets: Sequence[str | Path] | None) -> Summary:
 def _wrong(manifest: dict[str, Any]) -> str | None:
     """What of a manifest is not as this run writes it."""
     options = manifest["options"]
-    for name in ("window", "before", "gap", "min_length"):
+    for name in ("window", "before", "gap", "min_length", "bases"):
         if type(options.get(name)) is not int:
             return f"options.{name}"
     elements, threshold = options.get("elements"), options.get("threshold")
@@ -284,11 +285,12 @@ def _write_segments(path: Path, temporary: Path, parts: Sequence[Path], manifest
     """Segments as BED or GFF3; how many they are."""
     options = manifest["options"]
     caller = Caller(options["elements"], options["threshold"], gap=options["gap"], min_length=options["min_length"])
+    about = {key: value for key, value in manifest["provenance"].items() if key != "coordinates"}  # GFF3's are its own
     count = 0
     with temporary.open("w", encoding="utf-8") as file:
         if path.suffix == ".gff3":
             file.write("##gff-version 3\n")
-            file.writelines(f"#!nexvar-{key} {value}\n" for key, value in manifest["provenance"].items())
+            file.writelines(f"#!nexvar-{key} {value}\n" for key, value in about.items())
         for count, one in enumerate(_found(parts, caller), 1):
             file.write(_gff3(one, count) if path.suffix == ".gff3" else _bed(one))
     return count

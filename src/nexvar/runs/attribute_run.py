@@ -74,8 +74,10 @@ class AttributeJob:
         attribution.check_method(self.method, EVERY_METHOD)
         if not self.outputs:
             raise NexVarError("no output", where="-o", fix="name a file")
-        if self.window is not None:
-            arguments.whole(self.window, "--window", 1)
+        for value, where in ((self.window, "--window"), (self.batch_tokens, "--batch-tokens")):
+            if value is not None:
+                arguments.whole(value, where, 1)
+        attribution.check_steps(self.steps, self.shuffles, self.seed)
         if self.strand is not None and self.method != MAP:
             what = f"method {self.method!r} reads the forward strand"
             raise NexVarError(what, where="--strand", fix=f"leave it out; it is of method {MAP!r}")
@@ -83,6 +85,8 @@ class AttributeJob:
             arguments.one_of(self.strand, "strand", STRANDS)
         if self.baseline is not None and self.method != "integrated":
             raise NexVarError(f"method {self.method!r} has no baseline", where="--baseline", fix="leave it out")
+        if self.baseline is not None:
+            arguments.one_of(self.baseline, "baseline", attribution.BASELINES)
         if self.method == MAP and self.target != "likelihood":
             raise NexVarError("a dependency map has no target", where="--target", fix="leave it out")
         for path in map(Path, self.outputs):

@@ -91,7 +91,10 @@ class TrackScorer:
         window, genes = predictor.rule(how.window).window, ""
         if self.effects.over == "gene":
             assert self.effects.annotation is not None  # Effects
-            self.annotation = read_annotation(self.effects.annotation, self.fasta)
+            self.annotation = annotation = read_annotation(self.effects.annotation, self.fasta)
+            if not any(len(annotation.transcript_spans(contig)[0]) for contig in annotation.contigs):
+                fix = "give the annotation with its exons, or leave out --over"
+                raise NexVarError("no exon and no CDS in it: no gene to sum over", where=annotation.name, fix=fix)
             genes = hashlib.sha256(Path(self.effects.annotation).read_bytes()).hexdigest()[:16]
         tokens = how.batch_tokens or default_batch_tokens(loaded)
         resolved = ScoreSettings(window, how.strand, ReadoutSettings((), tokens), window // 2)
@@ -157,7 +160,13 @@ class TrackScorer:
             ref_LK, alt_LK = (self._by_base(values[_filled(text, size)], size) for text in (w.ref_seq, w.alt_seq))
             gene = None if self.annotation is None else _gene(self.annotation, w)
             counted_L = np.ones(size, dtype=bool) if self.annotation is None else _exons(gene, w, self.fasta, size)
-            name = "" if self.annotation is None else "no gene in the window" if gene is None else _name(gene)
+            name = (
+                ""
+                if self.annotation is None
+                else "no gene in the window"
+                if gene is None
+                else _name(gene, self.annotation)
+            )
             told.append((differences(ref_LK, alt_LK, w.ref_site, w.alt_site, counted_L), name))
         return told
 
@@ -214,8 +223,10 @@ def _keys(names: Sequence[str]) -> list[str]:
     return keys
 
 
-def _name(gene: Transcript) -> str:
-    return gene.feature.name or gene.feature.id
+def _name(gene: Transcript, annotation: Annotation) -> str:
+    """Of the gene; where the file has no line of it, of the transcript."""
+    of = next(iter(annotation.find(gene.feature.parent)), gene.feature)
+    return of.name or of.id
 
 
 def _gene(annotation: Annotation, w: Windows) -> Transcript | None:

@@ -92,14 +92,14 @@ def attribute(
     if method == "ism":
         effects_K4, value = ism(reading, target, kept, _batch_tokens(loaded, batch_tokens), tally)
         return Attribution(method, target.name, text, kept.start, -effects_K4.sum(1) / 3, effects_K4, value)
+    _batch_tokens(loaded, batch_tokens)
     check_gradient(loaded)
     if method == "saliency":
         (values_L, others_L4), value = saliency(reading, target)
         of_baseline = float("nan")
     else:
         arguments.one_of(baseline, "baseline", BASELINES)
-        steps, shuffles = arguments.whole(steps, "steps", 1, 10_000), arguments.whole(shuffles, "shuffles", 1, 1_000)
-        seed = arguments.whole(seed, "seed")
+        steps, shuffles, seed = check_steps(steps, shuffles, seed)
         (values_L, others_L4), value, of_baseline = integrated(reading, target, baseline, steps, shuffles, seed)
     here = slice(kept.start, kept.stop)
     others = None if others_L4 is None else others_L4[here]
@@ -128,6 +128,15 @@ def check_method(name: object, methods: tuple[str, ...] = METHODS) -> str:
     near = difflib.get_close_matches(name, methods, n=1, cutoff=0.3) if isinstance(name, str) else []
     fix = f"did you mean {near[0]!r}? " if near else ""
     raise NexVarError(f"no method {arguments.described(name)}", where="method", fix=f"{fix}one of {', '.join(methods)}")
+
+
+def check_steps(steps: int, shuffles: int, seed: int) -> tuple[int, int, int]:
+    """NexVarError for numbers of integrated gradients that cannot be."""
+    return (
+        arguments.whole(steps, "steps", 1, 10_000),
+        arguments.whole(shuffles, "shuffles", 1, 1_000),
+        arguments.whole(seed, "seed"),
+    )
 
 
 def _kept(text: str, keep: tuple[int, int] | None) -> range:

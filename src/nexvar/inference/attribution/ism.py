@@ -20,9 +20,10 @@ from nexvar.inference.core.batching import Tally, in_batches, padded
 def ism(
     reading: Reading, target: Target, keep: range, batch_tokens: int, tally: Tally | None = None
 ) -> tuple[np.ndarray, float]:
-    """(kept, 4) float32, 0 for the base that is there; and the target's value (NaN where only changes are known)."""
+    """(kept, 4) float32, 0 for the base that is there and at the target's own site; and the target's value (NaN where
+    only changes are known)."""
     text, tally = reading.text, tally or Tally()
-    changes = substitutions(text, keep, "region")
+    changes = [change for change in substitutions(text, keep, "region") if change[0] != target.site]
     if target.llr:
         reading.loaded.need_head("an attribution of likelihoods")
         readout = "llr_sum" if reading.loaded.module.causal else "masked_llr"

@@ -27,6 +27,7 @@ from torch import Tensor
 from nexvar.errors import NexVarError
 from nexvar.inference.attribution.reading import BASES, Reading
 from nexvar.inference.core.readout import next_token_log_probs
+from nexvar.inference.track_model import FACTS
 from nexvar.models import Output
 from nexvar.tokenizers import KmerTokenizer
 from nexvar.weights.load import Loaded
@@ -47,7 +48,8 @@ class View:
 @dataclass(frozen=True)
 class Target:
     """name: for people. views: of a sequence, the forwards whose weighted numbers add up to the target's. taps, logits,
-    given: what a forward is asked for. llr: single substitutions change it as ``nexvar saturate`` says."""
+    given: what a forward is asked for. llr: single substitutions change it as ``nexvar saturate`` says. site: the
+    0-based base that the target itself puts or asks for: what stands there changes nothing."""
 
     name: str
     views: Callable[[Reading], list[View]]
@@ -55,6 +57,7 @@ class Target:
     logits: bool = True
     given: Mapping[str, Any] = field(default_factory=dict)
     llr: bool = False
+    site: int | None = None
 
 
 # -- likelihoods
@@ -110,7 +113,7 @@ def variant(pos0: int, alt: str) -> Target:
         changed = reading.with_base(pos0, alt)
         if changed.spans_T != reading.spans_T:
             what = f"{reading.loaded.card.name} cuts the alternative into other tokens"
-            raise NexVarError(what, where="target", fix="a model with a token a base, or method 'ism'")
+            raise NexVarError(what, where="target", fix="a model with a token a base")
         if reading.loaded.module.causal:
             of_alt = _likelihood(reading, changed.ids_T)
             (of_ref,) = _likelihood(reading, reading.ids_T, -1.0)
@@ -125,7 +128,7 @@ def variant(pos0: int, alt: str) -> Target:
             for t in tokens
         ]
 
-    return Target(f"LLR of {alt} at {pos0 + 1}", views)
+    return Target(f"LLR of {alt} at {pos0 + 1}", views, site=pos0)
 
 
 def _token(reading: Reading, pos0: int) -> int:
@@ -160,7 +163,7 @@ def base(pos0: int, of: str | None = None) -> Target:
 
         return [View(number, put)]
 
-    return Target(f"log-odds of {of or 'the base'} at {pos0 + 1}", views)
+    return Target(f"log-odds of {of or 'the base'} at {pos0 + 1}", views, site=pos0)
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,8 @@ def track(loaded: Loaded, name: str, species: str | None = None) -> Target:
     config = loaded.module.config
     tracks: Mapping[str, Sequence[str]] = getattr(config, "bigwigs_per_species", {})
     if not tracks:
-        what = f"{loaded.card.name} predicts no tracks"
+        trained = loaded.folder is not None and (loaded.folder / FACTS).exists()
+        what = f"{loaded.card.name} {'has a trained head, which is not explained' if trained else 'predicts no tracks'}"
         raise NexVarError(what, where="target", fix="likelihood, or a post-trained NTv3 (`nexvar models`)")
     of = species or config.default_species or next(iter(tracks))
     index = named(tracks[list(tracks)[named(list(tracks), of, "species")]], name, "track")
