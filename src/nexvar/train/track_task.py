@@ -139,9 +139,11 @@ class TrackTask:
             mine = [start + index * stage.micro_batch + j for j in range(stage.micro_batch)]
             windows = [self.files.window(made[i % len(made)].place) for i in mine]
             texts = [window.text for window in windows]
-            there = scaled(texts)
-            back = self.facts.other_strand(scaled([reverse_complement(text) for text in texts]))
-            sums_BNK = self.facts.scaling.sums(((there + back) / 2).double().cpu())
+            there, back = (
+                self.facts.scaling.sums(scaled(strand).double().cpu())
+                for strand in (texts, [reverse_complement(text) for text in texts])
+            )
+            sums_BNK = (there + self.facts.other_strand(back)) / 2
             for i, window, sums_NK in zip(mine, windows, sums_BNK, strict=True):
                 if i < len(made):
                     tile = made[i]
