@@ -1,6 +1,7 @@
 # make demo    set up, then score real human mitochondrial variants (about a minute after set-up)
 # make test    set up, then run the tests
 # make docs    set up, then build the documentation site: docs/_build/index.html
+# make notebooks  set up, then run every notebook in its fast setting; the site shows them: docs/notebooks/
 # make bench   every benchmark that a CPU can run, beside the recorded ratios (docs/performance.md)
 # make image-test  the Dockerfile, built and started once (Debian, as root)
 # make check   ruff, mypy, import-linter, tests: what CI runs
@@ -19,7 +20,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e
 
-.PHONY: demo test docs bench check lint setup image-test clean
+.PHONY: demo test docs notebooks bench check lint setup image-test clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.ready-run
@@ -33,6 +34,15 @@ docs: $(VENV)/.ready-docs
 	@! grep -rnE '<(link|script|img|iframe)[^>]* (src|href)="(https?:)?//' docs/_build --include='*.html' \
 	  || { echo "a built page would ask another machine"; exit 1; }
 	@echo docs/_build/index.html
+
+# One that fails its checks is not written. FAST= runs the full setting, which each notebook describes.
+FAST ?= 1
+NOTEBOOKS := $(patsubst notebooks/%.py,docs/notebooks/%.ipynb,$(wildcard notebooks/*.py))
+notebooks: $(NOTEBOOKS)
+
+docs/notebooks/%.ipynb: notebooks/%.py $(VENV)/.ready-notebooks $(shell find src/nexvar -name '*.py')
+	@mkdir -p $(@D)
+	NEXVAR_FAST=$(FAST) $(BIN)/python -m jupytext --quiet --to ipynb --execute --run-path notebooks --output $@ $<
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/bench.py
@@ -51,7 +61,7 @@ image-test:
 setup: $(VENV)/.ready-dev
 
 clean:
-	rm -rf $(VENV) docs/_build demo_out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache conda/output
+	rm -rf $(VENV) docs/_build docs/notebooks demo_out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache conda/output
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
@@ -69,4 +79,8 @@ $(VENV)/.ready-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 
 $(VENV)/.ready-docs: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(PIP_INSTALL) '.[docs,sklearn]'
+	@touch $@
+
+$(VENV)/.ready-notebooks: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP_INSTALL) '.[notebooks]'
 	@touch $@

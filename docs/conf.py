@@ -1,6 +1,7 @@
 """Settings of the documentation site: `make docs` writes it to docs/_build. Pages stay Markdown as GitHub shows it."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,27 @@ html_title = f"NexVar {version}"
 html_copy_source = False
 
 
+def menu(pages: Iterable[str]) -> str:
+    """Pages for the site's menu, which the page itself does not show."""
+    return "\n".join(["", "```{toctree}", ":hidden:", *pages, "```", ""])
+
+
 def adapt_page(app: Sphinx, page: str, text: list[str]) -> None:
-    """A link out of docs/ becomes its words; the first page's tables become the menu (GitHub shows no toctree)."""
+    """A link out of docs/ becomes its words, or the notebook that `make notebooks` made; tables become the menu, since
+    GitHub shows no toctree."""
 
     def inside(link: re.Match[str]) -> str:
         target = (HERE / f"{page}.md").parent / link[2]
         return link[0] if target.resolve().is_relative_to(HERE) else link[1]
 
+    if page == "notebooks":
+        made = sorted(path.stem for path in (HERE / "notebooks").glob("*.ipynb"))
+        text[0] += menu(f"notebooks/{name}" for name in made)
+        for name in made:
+            text[0] = text[0].replace(f"../notebooks/{name}.py)", f"notebooks/{name}.ipynb)")
     text[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]+)[^)]*\)", inside, text[0])
     if page == "index":
-        pages = dict.fromkeys(re.findall(r"\]\(([\w/]+)\.md\)", text[0]))
-        text[0] += "\n".join(["", "```{toctree}", ":hidden:", *pages, "```", ""])
+        text[0] += menu(dict.fromkeys(re.findall(r"\]\(([\w/]+)\.md\)", text[0])))
 
 
 def keep_lines(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
