@@ -50,8 +50,10 @@ def test_documented_commands_exist_with_their_options(line: str) -> None:
     words = line.split()[1:]
     while words and hasattr(command, "commands") and words[0] in command.commands:
         command = command.commands[words.pop(0)]
+    if words and words != ["--help"] and (meant := getattr(command, "otherwise", None)):
+        command = command.commands[meant]
     verbless = all(word.startswith("-") for word in words)  # only the program's own options, such as --version
-    complete = not hasattr(command, "commands") or command.invoke_without_command or verbless
+    complete = not hasattr(command, "commands") or verbless
     assert complete, f"{line}: no such verb"
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     for word in words:

@@ -18,15 +18,30 @@ from contextlib import contextmanager
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
 from nexvar import __version__
 from nexvar.errors import RESEARCH_ONLY, printable
 from nexvar.paths import Read, Write, check_apart
 
 
-def new_group(text: str, **settings: Any) -> typer.Typer:
-    """A set of verbs. NOTE no markup: it would swallow words in square brackets."""
+def new_group(text: str, *, otherwise: str | None = None, **settings: Any) -> typer.Typer:
+    """A set of verbs; ``otherwise`` is meant where the first word is none of them.
+
+    NOTE no markup: it would swallow words in square brackets.
+    """
+    if otherwise is not None:
+        settings["cls"] = type("Group", (_OneVerbMeant,), {"otherwise": otherwise})
     return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, **settings)
+
+
+class _OneVerbMeant(TyperGroup):
+    otherwise: str
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "--help"):
+            args = [self.otherwise, *args]
+        return super().parse_args(ctx, args)
 
 
 app = new_group(f"Genomic foundation models in plain PyTorch. {RESEARCH_ONLY}", pretty_exceptions_enable=False)
@@ -54,28 +69,6 @@ def verb(name: str | None = None, *, group: typer.Typer = app) -> Callable[[Call
         text = " ".join((function.__doc__ or "").split())
         first = re.split(r"(?<=\.) (?=[A-Z])", text)[0]
         group.command(name or function.__name__, help=text, short_help=first)(_expanded(function))
-        return function
-
-    return register
-
-
-def otherwise(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function what ``group`` does where none of its verbs is named; its docstring is the group's help."""
-
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        inner = _expanded(function)
-
-        def run(context: typer.Context, **values: Any) -> None:
-            if context.invoked_subcommand is None:
-                inner(**values)
-
-        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-        parameters = [context, *inspect.signature(inner).parameters.values()]
-        run.__doc__ = function.__doc__
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        group.info.help = group.info.short_help = " ".join((function.__doc__ or "").split())
-        group.callback(invoke_without_command=True)(run)
         return function
 
     return register

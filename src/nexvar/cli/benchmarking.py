@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from nexvar.cli._app import app, echo, importing, new_group, report, verb
 from nexvar.cli.options import LoadOptions, Reads, Writes
 from nexvar.doors import resumable
 
-
-class TasksOrVerbs(TyperGroup):
-    """A first word that is no verb is a task to run."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in (*self.commands, "--help"):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
-benchmark = new_group("Measure models on benchmarks.", cls=TasksOrVerbs)
+benchmark = new_group("Measure models on benchmarks.", otherwise="run")
 app.add_typer(benchmark, name="benchmark")
 
 

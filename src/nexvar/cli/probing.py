@@ -1,4 +1,4 @@
-"""nexvar probe, probe exons."""
+"""nexvar probe: `nexvar probe --task …` is short for `nexvar probe run --task …`; nexvar probe exons."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nexvar.cli._app import app, echo, new_group, otherwise, verb
+from nexvar.cli._app import app, echo, new_group, verb
 from nexvar.cli.options import LoadOptions, Model, Reads, Writes
-from nexvar.errors import NexVarError
 
 if TYPE_CHECKING:
     from nexvar.evals.probes.probe import Report
 
-probing = new_group("")
+probing = new_group("Linear models on embeddings.", otherwise="run")
 app.add_typer(probing, name="probe")
 Cache = Annotated[Path | None, typer.Option(help="a folder where embeddings are kept"), Writes(tree=True)]
 Layers = Annotated[list[str] | None, typer.Option(help="to choose among (repeatable); default: all blocks")]
@@ -24,12 +23,10 @@ Table = Annotated[Path | None, typer.Option("-o", "--output", help="the table: .
 Predictions = Annotated[Path | None, typer.Option(help="what every set says of unseen rows: .tsv"), Writes()]
 
 
-@otherwise(probing)
+@verb("run", group=probing)
 def probe(
     *,
-    task: Annotated[
-        Path | None, typer.Option(help="a TSV, CSV or Parquet: sequence, labels, perhaps split, group"), Reads()
-    ] = None,
+    task: Annotated[Path, typer.Option(help="a TSV, CSV or Parquet: sequence, labels, perhaps split, group"), Reads()],
     model: Annotated[
         list[str] | None, typer.Option(help="name or folder (repeatable); default: nexvar_mito"), Reads()
     ] = None,
@@ -54,8 +51,6 @@ def probe(
     from nexvar.train.recipe import TaskPart
     from nexvar.weights.choice import loaded_model
 
-    if task is None:
-        raise NexVarError("no task", where="--task", fix="give a labelled file, or a verb such as `nexvar probe exons`")
     if output is not None:
         table.check(output)
     arguments.whole(draws, "--draws", 10, 100_000)
