@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -202,3 +203,20 @@ def test_any_change_of_a_manifest_or_a_part_is_one_line_or_nothing(kind, files, 
         except NexVarError as error:
             assert "\n" not in str(error)
         out.unlink(missing_ok=True)
+
+
+def test_a_full_disk_takes_no_lock_away_and_a_place_that_cannot_be_locked_is_named(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with (
+            locked(tmp_path / "x.parts"),
+            pytest.raises(NexVarError, match="another run"),
+            locked(tmp_path / "x.parts"),
+        ):
+            pass
+    (tmp_path / "y.parts" / "run.lock").mkdir(parents=True)
+    with pytest.raises(NexVarError, match=r"y\.parts: cannot keep parts here"), locked(tmp_path / "y.parts"):
+        pass

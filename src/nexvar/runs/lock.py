@@ -56,7 +56,12 @@ def _take(folder: Path, shard: tuple[int, int] | None, make: bool, held: ExitSta
 
 
 def _lock(folder: Path, name: str, alone: bool, held: ExitStack) -> bool:
-    number = os.open(folder / name, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        number = os.open(folder / name, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _no_parts(folder, error) from None
     held.callback(os.close, number)
     try:
         fcntl.flock(number, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
@@ -72,8 +77,9 @@ def _lock(folder: Path, name: str, alone: bool, held: ExitStack) -> bool:
         return False
     if alone:
         started = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.truncate(number, 0)
-        os.pwrite(number, f"process {os.getpid()} on {socket.gethostname()}, since {started}".encode(), 0)
+        with suppress(OSError):  # a full disk: what the run itself writes says so
+            os.truncate(number, 0)
+            os.pwrite(number, f"process {os.getpid()} on {socket.gethostname()}, since {started}".encode(), 0)
     return True
 
 
@@ -108,5 +114,9 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        what = f"cannot keep parts here ({error.strerror})"
-        raise NexVarError(what, where=folder, fix="is the disk full? is a file of that name there?") from None
+        raise _no_parts(folder, error) from None
+
+
+def _no_parts(folder: Path, error: OSError) -> NexVarError:
+    what = f"cannot keep parts here ({error.strerror})"
+    return NexVarError(what, where=folder, fix="is the disk full? may you write there? is a file of that name there?")

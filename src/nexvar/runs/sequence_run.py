@@ -21,7 +21,7 @@ from nexvar.runs.job import SequenceJob, Watch
 from nexvar.runs.tracks import chromosome
 from nexvar.weights.load import Loaded
 
-MERGE_AGAIN = "make room; `nexvar merge` tries again"
+MERGE_AGAIN = "make room; the same command tries again, with nothing computed anew"
 
 Compute = Callable[
     [int, Watch], bytes
