@@ -100,6 +100,13 @@ def test_ntv3_tells_the_middle_of_its_windows(ntv3):
         ntv3.annotate([BASES], window=16 * unit, species="unicorn")
 
 
+@pytest.mark.parametrize(("bases", "window"), [(150, 256), (511, 1024), (515, 128), (600, 72)])
+def test_between_the_windows_of_ntv3_nothing_is_missing(ntv3, bases, window):
+    (found,) = ntv3.annotate([random_bases(bases)], window=window)
+    known = np.flatnonzero(~np.isnan(found.probs_LE).any(1))
+    assert len(known) and known.tolist() == list(range(known[0], known[-1] + 1))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

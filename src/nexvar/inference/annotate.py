@@ -134,10 +134,10 @@ def rule_for(loaded: Loaded, window: int | None = None, overlap: int | None = No
     if size % unit or not size:
         what = f"window of {size:,} bases, {card.name} reads blocks of {unit}"
         raise NexVarError(what, where="--window", fix=f"a multiple of {unit}, such as {max(size // unit, 1) * unit:,}")
-    margin = (size - loaded.module.told(size)) // 2
+    margin = (size - loaded.module.told(size) + 1) // 2
     overlap = max(size // 4, margin) if overlap is None else arguments.whole(overlap, "--overlap", 0)
     if overlap < margin:
-        what = f"{overlap:,} bases, but {card.name} tells the middle {size - 2 * margin:,} of {size:,}"
+        what = f"{overlap:,} bases, but {card.name} tells the middle {loaded.module.told(size):,} of {size:,}"
         raise NexVarError(what, where="--overlap", fix=f"{margin:,} or more")
     return Rule.of(size, overlap, "both", unit)
 

@@ -63,7 +63,8 @@ class Grid:
         size = high - low
         if rule.unit > 1 and size < rule.window:
             fits = size // rule.unit * rule.unit
-            rule = Rule(fits, rule.before * fits // rule.window, rule.after * fits // rule.window, rule.unit)
+            before, after = (min(-(-n * fits // rule.window), (fits - 1) // 2) for n in (rule.before, rule.after))
+            rule = Rule(fits, before, after, rule.unit)
         elif circular and size <= rule.window:
             rule = Rule(size, min(rule.before, size // 4), min(rule.after, size // 4))
         self.rule = rule
