@@ -179,8 +179,8 @@ def test_a_run_resumes_and_refuses_another_task(tmp_path: Path, monkeypatch) -> 
     before = {p.name: p.read_bytes() for p in (tmp_path / "out" / "cells").iterdir()}
 
     for change, says in (
-        ({"options": Options(LAYER, draws=30)}, "draws was 20, is 30"),
-        ({"options": Options(LAYER, draws=20, seed=1)}, "seed was 0, is 1"),
+        ({"options": Options(LAYER, draws=30)}, "draws was 20, not 30"),
+        ({"options": Options(LAYER, draws=20, seed=1)}, "seed was 0, not 1"),
     ):
         refused = run.run(job(tmp_path, one, **change))
         assert (refused.computed, refused.kept) == (0, 0) and says in str(refused.failed[0])

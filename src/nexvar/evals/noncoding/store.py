@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nexvar.errors import NexVarError
-from nexvar.files import check_regular, disk_errors, read_json, write_atomically, write_bytes
+from nexvar.evals import made_of
+from nexvar.files import disk_errors, read_json, write_bytes
 
 MANIFEST = "benchmark.json"
 BASELINE = "baseline"
@@ -54,9 +55,8 @@ class Store:
         facts = json.loads(json.dumps(facts))
         if manifest.exists():
             known = read_json(manifest)
-            if changed := [name for name in facts if known.get(name) != facts[name]]:
-                what = f"this folder is of another benchmark: {changed[0]} was {known.get(changed[0])}, not "
-                raise NexVarError(f"{what}{facts[changed[0]]}", where=manifest, fix="another --output, or remove it")
+            what = "this folder is of another benchmark: "
+            made_of.check_same(known, facts, manifest, "another --output, or remove it", what)
             return
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -73,24 +73,22 @@ class Store:
         parts = (method, set or "all", model)
         return self.place(width) / "cells" / f"{'~'.join(re.sub('[^A-Za-z0-9._-]+', '-', p) for p in parts)}.parquet"
 
-    def read(self, width: int, model: str, method: str, set: str, made_of: Mapping[str, Any]) -> Cell | None:
-        """A cell that is there; NexVarError where something else made it. made_of: the model and its settings."""
+    def read(self, width: int, model: str, method: str, set: str, source: Mapping[str, Any]) -> Cell | None:
+        """A cell that is there; NexVarError where something else made it. source: the model and its settings."""
         path = self._path(width, model, method, set)
         if not path.exists():
             return None
         try:
-            table = pq.read_table(check_regular(path))
-            facts = json.loads(table.schema.metadata[b"nexvar"])
-            scores = table["score"].to_numpy(zero_copy_only=False)
-        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
+            facts = made_of.read_facts(path)
+            scores = pq.read_table(path)["score"].to_numpy(zero_copy_only=False)
+            known = dict(facts["made_of"])
+            cell = Cell(width, model, method, scores, set, facts["detail"], facts["parameters"])
+        except (NexVarError, OSError, KeyError, TypeError, ValueError, pa.ArrowException):
             return None  # damaged: it is computed again
-        if changed := [name for name in made_of if facts["made_of"].get(name) != made_of[name]]:
-            what = f"{changed[0]} was {facts['made_of'].get(changed[0])}, not {made_of[changed[0]]}"
-            raise NexVarError(what, where=path, fix="another --output, or remove this file")
-        return Cell(width, model, method, scores, set, facts["detail"], facts["parameters"])
+        made_of.check_same(known, source, path, "another --output, or remove this file")
+        return cell
 
-    def write(self, cell: Cell, made_of: Mapping[str, Any]) -> None:
-        facts = {"detail": cell.detail, "parameters": cell.parameters, "made_of": dict(made_of)}
-        table = pa.table({"score": cell.score_N}).replace_schema_metadata({b"nexvar": json.dumps(facts).encode()})
-        with write_atomically(self._path(cell.width, cell.model, cell.method, cell.set)) as unfinished:
-            pq.write_table(table, unfinished)
+    def write(self, cell: Cell, source: Mapping[str, Any]) -> None:
+        facts = {"detail": cell.detail, "parameters": cell.parameters, "made_of": dict(source)}
+        path = self._path(cell.width, cell.model, cell.method, cell.set)
+        write_bytes(path, made_of.with_facts(pa.table({"score": cell.score_N}), facts))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nexvar.evals import statistics
+from nexvar.evals import markup, statistics
 from nexvar.evals.metrics import METRICS
 from nexvar.evals.noncoding.report import ALL, Row
 from nexvar.evals.noncoding.run import Found
@@ -82,27 +82,20 @@ def markdown(rows: Sequence[Row], compared: Sequence[statistics.Row], found: Fou
         yield f"**{block.title}**"
         yield ""
         if block.rows:
-            yield f"| {' | '.join(block.titles)} |"
-            yield f"|{'---|' * len(block.titles)}"
-            yield from (f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |" for cells in block.rows)
+            yield from markup.markdown_table(block.titles, block.rows)
             yield ""
     yield from (f"- {line}" for line in notes(found))
 
 
 def page(rows: Sequence[Row], compared: Sequence[statistics.Row], found: Found) -> str:
     """The same as a page of HTML."""
-    parts = [
-        "<!doctype html><meta charset=utf-8><title>Non-coding variants</title>",
-        "<style>body { font: 14px sans-serif } td, th { padding: 2px 12px; text-align: left }</style>",
-    ]
+    parts = list[str]()
     for block in blocks(rows, compared):
         parts.append(f"<h3>{html.escape(block.title)}</h3>")
         if block.rows:
-            head = "".join(f"<th>{html.escape(title)}" for title in block.titles)
-            body = [f"<tr>{''.join(f'<td>{html.escape(cell)}' for cell in cells)}" for cells in block.rows]
-            parts += [f"<table><tr>{head}", *body, "</table>"]
+            parts += markup.html_table(block.titles, block.rows)
     parts += ["<ul>", *(f"<li>{html.escape(line)}" for line in notes(found)), "</ul>"]
-    return "\n".join(parts) + "\n"
+    return markup.html_page("Non-coding variants", parts)
 
 
 def notes(found: Found) -> Iterator[str]:

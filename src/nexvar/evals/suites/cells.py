@@ -6,8 +6,6 @@ says in its metadata what it was made of; where another one lies already, it is 
 
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nexvar.errors import NexVarError
+from nexvar.evals import made_of
 from nexvar.evals.metrics import FEW, Estimate
 from nexvar.evals.probes.probe import RANDOM, Report, interval, probe
 from nexvar.evals.suites.cell import Cell
@@ -28,7 +26,6 @@ from nexvar.weights.load import Loaded
 
 METHODS = ("probe", "finetune")
 BASELINES = "baselines"  # the method of a cell without a model
-IDENTITY = b"nexvar.cell"
 ALL, APART = "all", "without near-duplicates"
 
 
@@ -57,19 +54,17 @@ def compute(cell: Cell) -> bytes | None:
     loaded = None if cell.model is None else _model(cell.model)
     identity = _identity(cell, loaded)
     if cell.kept is not None:
-        if changed := [name for name in identity if identity[name] != cell.kept.get(name)]:
-            was, now = cell.kept.get(changed[0], "nothing"), identity[changed[0]]
-            what = f"{changed[0]} was {was[:60]}, is {now[:60]}"
-            raise NexVarError(
-                what, where=f"{cell.task.key}, {identity['model']}", fix="another --output, or delete this one"
-            )
+        where = f"{cell.task.key}, {identity['model']}"
+        made_of.check_same(cell.kept, identity, where, "another --output, or delete this one")
         return None
     if cell.method == "finetune":
         assert loaded is not None
         report = finetuned(cell, loaded)
     else:
         report = _probed(cell, loaded)
-    return _parquet(rows_of(report, cell), identity)
+    import pyarrow as pa
+
+    return made_of.with_facts(pa.Table.from_pylist([asdict(row) for row in rows_of(report, cell)]), identity)
 
 
 def _probed(cell: Cell, loaded: Loaded | None) -> Report:
@@ -138,26 +133,9 @@ def _identity(cell: Cell, loaded: Loaded | None) -> dict[str, str]:
             **options, **finetune}  # fmt: skip
 
 
-def _parquet(rows: list[Row], identity: dict[str, str]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    file = io.BytesIO()
-    table = pa.Table.from_pylist([asdict(row) for row in rows])
-    pq.write_table(table.replace_schema_metadata({IDENTITY: json.dumps(identity).encode()}), file)
-    return file.getvalue()
-
-
 def read_identity(path: Path) -> dict[str, str]:
     """Of what the result in a file was made; NexVarError for a file that is none."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        said = json.loads((pq.read_schema(path).metadata or {})[IDENTITY])
-        return {str(name): str(value) for name, value in said.items()}
-    except (OSError, pa.ArrowException, KeyError, ValueError, AttributeError) as error:
-        raise NexVarError(f"no result of a benchmark ({type(error).__name__})", where=path, fix="delete it") from None
+    return {name: str(value) for name, value in made_of.read_facts(path).items()}
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 from nexvar.errors import RESEARCH_ONLY
+from nexvar.evals import markup
 from nexvar.evals.metrics import Estimate
 from nexvar.evals.suites.cells import ALL, APART, BASELINES, Row, read_rows
 from nexvar.evals.suites.task import Task, catalogue
@@ -145,43 +146,20 @@ def markdown(parts: Sequence[Section]) -> str:
     """Tables of GitHub's Markdown."""
     lines = ["# Benchmark", "", RESEARCH_ONLY, ""]
     for part in parts:
-        lines += [f"## {_cell(part.title)}", "", _line(part.head), _line(["---"] * len(part.head))]
-        lines += [*map(_line, part.body), "", *(line for note in part.notes for line in (_cell(note), ""))]
+        lines += [f"## {markup.markdown(part.title)}", "", *markup.markdown_table(part.head, part.body), ""]
+        lines += [line for note in part.notes for line in (markup.markdown(note), "")]
     return "\n".join(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_cell, cells))} |"
-
-
-def _cell(text: str) -> str:
-    """As text, whatever a name is made of."""
-    plain = text.translate({ord(c): f"\\{c}" for c in "|`*<\\"}).replace("](", "]\\(")
-    return " ".join(plain.split())
-
-
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:80rem;padding:0 1rem}"
-    "table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}"
-    "th,td{padding:.25rem .7rem;border-bottom:1px solid #ccc;text-align:left}img{max-width:100%}"
-)
-
-
 def page(parts: Sequence[Section], pictures: Sequence[str]) -> str:
-    """One HTML file without scripts; pictures lie beside it."""
-    lines = ['<!doctype html><html lang="en"><meta charset="utf-8"><title>Benchmark</title>', f"<style>{STYLE}</style>"]
-    lines += ["<h1>Benchmark</h1>", f"<p>{RESEARCH_ONLY}</p>"]
+    """One HTML file; pictures lie beside it."""
+    lines = list[str]()
     for part in parts:
-        lines += [f"<h2>{html.escape(part.title)}</h2>", "<table>", _html("th", part.head)]
-        lines += [*(_html("td", row) for row in part.body), "</table>"]
+        lines += [f"<h2>{html.escape(part.title)}</h2>", *markup.html_table(part.head, part.body)]
         lines += [f"<p>{html.escape(note)}</p>" for note in part.notes]
         if part is parts[0]:
             lines += [f'<p><img src="{name}" alt="{name}"></p>' for name in pictures]
-    return "\n".join([*lines, "</html>", ""])
-
-
-def _html(tag: str, cells: Sequence[str]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+    return markup.html_page("Benchmark", lines)
 
 
 def _pictures(output: Path, rows: Sequence[Row]) -> list[Path]:
