@@ -43,6 +43,7 @@ notebooks: $(NOTEBOOKS)
 docs/notebooks/%.ipynb: notebooks/%.py $(VENV)/.ready-notebooks $(shell find src/nexvar -name '*.py')
 	@mkdir -p $(@D)
 	NEXVAR_FAST=$(FAST) $(BIN)/python -m jupytext --quiet --to ipynb --execute --run-path notebooks --output $@ $<
+	@grep -q '"image/png"' $@ || { rm $@; echo "$< shows no picture"; exit 1; }
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/bench.py

@@ -148,7 +148,7 @@ for x, (temperature, several) in enumerate(proteins.items()):
 for ax in (left, right):
     ax.axhline(np.mean(chance), color=plots.MUTED, lw=1, ls="--")
     ax.set_ylim(0, 1)
-left.text(len(temperatures) - 0.6, np.mean(chance) + 0.02, "chance", fontsize=9, color=plots.MUTED, ha="right")
+left.text(-0.45, np.mean(chance) + 0.02, "chance", fontsize=9, color=plots.MUTED)
 left.set_xticks(range(len(temperatures)), [str(t) for t in temperatures])
 left.set_xlim(-0.5, len(temperatures) - 0.5)
 plots.dress(left, "Right residues", "temperature", "share of the protein")

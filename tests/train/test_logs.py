@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nexvar.errors import NexVarError
-from nexvar.train.logs import TensorBoard, masked_crc32c
+from nexvar.train.logs import TensorBoard, loss_curve, masked_crc32c
 from nexvar.train.loop import pretrain
 from tiny_run import recipe_file
 
@@ -42,3 +42,12 @@ def test_a_tracker_gets_every_number(tmp_path: Path, fasta: Path, monkeypatch: p
     assert seen[0] == (0, {}) and seen[-1] == (-1, {}) and {"loss", "tokens_s"} <= seen[1][1].keys()
     with pytest.raises(NexVarError, match="no tracker 'mlflow'"):
         pretrain(recipe_file(tmp_path, fasta, "other", **{"threads = 1": 'threads = 1\ntrack = "mlflow"'}))
+
+
+def test_the_loss_curve_leaves_the_pictures_of_a_notebook_alone(tmp_path: Path) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1, "tokens": 8, "bits": 2.0}\n{"step": 2, "tokens": 16, "bits": 1.9}\n')
+    with matplotlib.rc_context({"backend": "svg"}):
+        assert loss_curve(log, tmp_path / "loss.png") is not None
+        assert matplotlib.get_backend() == "svg"

@@ -153,15 +153,15 @@ def _synchronize(device: torch.device) -> None:
 def loss_curve(log: Path, picture: Path) -> Path | None:
     """Draw bits per base against tokens, training and held-out; of a task its loss. None without matplotlib."""
     try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
     except ImportError:
         return None
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]  # ours, and may say NaN
     tokens = {r["step"]: r["tokens"] for r in rows if "tokens" in r and "step" in r}
-    figure, axes = plt.subplots(figsize=(7, 4), dpi=150)
+    figure = Figure(figsize=(7, 4), dpi=150)  # without pyplot, whose backend is a notebook's own
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
     corpus = any("bits" in r for r in rows)  # else a task: its loss over sequences
     key, held_key, unit = ("bits", "held_out_bits", 1e6) if corpus else ("loss", "valid_loss", 1)
     train = [(r["tokens"] / unit, r[key]) for r in rows if key in r and "tokens" in r]
@@ -179,5 +179,4 @@ def loss_curve(log: Path, picture: Path) -> Path | None:
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(picture)
-    plt.close(figure)
     return picture
