@@ -1,7 +1,7 @@
-"""How pages read: words and breaks (colons, semicolons, dashes in place of them) of each sentence of prose.
+"""How pages read: words and breaks (colons and semicolons) of each sentence of prose.
 
 Tables, code, headings and comments are no prose; list items are. ``python tests/prose.py`` prints every page's share of
-long or broken sentences; ``python tests/prose.py docs/scoring.md`` the sentences themselves.
+sentences that fit; ``python tests/prose.py docs/scoring.md`` those of a page that do not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHORT = re.compile(r"\b(e\.g|i\.e|al|vs|Fig|No|approx)\.")
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence: its text, words and breaks."""
+    """One sentence, its words and breaks."""
 
     text: str
     words: int
@@ -49,14 +49,8 @@ def sentences(markdown: str) -> list[Sentence]:
     return found
 
 
-def share_that_fits(page: Path) -> tuple[int, int]:
-    """Sentences that are short and in one piece; sentences."""
-    read = sentences(page.read_text())
-    return sum(sentence.fits for sentence in read), len(read)
-
-
 def pages() -> list[Path]:
-    """What is held to it: README and docs/, but for the tables that docs/model_table.py writes."""
+    """What is held to it: README and docs/."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -67,9 +61,9 @@ def main(names: list[str]) -> None:
                 print(f"{sentence.words:3} words, {sentence.breaks} breaks: {sentence.text}")
     if not names:
         for page in pages():
-            fit, count = share_that_fits(page)
-            breaks = sum(s.breaks for s in sentences(page.read_text())) / max(count, 1)
-            print(f"{fit / max(count, 1):6.0%} of {count:4}, {breaks:.2f} breaks  {page.relative_to(ROOT)}")
+            read = sentences(page.read_text())
+            fit, breaks = (sum(kind) / len(read) for kind in zip(*((s.fits, s.breaks) for s in read), strict=True))
+            print(f"{fit:6.0%} of {len(read):4}, {breaks:.2f} breaks  {page.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     ```console            lines after `$ ` are typed, what follows each is shown; `…` on a line: some are left out
     ```python             run in the same folder, in one Python for the whole page; its output is the ```text after it
 
-``python tests/transcripts.py docs/tutorials/variants.md`` runs a page and writes what came out into it, where it shows
-other output than that and leaves nothing out. A command that ends in ``&`` lasts until the page ends.
+``python tests/transcripts.py docs/tutorials/variants.md`` runs a page, and writes what came out where it
+shows other output. A command that ends in ``&`` lasts until the page ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,8 +56,8 @@ class Session:
             return self._inside(lambda: exec(compile(typed, "page", "exec"), self.names))
         if typed.endswith(" &"):
             words = [sys.executable, "-m", *shlex.split(typed[:-2]), "--port", self.port]
-            log = (self.folder / "server.log").open("wb")
-            self.lasting.append(subprocess.Popen(words, stdout=log, stderr=log, cwd=self.folder))
+            with (self.folder / "server.log").open("wb") as log:
+                self.lasting.append(subprocess.Popen(words, stdout=log, stderr=log, cwd=self.folder))
             return ""
         if typed.startswith("nexvar ") and not SHELL.search(typed):
             return self._inside(lambda: self._command(shlex.split(typed, comments=True)))
@@ -82,7 +82,7 @@ class Session:
         finally:
             sys.argv = before
 
-    def _inside(self, call: object) -> str:
+    def _inside(self, call: Callable[[], None]) -> str:
         """In this process, which has imported torch already."""
         before = Path.cwd()
         with tempfile.TemporaryFile() as raw:
@@ -90,7 +90,7 @@ class Session:
             os.chdir(self.folder)
             try:
                 with redirect_stdout(out), redirect_stderr(out):
-                    call()  # type: ignore[operator]
+                    call()
             finally:
                 os.chdir(before)
             raw.seek(0)
