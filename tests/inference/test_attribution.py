@@ -311,6 +311,8 @@ def test_tracks_of_a_species_are_targets():
         out = loaded.module(ids, species_ids_B=loaded.module.species_ids(species))
     assert found.value == pytest.approx(float(out.extras["bigwig_tracks_logits"][0, :, len(names) - 1].sum()), rel=1e-4)
     assert found.values_K.any()
+    with pytest.raises(NexVarError, match="window: 15 bases are read, and .* a multiple of 4: such as 12"):
+        attribution.attribute(loaded, text[:15], target=target)
     with pytest.raises(NexVarError, match=f"no track 'x{names[0]}'.*did you mean {names[0]}"):
         targets.track(loaded, f"x{names[0]}", species)
 

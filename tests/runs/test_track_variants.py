@@ -132,6 +132,7 @@ def test_shards_give_the_same_bytes_and_other_tracks_are_refused(model, fasta, t
     [
         ({"over": "genes"}, "no sum over 'genes'"),
         ({"over": "gene"}, "no genes to sum over.*--annotation"),
+        ({"annotation": "genes.gff3"}, "--annotation: a sum over the window needs no genes"),
         ({"blend": True}, "a variant has one window"),
         ({"output": "x.bw"}, "no format for the ending"),
         ({"tracks": ("pluss",)}, "did you mean plus"),

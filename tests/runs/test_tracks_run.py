@@ -150,6 +150,7 @@ def test_a_picture_of_a_region_and_its_genes(model, fasta, tmp_path):
 @pytest.mark.parametrize(
     ("given", "line"),
     [
+        ({"annotation": "genes.gff3"}, "--annotation: no picture that shows genes: -o x.png, or leave it out"),
         ({"tracks": ("pluss",)}, "no track 'pluss'.*did you mean plus"),
         ({"species": "human"}, "knows no species"),
         ({"region": "chr2:690-701"}, "outside of the contig"),

@@ -91,6 +91,8 @@ def tracks(
     options = TrackOptions(chosen, species, window, overlap, strand, blend, rings, batch_tokens)
     if variants is None and over != "window":
         raise NexVarError(f"a sum over {over}, of no variants", where="--over", fix="give --variants, or leave it out")
+    if variants is None and spreadsheet_safe:
+        raise NexVarError("no table of variants", where="--spreadsheet-safe", fix="give --variants, or leave it out")
     if variants is None:
         files = TrackFiles(fasta, bed, synonyms, region, annotation)
         with resumable(), progress_bar("base") as bar:

@@ -58,6 +58,9 @@ class Effects:
             raise NexVarError(f"no sum over {self.over!r}", where="--over", fix=f"one of {', '.join(OVER)}")
         if self.over == "gene" and self.annotation is None:
             raise NexVarError("no genes to sum over", where="--over", fix="give --annotation")
+        if self.over == "window" and self.annotation is not None:
+            fix = "--over gene, or leave it out"
+            raise NexVarError("a sum over the window needs no genes", where="--annotation", fix=fix)
         if self.tracks.overlap is not None or self.tracks.blend:
             what = "a variant has one window"
             raise NexVarError(what, where="--overlap, --blend", fix="leave them out with --variants")

@@ -110,6 +110,8 @@ def tracks_file(job: TrackJob) -> Summary:
     genome = Fasta(job.inputs.fasta, synonyms=job.inputs.synonyms)
     make_circular(genome, job.options.circular, ())
     wanted = sequence_run.segments(genome, job.inputs.bed, job.inputs.region)
+    if job.inputs.annotation is not None and not any(Path(path).suffix == ".png" for path in job.targets):
+        raise NexVarError("no picture that shows genes", where="--annotation", fix="-o x.png, or leave it out")
     for path in map(Path, job.targets):
         check_output(path, endings=ENDINGS)
         if path.suffix == ".png":

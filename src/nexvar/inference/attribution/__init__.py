@@ -91,7 +91,7 @@ def attribute(
     reading = read(loaded, text)
     if method == "ism":
         effects_K4, value = ism(reading, target, kept, _batch_tokens(loaded, batch_tokens), tally)
-        return Attribution(method, target.name, text, kept.start, -effects_K4.sum(1) / 3, effects_K4, value)
+        return Attribution(method, target.name, text, kept.start, 0.0 - effects_K4.sum(1) / 3, effects_K4, value)
     _batch_tokens(loaded, batch_tokens)
     check_gradient(loaded)
     if method == "saliency":

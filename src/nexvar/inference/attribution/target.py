@@ -222,8 +222,15 @@ def track(loaded: Loaded, name: str, species: str | None = None) -> Target:
         values_L: Tensor = output.extras["bigwig_tracks_logits"][:, index]
         return values_L.float().sum()
 
+    def views(reading: Reading) -> list[View]:
+        length, unit = len(reading.ids_T), config.unit
+        if length % unit:
+            what = f"{length:,} bases are read, and {loaded.card.name} has tracks of a multiple of {unit}"
+            raise NexVarError(what, where="window", fix=f"such as {max(length // unit, 1) * unit:,}")
+        return [View(number)]
+
     given = {"species_ids_B": loaded.module.species_ids(of).to(loaded.device)}
-    return Target(f"track {name} of {of}", lambda reading: [View(number)], given=given)
+    return Target(f"track {name} of {of}", views, given=given)
 
 
 def named(names: Sequence[str], wanted: str, what: str, where: str = "target") -> int:
