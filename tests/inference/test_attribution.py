@@ -339,7 +339,6 @@ BAD = [
     (dict(method="integrated", steps=0), "steps is 0"),
     (dict(target=targets.base(48)), "no base at position 49"),
     (dict(target=targets.base(0)), "nothing predicts the first base"),
-    (dict(target=targets.base(3, "X")), "'X' is no base"),
     (dict(target=targets.variant(3, TEXT[3])), "no substitution"),
 ]
 
@@ -370,3 +369,14 @@ def test_the_class_has_both_verbs():
     model = NexVar("nexvar_mito", device="cpu")
     assert model.attribute(TEXT, keep=(3, 9)).bases == TEXT[3:9]
     assert model.dependency_map(TEXT, keep=(3, 9)).shape == (6, 6)
+
+
+@pytest.mark.parametrize("make", [targets.base, targets.variant])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [((1.5, "A"), "pos0 is 1.5"), (("1", "A"), "pos0 is '1'"), ((-1, "A"), "pos0 is -1"), ((3, "a"), "no base 'a'"),
+     ((3, "AC"), "no base 'AC'"), ((3, 5), "no base 5"), ((3, ""), "no base ''")],
+)  # fmt: skip
+def test_places_and_bases_that_are_none(make, given, said):
+    with pytest.raises(NexVarError, match=said):
+        make(*given)

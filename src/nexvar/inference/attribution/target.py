@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nexvar import arguments
 from nexvar.errors import NexVarError
 from nexvar.inference.attribution.reading import BASES, Reading
 from nexvar.inference.core.readout import next_token_log_probs
@@ -104,10 +105,12 @@ def _mask_id(loaded: Loaded) -> int:
 
 def variant(pos0: int, alt: str) -> Target:
     """The LLR of a single-base substitution. pos0: 0-based, in the sequence that is explained."""
+    pos0 = arguments.whole(pos0, "pos0", 0)
+    arguments.one_of(alt, "base", tuple(BASES))
 
     def views(reading: Reading) -> list[View]:
         _token(reading, pos0)
-        if len(alt) != 1 or alt not in BASES or alt == reading.text[pos0]:
+        if alt == reading.text[pos0]:
             what = f"{reading.text[pos0]} to {alt!r} at position {pos0 + 1:,} is no substitution"
             raise NexVarError(what, where="target", fix="another base of A, C, G, T")
         changed = reading.with_base(pos0, alt)
@@ -144,12 +147,13 @@ def _token(reading: Reading, pos0: int) -> int:
 
 def base(pos0: int, of: str | None = None) -> Target:
     """The log-odds of a base at its place; of: which one, None for the one that is there. pos0: 0-based."""
+    pos0 = arguments.whole(pos0, "pos0", 0)
+    if of is not None:
+        arguments.one_of(of, "base", tuple(BASES))
 
     def views(reading: Reading) -> list[View]:
         loaded, at = reading.loaded, _token(reading, pos0)
-        wanted = BASES.find(of or reading.text[pos0])
-        if wanted < 0 or len(of or "A") != 1:
-            raise NexVarError(f"{of!r} is no base", where="target", fix="A, C, G or T")
+        wanted = BASES.index(of or reading.text[pos0])
         odds = BaseOdds.of(loaded)
         offset = pos0 - reading.spans_T[at][0]
         if loaded.module.causal and at == 0:
