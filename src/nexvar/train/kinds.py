@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class Kind(ABC):
 
     KIND = ""
     MAIN = ""  # the metric by which the best state is chosen: more is better
+    METRICS: ClassVar[tuple[str, ...]] = ()  # of all outputs together; some need rows of every class
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.weights) - set(self.names)):
@@ -71,6 +72,7 @@ class Kind(ABC):
 
 class Classification(Kind):
     KIND, MAIN = "classification", "mcc"
+    METRICS = ("accuracy", "mcc", "f1", "auroc")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,6 +110,7 @@ class Classification(Kind):
 
 class MultiLabel(Kind):
     KIND, MAIN = "multi-label", "mean_auroc"
+    METRICS = ("mean_auroc", "f1")
 
     def targets(self, labels: Sequence[tuple[str, ...]], where: object) -> Tensor:
         for i, row in enumerate(labels):
@@ -144,6 +147,7 @@ class Regression(Kind):
     scale: tuple[float, ...] = ()
 
     KIND, MAIN = "regression", "pearson"
+    METRICS = ("pearson", "spearman")
 
     def targets(self, labels: Sequence[tuple[str, ...]], where: object) -> Tensor:
         values = np.array([[_number(v, f"{where}, sequence {i + 1}") for v in row] for i, row in enumerate(labels)])

@@ -200,6 +200,9 @@ def table_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             # NOTE strict: a quote that is never closed would take all rows behind it into one cell
             reader = csv.DictReader(file, delimiter="\t" if kind == "tsv" else ",", strict=True)
             for row in reader:
+                if None in row:
+                    what = f"{len(row) - 1 + len(row[None])} cells, but {len(row) - 1} titles"
+                    raise NexVarError(what, where=f"{path}:{reader.line_num}", fix="one cell for each title")
                 yield reader.line_num, row
     except (OSError, EOFError, UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise NexVarError(f"cannot be read: {error}", where=path, fix="task.file of the recipe") from error
+        raise NexVarError(f"cannot be read: {error}", where=path, fix="is it a table in UTF-8, and whole?") from error

@@ -142,9 +142,38 @@ def test_a_table_that_is_wrong_is_one_line(tmp_path: Path) -> None:
         one_line(tmp_path, write(good, columns=f"{{ {role} = 'other' }}"), "no column 'other'")
     one_line(tmp_path, write(good, strata="{ column = 'other' }"), "no column 'other'")
     one_line(tmp_path, write(good, valid="{ other = ['1'] }"), "no column 'other'")
+    numbers = {"kind": "'regression'", "outputs": "1", "metric": "'pearson'"}
+    for split, label, says in (("train", "", "has no value"), ("test", "7", "has one value, '7'")):
+        same = [{**row, "label": label if row["split"] == split else i} for i, row in enumerate(good)]
+        one_line(tmp_path, write(same, **numbers), f"label of the {split} rows {says}: two values or more")
     path = write(good, strata="{ column = 'label', edges = [1] }")
     labelled_table(tmp_path / "mine.tsv", [{**row, "label": "ab"[row["label"]]} for row in good])
     one_line(tmp_path, path, "label is 'b': a number")
+
+
+def test_a_split_without_rows_and_a_row_with_more_cells_are_one_line(tmp_path: Path) -> None:
+    path = task_file(tmp_path, columns="{}", doors="[{ format = 'table', train = 'mine.tsv', test = 'test.tsv' }]")
+    labelled_table(tmp_path / "mine.tsv", rows())
+    (tmp_path / "test.tsv").write_text("sequence\tlabel\n")
+    one_line(tmp_path, path, r"test\.tsv: no rows: it is test of ")
+    (tmp_path / "test.tsv").write_text("sequence\tlabel\nACGT\t1\t2\n")
+    one_line(tmp_path, path, r"test\.tsv:2: 3 cells, but 2 titles")
+
+
+def test_a_test_of_one_class_is_told(tmp_path: Path) -> None:
+    one = [{**row, "label": 1 if row["split"] == "test" else row["label"]} for row in rows()]
+    labelled_table(tmp_path / "mine.tsv", one)
+    summary = run.run(job(tmp_path, task_file(tmp_path), models=()))
+    assert "no auroc: a class is missing among the 40 rows" in str(summary.failed[0])
+
+
+def test_two_tasks_of_one_name_are_one_line_and_the_same_twice_is_one(tmp_path: Path) -> None:
+    labelled_table(tmp_path / "mine.tsv", rows())
+    (tmp_path / "other" / tmp_path.name).mkdir(parents=True)
+    path, other = task_file(tmp_path), task_file(tmp_path / "other" / tmp_path.name, metric="'mcc'")
+    assert run.run(job(tmp_path, path, path, models=())).computed == 1
+    with pytest.raises(NexVarError, match=f"two tasks are called {tmp_path.name}/mine"):
+        run.run(job(tmp_path, path, other, models=()))
 
 
 def test_a_table_without_a_split_is_measured_in_folds(tmp_path: Path) -> None:

@@ -236,6 +236,9 @@ def line_of(
     """What predictions come to. near: of the predicted rows, those that stand in the training rows."""
     truth, out_NK = targets[fitted.rows], fitted.out_NK
     measured = kind.metrics(out_NK, truth)
+    if metric in kind.METRICS and metric not in measured:
+        what = f"no {metric}: a class is missing among the {len(truth):,} rows that are predicted"
+        raise NexVarError(what, where="the test", fix="rows of every class")
     if metric not in measured:
         raise NexVarError(f"no metric {metric!r}", where="task.metric", fix=f"one of {', '.join(measured)}")
     groups = np.unique([rows.groups[i] for i in fitted.rows], return_inverse=True)[1]

@@ -54,7 +54,7 @@ def compute(cell: Cell) -> bytes | None:
     loaded = None if cell.model is None else _model(cell.model)
     identity = _identity(cell, loaded)
     if cell.kept is not None:
-        where = f"{cell.task.key}, {identity['model']}"
+        where = f"{cell.task.key}, {identity['model'] or BASELINES}"
         made_of.check_same(cell.kept, identity, where, "another --output, or delete this one")
         return None
     if cell.method == "finetune":

@@ -10,8 +10,6 @@ Ambiguous bases (R, Y, …) are read as N, which every model reads.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -24,7 +22,7 @@ import numpy as np
 from nexvar.errors import NexVarError
 from nexvar.evals.probes.leaks import strandless
 from nexvar.evals.suites.task import SPLITS, Door, Task
-from nexvar.files import check_regular, read_text, write_atomically
+from nexvar.files import read_text, write_atomically
 from nexvar.genome.reference import Fasta, reverse_complement
 from nexvar.genome.textio import Lines
 from nexvar.train.kinds import YES_NO
@@ -77,7 +75,10 @@ def load(task: Task, data: Path, most: int = 0, seed: int = 0) -> Table:
     door = _open_door(task, data)
     table = Table()
     for split, name in task.files(door).items():
+        before = len(table.texts)
         READERS[door.format](task, table, data / name, split, data)
+        if len(table.texts) == before:
+            raise NexVarError("no rows", where=data / name, fix=f"it is {split} of {task.key}")
     check(task, table, data)
     _draw(table, {s: min(filter(None, (most, task.most.get(s, 0))), default=0) for s in SPLITS}, seed)
     return table
@@ -183,10 +184,9 @@ def _coordinates(task: Task, table: Table, path: Path, split: str, data: Path) -
             )
         genome = _open_genome(_genome(classes[name], path.parent, data))
         versions = {contig.partition(".")[0]: contig for contig in genome.contigs}
-        with gzip.open(check_regular(file), "rt", encoding="utf-8", newline="") as lines:
-            for number, row in enumerate(csv.DictReader(lines), 2):
-                place = f"{file}:{number}"
-                table.add(place, _fetch(genome, versions, row, place), (name,), split)
+        for number, row in table_rows(file):
+            place = f"{file}:{number}"
+            table.add(place, _fetch(genome, versions, row, place), (name,), split)
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -288,6 +288,12 @@ def _check_numbers(task: Task, table: Table) -> None:
             if not good:
                 what = f"label {label[:40]!r} is no {'yes or no' if task.kind == 'multi-label' else 'number'}"
                 raise NexVarError(what, where=place, fix="the same kind of label in every split")
+    for split in (TRAIN, TEST):
+        rows = table.of(split)
+        for k, name in enumerate(task.labels):
+            if rows and len(known := {table.labels[i][k] for i in rows} - {""}) < 2:
+                what = f"{name} of the {split} rows has {f'one value, {known.pop()[:40]!r}' if known else 'no value'}"
+                raise NexVarError(what, where=task.key, fix="two values or more")
 
 
 def _is_number(label: str) -> bool:

@@ -65,12 +65,16 @@ def run(job: Job) -> Summary:
         raise NexVarError(f"no method {job.method!r}", where="--method", fix=f"one of {', '.join(METHODS)}")
     if job.engine not in ("local", "ray"):
         raise NexVarError(f"no engine {job.engine!r}", where="--engine", fix="local or ray")
+    tasks = {task.key: task for task in job.tasks}
     for task in job.tasks:
+        if task != tasks[task.key]:
+            raise NexVarError(f"two tasks are called {task.key}", where="TASK", fix="rename one, or its folder")
         if task.kind == TRACKS:
             raise NexVarError("a task of tracks", where=task.key, fix="this command reads labels of whole sequences")
     for model in job.models:
         if as_folder(model.source or BUILT_IN) is None:
             cards.get(str(model.source or BUILT_IN))
+    job = replace(job, tasks=list(tasks.values()))  # a suite, and one of its tasks once more
     names = [_called(model) for model in job.models]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise NexVarError(f"two models are called {twice!r}", where="--models", fix="rename a folder")

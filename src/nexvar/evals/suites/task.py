@@ -12,9 +12,11 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +224,7 @@ def read(path: Path) -> Task:
     values["finetune"] = _table(FineTune, values.get("finetune", {}), path, "finetune")
     plain = {n: v for n, v in values.items() if n not in ("doors", "published", "sources", "finetune", "columns")}
     check_types(Task, plain, path)
+    _check_columns(values.get("columns", {}), path)
     task = Task(**values)
     if problem := _problem(task):
         raise NexVarError(problem, where=path, fix="evals/suites/task.py says what a task holds")
@@ -272,7 +275,29 @@ def _only(values: Mapping[str, Any], known: Mapping[str, Any], path: Path, prefi
             raise NexVarError(f"unknown key {prefix}{key}", where=path, fix=f"did you mean {near[0]}?")
 
 
-ROLES = ("sequence", "label", "labels", "split", "group", "alternative", *SPLITS)
+ROLES = ("sequence", "label", "split", "group", "alternative")  # each is a column, perhaps another one in a split
+_ROLES = ", ".join(ROLES)
+
+
+def _check_columns(columns: Any, path: Path) -> None:
+    """NexVarError for what names no column."""
+    if not isinstance(columns, dict):
+        raise NexVarError("columns is no table", where=path, fix='columns = { sequence = "seq", label = "y" }')
+    for name, value in columns.items():
+        if name in SPLITS:
+            if not isinstance(value, dict) or set(value) - set(ROLES):
+                raise NexVarError(f"columns.{name} is {str(value)[:40]!r}", where=path, fix=f"a table of {_ROLES}")
+            _check_columns(value, path)
+        elif name == "labels":
+            if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+                raise NexVarError(
+                    f"columns.labels is {str(value)[:40]!r}", where=path, fix="a list of names of columns"
+                )
+        elif name not in ROLES:
+            fix = f"one of {_ROLES}, labels, {', '.join(SPLITS)}"
+            raise NexVarError(f"columns has {name!r}", where=path, fix=fix)
+        elif not isinstance(value, str):
+            raise NexVarError(f"columns.{name} is {str(value)[:40]!r}", where=path, fix="the name of a column")
 
 
 def _problem(task: Task) -> str | None:
@@ -293,15 +318,35 @@ def _problem(task: Task) -> str | None:
             return "a door has files for train and test, or one for rows"
         if any(Path(path).is_absolute() or ".." in Path(path).parts for path in files.values()):
             return f"a file of {door.format} leads out of the folder"
-    for name in task.columns:
-        if name not in ROLES:
-            return f"columns has {name!r}: one of {', '.join(ROLES)}"
+    if "labels" in task.columns and (task.kind == "classification" or len(task.labels) != task.outputs):
+        return f"columns.labels has {len(task.labels)} columns, and {task.kind} with {task.outputs} outputs has another"
+    if task.kind in KINDS and not _measured(task):
+        return f"metric is {task.metric!r}: one of {', '.join(KINDS[task.kind].METRICS)}"
+    if task.pair and not any("alternative" in each for each in (task.columns, *map(task.columns.get, SPLITS)) if each):
+        return "a pair needs columns.alternative"
+    if task.length < 1:
+        return f"length is {task.length}"
     for name in (*task.rows, *task.most):
         if name not in SPLITS:
             return f"rows has {name!r}: one of {', '.join(SPLITS)}"
-    if task.strata and (set(task.strata) - {"column", "edges"} or "column" not in task.strata):
+    if task.strata and not (isinstance(task.strata.get("column"), str) and set(task.strata) <= {"column", "edges"}):
         return "strata has a column, and edges where it is a number"
+    if "edges" in task.strata and not _rising(task.strata["edges"]):
+        return "strata.edges is no list of numbers, each above the one before"
     for row in task.published:
         if row.source not in task.sources:
             return f"no source {row.source!r} of a published number"
     return None
+
+
+def _measured(task: Task) -> bool:
+    """Whether its kind has its metric: of all outputs, or of one."""
+    names = KINDS[task.kind].METRICS
+    return task.metric in (*names, *(f"{name}_{label}" for name in (*names, "auroc") for label in task.labels))
+
+
+def _rising(edges: Any) -> bool:
+    """Whether these are finite numbers, each above the one before."""
+    if not isinstance(edges, list) or not edges or not all(type(edge) in (int, float) for edge in edges):
+        return False
+    return all(low < high for low, high in pairwise([-math.inf, *edges, math.inf]))
