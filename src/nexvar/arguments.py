@@ -104,7 +104,7 @@ def path(value: object, where: str) -> Path:
 
 
 def _name(where: str) -> str:
-    return where.lstrip("-")
+    return where.rpartition(": ")[2].lstrip("-")
 
 
 def _between(low: int | None, high: int | None) -> str:

@@ -22,7 +22,7 @@ from nexvar.compat.noncoding import (
     unregister_model,
     wrapper,
 )
-from nexvar.compat.noncoding_yaml import LAYERS, read_models_yaml
+from nexvar.compat.noncoding_yaml import LAYERS, not_taken, read_models_yaml
 from nexvar.train.recipe import TunePart
 from places import GOLDEN
 
@@ -308,6 +308,26 @@ def test_an_entry_of_a_users_wrapper_or_folder_goes_through_untouched(tmp_path: 
     assert found["local"].card is None and found["local"].notes == ()
 
 
+def test_what_the_benchmark_does_not_take_from_models_yaml_is_told(tmp_path: Path) -> None:
+    said = "quantize: 4bit, pooling: max, zero_shot_method: embedding_distance"
+    file = written(
+        tmp_path, f"a: {{name: nexvar_mito, params: 1.2.3M, {said}}}\nb: {{name: dnabert2, pooling: mean}}\n"
+    )
+    found = read_models_yaml(file)
+    assert [note.split(" is not")[0] for note in not_taken(found["a"])] == [
+        "a: quantize 4bit", "a: zero_shot_method embedding_distance", "a: pooling max"]  # fmt: skip
+    assert list(not_taken(found["b"])) == []
+
+
+def test_a_wrapper_without_the_constructor_of_its_base_is_one_line() -> None:
+    register_model("bare", type("Bare", (Mine,), {"__init__": lambda self, config: None}))
+    try:
+        with pytest.raises(NexVarError, match="bare: Bare: it has no model_name: call super"):
+            wrapper("bare")
+    finally:
+        unregister_model("bare")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -317,10 +337,11 @@ def test_an_entry_of_a_users_wrapper_or_folder_goes_through_untouched(tmp_path: 
         ("", "no table of models"),
         ("baselines: {cadd: {}}", "no models in it"),
         ("a: 5", "models.yaml: a: no name of a model"),
+        ("a: {name: ''}", "models.yaml: a: no name of a model"),
         ("a: {name: 5}", "models.yaml: a: no name of a model"),
         ("a: {name: no_such_model}", "models.yaml: a: no model called 'no_such_model'"),
         ("a: {name: dnabert2, lora: 5}", "models.yaml: a: lora is 5"),
-        ("a: {name: dnabert2, max_length: long}", "max_length is 'long'"),
+        ("a: {name: dnabert2, max_length: long}", "models.yaml: a: max_length: max_length is 'long'"),
         ("a: {name: dnabert2, lora: {r: 0}}", "lora r is 0"),
         ("a: {name: dnabert2, lora: {target_modules: query}}", "target_modules is 'query'"),
         ("a: !!python/object/apply:os.getcwd []", "models.yaml:1: no YAML"),

@@ -57,7 +57,7 @@ def noncoding(
 ) -> None:
     """Pathogenic against benign, common and random non-coding variants: models beside simple baselines."""
     from nexvar.compat import noncoding as compat
-    from nexvar.compat.noncoding_yaml import read_models_yaml
+    from nexvar.compat.noncoding_yaml import not_taken, read_models_yaml
     from nexvar.evals.noncoding import pictures, tables, writing
     from nexvar.evals.noncoding.cells import Asked, Model
     from nexvar.evals.noncoding.run import Job, run
@@ -69,9 +69,11 @@ def noncoding(
     for name in model or list(entries):
         entry = entries.get(name)
         own = compat.wrapper(name, entry.config if entry else None)
-        models.append(own if own is not None else load.choice(entry.card.name if entry and entry.card else name))
-        for note in entry.notes if entry else ():
-            echo(f"{name}: {note}", err=True)
+        source = name if entry is None else entry.card.name if entry.card else entry.config["name"]
+        models.append(own if own is not None else load.choice(source))
+        notes = () if entry is None else entry.notes if own is not None else (*entry.notes, *not_taken(entry))
+        for note in notes:
+            echo(note, err=True)
     tracks = {"phyloP": phylop, "phastCons": phastcons}
     job = Job(
         vcf,

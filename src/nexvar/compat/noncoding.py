@@ -265,9 +265,13 @@ def wrapper(name: str, config: dict[str, Any] | None = None) -> GenomicModelBase
     if issubclass(found, GenomicModel):
         return None
     try:
-        return found({"name": name} if config is None else config)
+        made = found({"name": name} if config is None else config)
     except Exception as error:
         raise _failed(error, f"{name}: {found.__name__}") from error
+    if not isinstance(getattr(made, "model_name", None), str):
+        fix = "call super().__init__(config) in its __init__"
+        raise NexVarError("it has no model_name", where=f"{name}: {found.__name__}", fix=fix)
+    return made
 
 
 def register_from(source: str | Path) -> list[str]:

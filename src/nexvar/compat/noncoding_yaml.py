@@ -16,7 +16,7 @@ import yaml
 
 from nexvar import arguments, cards, models
 from nexvar.cards import Card
-from nexvar.compat.noncoding import MODEL_REGISTRY, GenomicModel
+from nexvar.compat.noncoding import CAUSAL, DISTANCE, LLR, MODEL_REGISTRY, GenomicModel
 from nexvar.errors import NexVarError
 from nexvar.files import read_text
 
@@ -64,7 +64,7 @@ def read_models_yaml(path: str | Path) -> dict[str, Entry]:
 
 def _entry(key: str, value: Any, path: str | Path) -> Entry:
     where = f"{path}: {key}"
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"].strip():
         raise NexVarError("no name of a model", where=where, fix="name: a repository, name or folder")
     config = dict(value)
     lora = config.get("lora") or {}
@@ -77,7 +77,7 @@ def _entry(key: str, value: Any, path: str | Path) -> Entry:
         config["name"] = MEANT[config["name"]]
         notes.append(f"NexVar knows no {value['name']}; {config['name']} is taken")
     if Path(config["name"]).is_dir():
-        return Entry(key, config, None, _tune(lora, {}, where), tuple(notes))
+        return Entry(key, config, None, _tune(lora, {}, where), tuple(f"{key}: {note}" for note in notes))
     try:
         card = cards.get(config["name"])
     except NexVarError as error:
@@ -89,6 +89,16 @@ def _entry(key: str, value: Any, path: str | Path) -> Entry:
     if asked and asked != tune["targets"]:
         notes.append(f"LoRA's {', '.join(asked)} are {', '.join(tune['targets'])} in {card.name}")
     return Entry(key, config, card, tune, tuple(f"{key}: {note}" for note in notes))
+
+
+def not_taken(entry: Entry) -> Iterator[str]:
+    """What an entry says that ``load_model`` reads and `nexvar benchmark noncoding` does not, and matters."""
+    causal = entry.card is not None and entry.card.objective == CAUSAL
+    usual = {"quantize": None, "zero_shot_method": LLR if causal else DISTANCE, "pooling": "mean"}
+    instead = {"quantize": "--quantize", "zero_shot_method": "--readout", "pooling": "probes read the mean"}
+    for name, value in usual.items():
+        if (said := entry.config.get(name, value)) != value:
+            yield f"{entry.key}: {name} {said} is not taken from the file: {instead[name]}"
 
 
 def _tune(lora: Mapping[str, Any], layers: Mapping[str, tuple[str, ...]], where: str) -> dict[str, Any]:
@@ -125,5 +135,5 @@ def _wrong(config: dict[str, Any], card: Card, where: str) -> Iterator[str]:
 
 def _count(text: object) -> float:
     """ "~1.6B" -> 1.6e9; 0 where there is no number."""
-    found = re.fullmatch(r"~?\s*([\d.]+)\s*([kMB]?)", str(text))
+    found = re.fullmatch(r"~?\s*(\d+(?:\.\d+)?)\s*([kMB]?)", str(text))
     return float(found[1]) * {"": 1, "k": 1e3, "M": 1e6, "B": 1e9}[found[2]] if found else 0.0

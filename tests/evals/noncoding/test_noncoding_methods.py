@@ -9,7 +9,7 @@ import numpy as np
 import pybigtools
 import pysam
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nexvar.errors import NexVarError
@@ -23,7 +23,7 @@ from nexvar.genome.reference import Fasta
 from nexvar.weights.load import load
 from noncoding_genome import CHR1
 from places import GOLDEN
-from toy_genome import other_bases
+from toy_genome import other_bases, write_fasta
 
 
 def snv(pos0: int, alt: int = 0, **facts: object) -> Allele:
@@ -48,6 +48,9 @@ def test_every_allele_has_its_own_centred_window(genome: Fasta) -> None:
         cut_windows(genome, alleles[2:3], 64)
 
 
+RING = CHR1[:1020]
+
+
 @given(st.lists(st.integers(100, 20_000), min_size=2, max_size=30, unique=True), st.integers(2, 3000))
 def test_no_base_of_two_groups_is_the_same(places: list[int], width: int) -> None:
     alleles = [snv(pos0) for pos0 in sorted(places)]
@@ -56,6 +59,27 @@ def test_no_base_of_two_groups_is_the_same(places: list[int], width: int) -> Non
         for j in range(i):
             if found[i] != found[j]:
                 assert a.pos0 - alleles[j].pos0 >= width
+
+
+@given(st.lists(st.tuples(st.integers(0, 999), st.integers(1, 20)), min_size=2, max_size=12), st.integers(40, 300))
+@example([(0, 1), (990, 1)], 40)
+@example([(0, 1), (45, 1), (100, 20), (148, 1)], 48)
+def test_no_window_of_one_group_shares_a_base_with_another_groups(places: list[tuple[int, int]], width: int) -> None:
+    """On a ring, too; and the alternative window of a deletion is filled up with bases from behind."""
+    alleles = [Allele("ring", pos0, RING[pos0 : pos0 + length], RING[pos0]) for pos0, length in sorted(set(places))]
+    found = groups(alleles, width, [""] * len(alleles), {"ring": 1000})
+    bases = [{(a.pos0 - width // 2 + i) % 1000 for i in range(width + len(a.ref) - 1)} for a in alleles]
+    for i, some in enumerate(bases):
+        assert all(found[i] == found[j] or not some & bases[j] for j in range(i))
+
+
+def test_windows_around_the_origin_of_a_ring_are_neighbours(tmp_path: Path) -> None:
+    fasta = Fasta(write_fasta(tmp_path / "ring.fa", ring=RING[:1000]), circular=["ring"])
+    alleles = [Allele("ring", p, RING[p], other_bases(RING[p])[0]) for p in (5, 500, 990)]
+    assert cut_windows(fasta, alleles, 64).group_N.tolist() == [1, 0, 1]
+    deletion = Allele("ring", 300, RING[300:320], RING[300])
+    (window,) = cut_windows(fasta, [deletion], 64).windows
+    assert window.alt_seq == RING[268:301] + RING[320:351], "as far behind as the deletion is long"
 
 
 def test_a_name_joins_what_lies_apart(genome: Fasta) -> None:

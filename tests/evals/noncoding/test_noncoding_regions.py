@@ -91,6 +91,9 @@ def test_a_contig_without_genes_is_intergenic(toy: Path, genome: Fasta) -> None:
         ("chr9\t1\t9\ta\tb\tdELS\n", "none of its 1 rows is on a contig"),
         ("chr1\t1\t9\ta\tb\tpELS\n", "no class is dELS or Enhancer: it has pELS"),
         ("chr1\t1\t9\n", "is no cCRE"),
+        ("chr1\t1.5\t9\ta\tb\tdELS\n", "x.bed:1: .* is no cCRE: chrom, start, end"),
+        ("chr1\t9\t9\ta\tb\tdELS\n", "x.bed:1: start 9, end 9"),
+        ("chr1\t1\t99999\ta\tb\tdELS\n", "x.bed:1: it ends at 99,999, chr1 has 30,000 bases"),
     ],
 )
 def test_a_bed_without_enhancers_is_one_line(tmp_path: Path, genome: Fasta, text: str, said: str) -> None:

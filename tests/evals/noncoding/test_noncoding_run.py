@@ -117,8 +117,8 @@ def test_another_benchmark_does_not_go_into_the_folder(job: Job, found: running.
         running.run(replace(job, asked=Asked(seed=7)))
     with pytest.raises(NexVarError, match="another --output"):
         running.run(replace(job, sets=("labelled",)))
-    failed = running.run(replace(job, asked=Asked(readout="llr_sum"))).failures
-    assert [f.why for f in failed] and "readout was None, not llr_sum" in failed[0].why
+    with pytest.raises(NexVarError, match="readout was None, not llr_sum: another --output"):
+        running.run(replace(job, asked=Asked(readout="llr_sum")))
 
 
 def test_another_sequence_under_the_same_name_is_told(job: Job, found: running.Found, tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ def test_another_sequence_under_the_same_name_is_told(job: Job, found: running.F
     lines = job.fasta.read_text().split("\n")
     lines[1] = lines[1][:5010] + other_bases(lines[1][5010])[0] + lines[1][5011:]  # no variant is at this odd place
     other = write_fasta(tmp_path / "genome.fa", chr1=lines[1], chr2=lines[3])
-    failures = running.run(replace(job, fasta=other)).failures
-    assert failures and "windows was" in failures[0].why
+    with pytest.raises(NexVarError, match="windows was"):
+        running.run(replace(job, fasta=other))
 
 
 def test_a_cell_that_cannot_be_is_a_line_and_the_others_stay(job: Job, tmp_path: Path) -> None:
@@ -195,7 +195,9 @@ def test_a_model_that_is_not_there_is_one_line_and_the_tables_are_written(
         ({"min_stars": 5}, "--min-stars"),
         ({"models": [MODEL, MODEL]}, "two models are called hyenadna_tiny"),
         ({"annotation": None, "ccre": Path("x.bed")}, "--ccre"),
+        ({"annotation": None, "mane": True}, "--mane"),
         ({"scores": ("CADD",)}, "no INFO key CADD"),
+        ({"scores": ("LABEL", "LABEL:lower")}, "--score: two scores are called LABEL"),
         ({"windows": (60_000,)}, "no variant has a window"),
     ],
 )
@@ -204,8 +206,17 @@ def test_what_cannot_be_asked_is_one_line(job: Job, tmp_path: Path, change: dict
         running.run(replace(job, **{"output": tmp_path / "out", **change}))
 
 
-@pytest.mark.parametrize(("change", "said"), [({"methods": ("magic",)}, "--method"), ({"epochs": 0}, "--epochs"),
-                                               ({"rate": -1.0}, "--rate"), ({"seed": -1}, "--seed")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"methods": ("magic",)}, "--method"),
+        ({"epochs": 0}, "--epochs"),
+        ({"rate": -1.0}, "--rate"),
+        ({"seed": -1}, "--seed"),
+        ({"readout": "x"}, "--readout"),
+        ({"strand": "x"}, "--strand"),
+    ],
+)
 def test_how_models_cannot_be_asked_is_one_line(change: dict, said: str) -> None:
     with pytest.raises(NexVarError, match=said):
         Asked(**change)
@@ -244,6 +255,10 @@ def test_a_wrapper_of_the_users_own_is_a_model_like_others(toy: Path, variants: 
     result = CliRunner().invoke(app, ["benchmark", "noncoding", *files, *options])
     compat.unregister_model("letters")
     assert result.exit_code == 0, result.output
+    (tmp_path / "mine.py").write_text(WRAPPER + "# other code: other scores?\n")
+    again = CliRunner().invoke(app, ["benchmark", "noncoding", *files, *options])
+    compat.unregister_model("letters")
+    assert isinstance(again.exception, NexVarError) and "code was" in again.exception.what
     (row,) = rows(tmp_path / "out", model="letters", method="zero-shot")
     assert row["missing"] > 0 and row["auroc"] is not None and row["parameters"] == 4
     assert rows(tmp_path / "out", model="letters", method="probe alt")[0]["auroc"] is not None

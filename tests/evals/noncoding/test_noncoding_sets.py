@@ -124,7 +124,38 @@ def test_n3_draws_nothing_that_is_known(tmp_path: Path, genome: Fasta) -> None:
     assert members(sets, "N3", False) == members(sets, "N3", True) == {201}
 
 
+def test_n3_draws_no_allele_of_a_record_with_several_or_with_both_labels(tmp_path: Path, genome: Fasta) -> None:
+    first, second, third = other_bases(CHR1[100])
+    path = labelled_vcf(tmp_path, (101, CHR1[100], first, 1), (101, CHR1[100], f"{second},{third}", 0),
+                        (201, CHR1[200], other_bases(CHR1[200])[0], 1))  # fmt: skip
+    assert members(build(read_alleles(path, genome)), "N3", True) == {201}
+    path = labelled_vcf(tmp_path, (101, CHR1[100], first, 1), *((101, CHR1[100], alt, label) for alt in (second, third)
+                        for label in (0, 1)), (201, CHR1[200], other_bases(CHR1[200])[0], 1))  # fmt: skip
+    assert members(build(read_alleles(path, genome)), "N3", True) == {201}
+
+
+def test_n2_leaves_out_places_of_positives_however_they_are_written(tmp_path: Path, genome: Fasta) -> None:
+    """In the file's own frequencies as in gnomAD's; and says that it knows nothing of coding bases."""
+    first, second, third = other_bases(CHR1[100])
+    long = (100, CHR1[99:101], CHR1[99] + first, 1)  # the base of position 101
+    labelled = read_alleles(labelled_vcf(tmp_path, long, (101, CHR1[100], second, 0), (301, CHR1[300],
+                            other_bases(CHR1[300])[0], 0), info=";AF=0.2"), genome)  # fmt: skip
+    assert members(build(labelled), "N2", False) == {301}
+    common = read_common(gnomad(tmp_path, (101, "0.2"), (401, "0.2"), alts={101: third}), genome, labelled, 10, 0)
+    sets = build(labelled, common=common)
+    assert members(sets, "N2", False) == {401} and "N3" not in sets.rows, "all alleles there are known"
+    assert any("without an annotation" in note for note in sets.notes)
+
+
 # -- files
+
+
+def test_what_is_no_allele_of_bases_is_in_no_set(tmp_path: Path, genome: Fasta) -> None:
+    base = CHR1[100]
+    odd = [(101, base, alt, 1) for alt in ("R", "N", base, "<DEL>", "*", ".")]
+    labelled = read_alleles(labelled_vcf(tmp_path, *odd, (201, CHR1[200], other_bases(CHR1[200])[0], 1)), genome)
+    assert [a.pos0 for a in labelled.alleles] == [200]
+    assert any("symbolic, ambiguous, or their REF" in note for note in labelled.notes)
 
 
 def test_a_table_has_the_same_variants_whatever_the_contigs_are_called(tmp_path: Path, genome: Fasta) -> None:
@@ -152,7 +183,7 @@ def test_an_allele_with_both_labels_is_in_no_set(tmp_path: Path, genome: Fasta) 
     alt = other_bases(CHR1[100])[0]
     both = (101, CHR1[100], alt, 1), (100, CHR1[99:101], CHR1[99] + alt, 0)
     labelled = read_alleles(labelled_vcf(tmp_path, *both, (201, CHR1[200], other_bases(CHR1[200])[0], 1)), genome)
-    assert [a.pos0 for a in labelled.alleles] == [200]
+    assert [a.pos0 for a in labelled.alleles if a.positive is not None] == [200]
     assert any("1 variants with both labels" in note for note in labelled.notes)
 
 

@@ -71,9 +71,20 @@ def fails(*_: object) -> None:
         (lambda w: wrapped.embeddings(of(get_embeddings_batch=lambda *_: [1.0]), w), r"shape \(1,\)"),
         (lambda w: wrapped.embeddings(of(get_embeddings_batch=lambda s, t: [[np.nan]] * len(t)), w), "no finite"),
         (lambda w: wrapped.embeddings(of(get_embeddings_batch=lambda *_: [["x"]]), w), "ValueError"),
+        (lambda w: wrapped.embeddings(of(get_embeddings_batch=lambda s, t: [[]] * len(t)), w), r"shape \(\d+, 0\)"),
     ],
 )
 def test_a_wrapper_that_fails_is_one_line(windows: list[Windows], call, words: str) -> None:
     with pytest.raises(NexVarError, match=words) as refused:
         call(windows)
     assert "\n" not in str(refused.value)
+
+
+def test_a_number_of_parameters_that_is_none_costs_no_score() -> None:
+    odd = (property(fails), None, "many")
+    assert [wrapped.parameters(of(num_parameters=n)) for n in odd] == [0, 0, 0] and wrapped.parameters(Wrapper()) == 4
+
+
+def test_other_code_and_another_config_are_another_wrapper() -> None:
+    digests = {wrapped.digest(of(config=c)) for c in ({"max_length": 1}, {"max_length": 2})}
+    assert len(digests) == 2 and wrapped.digest(of(config={"max_length": 1})) in digests

@@ -4,8 +4,9 @@
     a VCF with LABEL    1 or 0, or ClinVar's words; INFO may have REGION, GENE (or GROUP), AF, STARS
     a table (.tsv)      columns chrom, pos, ref, alt, label; may have region, gene (or group), af, stars
 
-Names of contigs with or without "chr". Records with several ALTs, symbolic alleles, labels that are neither class, and
-REFs that the genome does not have are left out, and counted.
+Names of contigs with or without "chr". Symbolic and ambiguous alleles and REFs that the genome does not have are left
+out, and counted. Alleles of records with several ALTs, with both labels, or with one that is neither class are in no
+set; they are known, so that N3 does not draw them.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def read_alleles(path: str | Path, fasta: Fasta, numbers: Sequence[str] = ()) ->
     clinvar, rows = _vcf(path, numbers, left_out) if is_vcf else (False, _table(lines, numbers))
     placed = on_genome(rows, fasta, path, left_out)
     alleles = _once(placed, left_out)
-    notes = [f"{path}: {count:,} {why}" for why, count in left_out.items()]
+    notes = [f"{path}: {count:,} {why}" for why, count in left_out.items() if count]
     if not any(allele.positive is not None for allele in alleles):
         raise NexVarError("no variant has a label", where=path, fix="INFO CLNSIG or LABEL, or a column label: 1 or 0")
     return Labelled(sorted(alleles, key=lambda a: (a.contig, a.pos0, a.ref, a.alt)), clinvar, notes)
@@ -115,14 +116,17 @@ def _vcf(path: str | Path, numbers: Sequence[str], left_out: Counter[str]) -> tu
 
     def rows() -> Iterator[Allele]:
         for record in reader:
-            if record.alt.count(",") or not record.alt.isalpha():
-                left_out["records with several ALTs, or none of bases"] += 1
-                continue
             info = dict(item.partition("=")[::2] for item in record.info.split(";"))
             where = f"{path}:{record.line_no}"
-            bare = Allele(record.chrom, record.pos0, record.ref.upper(), record.alt.upper())
-            bare = replace(bare, numbers=tuple(_number(info.get(name, ""), name, where) for name in numbers))
-            yield _of_clinvar(bare, info) if clinvar else _described(bare, _lower(info), where)
+            alleles = [Allele(record.chrom, record.pos0, record.ref.upper(), alt.upper()) for alt in record.alts]
+            if len(alleles) > 1:  # whose label is it? They are in no set, and N3 does not draw them
+                left_out["records with several ALTs are in no set"] += 1
+                harmful = group_of(info.get("CLNSIG", "")) == "pathogenic"
+                yield from (replace(allele, pathogenic=harmful) for allele in alleles)
+                continue
+            for bare in alleles:
+                bare = replace(bare, numbers=tuple(_number(info.get(name, ""), name, where) for name in numbers))
+                yield _of_clinvar(bare, info) if clinvar else _described(bare, _lower(info), where)
 
     return clinvar, rows()
 
@@ -206,6 +210,9 @@ def on_genome(rows: Iterator[Allele], fasta: Fasta, path: str | Path, left_out: 
     agreeing = mismatches = total = 0
     names: dict[str, str] = {}
     for allele in rows:
+        if not set(allele.ref + allele.alt) <= set("ACGT") or allele.ref == allele.alt:
+            left_out["alleles are symbolic, ambiguous, or their REF"] += 1
+            continue
         total += 1
         if allele.contig not in names:
             match = fasta.resolve(allele.contig)
@@ -228,7 +235,7 @@ def on_genome(rows: Iterator[Allele], fasta: Fasta, path: str | Path, left_out: 
 
 
 def _once(alleles: Iterator[Allele], left_out: Counter[str]) -> list[Allele]:
-    """Each allele once; none where it has both labels."""
+    """Each allele once; where it has both labels, it is of neither class."""
     kept: dict[Key, Allele] = {}
     both: set[Key] = set()
     for allele in alleles:
@@ -240,7 +247,7 @@ def _once(alleles: Iterator[Allele], left_out: Counter[str]) -> list[Allele]:
         if None not in (first.positive, allele.positive) and first.positive != allele.positive:
             both.add(key)
         elif first.positive is None:
-            kept[key] = allele
+            kept[key] = replace(allele, pathogenic=first.pathogenic or allele.pathogenic)
     if both:
         left_out["variants with both labels"] = len(both)
-    return [allele for key, allele in kept.items() if key not in both]
+    return [replace(a, positive=None, pathogenic=True) if key in both else a for key, a in kept.items()]

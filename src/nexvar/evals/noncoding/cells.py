@@ -24,6 +24,8 @@ from nexvar.evals.noncoding.wrapped import Wrapped
 from nexvar.evals.noncoding.zero_shot import zero_shot
 from nexvar.genome.reference import Fasta
 from nexvar.inference.core.embedding_cache import EmbeddingCache, identity
+from nexvar.inference.options import STRANDS
+from nexvar.inference.scorers.settings import READOUTS
 from nexvar.weights.choice import BUILT_IN, ModelChoice
 from nexvar.weights.load import Loaded
 
@@ -50,6 +52,10 @@ class Asked:
     def __post_init__(self) -> None:
         for name in self.methods:
             arguments.one_of(name, "--method", METHODS)
+        if self.readout is not None:
+            arguments.one_of(self.readout, "--readout", READOUTS)
+        if self.strand is not None:
+            arguments.one_of(self.strand, "--strand", STRANDS)
         arguments.whole(self.epochs, "--epochs", 1)
         arguments.number(self.rate, "--rate", "a learning rate", 1e-9, 10)
         arguments.whole(self.seed, "--seed", 0)
@@ -80,7 +86,10 @@ class ModelCells:
         self._loaded: Loaded | None = None
 
     def compute(self, cuts: Iterable[Cut]) -> Iterator[Cell | Failure]:
-        """Cell by cell: what is on disk, or is computed and put there; a ``Failure`` where it cannot be."""
+        """Cell by cell: what is on disk, or is computed and put there; a ``Failure`` where it cannot be.
+
+        NexVarError where something else made what is on disk.
+        """
         asked = self.asked
         for cut in cuts:
             if "zero-shot" in asked.methods:
@@ -101,10 +110,10 @@ class ModelCells:
     ) -> Cell | Failure:
         """scores: ((N,), the cell's detail)."""
         made_of = {**self._made_of(), "windows": cut.digest, **how}
+        there = self.store.read(cut.width, self.name, method, set, made_of)
+        if there is not None:
+            return there
         try:
-            there = self.store.read(cut.width, self.name, method, set, made_of)
-            if there is not None:
-                return there
             self.say(f"{self.name}: {method}{f' {set}' if set else ''}, {cut.width} bp")
             score_N, detail = scores()
             parameters = self._parameters()
@@ -191,12 +200,12 @@ class ModelCells:
     def _parameters(self) -> int:
         if isinstance(self.model, ModelChoice):
             return sum(p.numel() for p in self.loaded.module.parameters())
-        return int(self.model.num_parameters)
+        return wrapped.parameters(self.model)
 
     def _made_of(self) -> dict[str, Any]:
         """What a cell on disk must have been made of; of a local folder also sizes and times of its files."""
         if not isinstance(self.model, ModelChoice):
-            return {"model": f"wrapper {self.name}"}
+            return {"model": f"wrapper {self.name}", "code": wrapped.digest(self.model)}
         source = str(self.model.source or BUILT_IN)
         folder = Path(source)
         files = sorted(folder.iterdir()) if folder.is_dir() else []

@@ -102,13 +102,21 @@ def read_enhancers(path: str | Path, fasta: Fasta) -> tuple[Regions, list[str]]:
             continue
         fields, where = line.split("\t"), f"{lines.name}:{number}"
         if len(fields) < 6 or not (fields[1].isdecimal() and fields[2].isdecimal()):
-            hint = remedy(line, 6, "chrom, start, end, two names, and the class in column 6")
+            good = "chrom, start, end, two names, and the class in column 6"
+            hint = good if len(fields) >= 6 else remedy(line, 6, good)
             raise NexVarError(f"{line[:40]!r} is no cCRE", where=where, fix=hint)
+        start, end = int(fields[1]), int(fields[2])
+        if start >= end:
+            raise NexVarError(f"start {start:,}, end {end:,}", where=where, fix="0-based, half-open: end above start")
         match = fasta.resolve(fields[0])
         if match is None:
             unknown += 1
-        elif any(word in fields[5] for word in _ENHANCERS):
-            found.append(Interval(match.contig, int(fields[1]), int(fields[2])))
+            continue
+        if end > (length := fasta.contigs.get(match.contig, end)):
+            what = f"it ends at {end:,}, {match.contig} has {length:,} bases"
+            raise NexVarError(what, where=where, fix="give ENCODE's cCREs of this assembly")
+        if any(word in fields[5] for word in _ENHANCERS):
+            found.append(Interval(match.contig, start, end))
         else:
             others.add(fields[5])
     if not found:

@@ -71,6 +71,8 @@ class Job:
             raise NexVarError(f"two models are called {twice[0]}", where="--model", fix="rename a folder")
         if self.ccre is not None and self.annotation is None:
             raise NexVarError("cCREs without an annotation", where="--ccre", fix="add --annotation")
+        if self.mane and self.annotation is None:
+            raise NexVarError("transcripts without an annotation", where="--mane", fix="add --annotation")
 
 
 @dataclass(frozen=True)
@@ -206,12 +208,15 @@ def run(job: Job, say: Say = lambda line: None) -> Found:
 def _baselines(job: Job, data: Data, cut: Cut) -> Iterator[Cell]:
     alleles, usable = data.sets.alleles, cut.usable_N
     scores: Scores = baselines.of_alleles(alleles, data.fasta, data.exon_distance_N) | baselines.of_windows(cut)
+    made = [*scores, baselines.REGION, baselines.REGION_CLASS, *job.tracks, *(["CADD"] if job.cadd else [])]
+    columns = [name.removesuffix(":lower") for name in job.scores]
+    if twice := [name for name in columns if [*made, *columns].count(name) > 1]:
+        raise NexVarError(f"two scores are called {twice[0]}", where="--score", fix="rename the column")
     for name, path in job.tracks.items():
         scores[name] = baselines.of_track(path, data.fasta, alleles)
     if job.cadd is not None:
         scores["CADD"] = baselines.of_cadd(job.cadd, data.fasta, alleles)
-    for i, column in enumerate(job.scores):
-        name = column.removesuffix(":lower")
+    for i, (column, name) in enumerate(zip(job.scores, columns, strict=True)):
         values = np.array([a.numbers[i] if a.numbers else np.nan for a in alleles])
         scores[name] = -values if column.endswith(":lower") else values
     for name, score_N in scores.items():
@@ -223,6 +228,6 @@ def _baselines(job: Job, data: Data, cut: Cut) -> Iterator[Cell]:
                 fold_N = probe.folds(cut.group_N[rows], job.asked.seed)
             except NexVarError:
                 continue  # the probes say why
-            made = np.full(len(alleles), np.nan)
-            made[rows] = baselines.of_region(data.region_N[rows], data.sets.positive_N[rows], fold_N)
-            yield Cell(cut.width, baselines.REGION_CLASS, BASELINE, made, set)
+            score_N = np.full(len(alleles), np.nan)
+            score_N[rows] = baselines.of_region(data.region_N[rows], data.sets.positive_N[rows], fold_N)
+            yield Cell(cut.width, baselines.REGION_CLASS, BASELINE, score_N, set)

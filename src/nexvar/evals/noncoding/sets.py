@@ -140,15 +140,18 @@ def _n2(
     is_coding: Callable[[list[Allele]], np.ndarray] | None,
     notes: list[str],
 ) -> list[Allele]:
+    places = {a.key[:2] for a in positives}
     if common is None:
-        return [a for a in starred if not a.positive and a.af is not None and is_common(a.af)]
+        found = [a for a in starred if not a.positive and a.af is not None and is_common(a.af)]
+        return [a for a in found if a.key[:2] not in places]
     notes += common.notes
     harmful = {a.key for a in labelled.alleles if a.pathogenic}
-    places = {(a.contig, a.pos0) for a in positives}
-    kept = [a for a in common.alleles if a.key not in harmful and (a.contig, a.pos0) not in places]
+    kept = [a for a in common.alleles if a.key not in harmful and a.key[:2] not in places]
     if left := len(common.alleles) - len(kept):
         notes.append(f"N2: {left:,} common variants are pathogenic in ClinVar, or at the place of a positive")
-    if is_coding is not None and kept:
+    if is_coding is None:
+        notes.append("N2: coding variants are among them: without an annotation nothing tells them")
+    elif kept:
         coding_N = is_coding(kept)
         notes.append(f"N2: {int(coding_N.sum()):,} common variants are coding")
         kept = [a for a, coding in zip(kept, coding_N, strict=True) if not coding]
@@ -168,7 +171,7 @@ def read_common(path: str | Path, fasta: Fasta, labelled: Labelled, most: int, s
     reader = VcfReader(path, require_sorted=False)
     left_out: Counter[str] = Counter()
     rng, kept, seen, known = np.random.default_rng(seed), list[Allele](), 0, set[Key]()
-    places = {(a.contig, a.pos0) for a in labelled.alleles if a.positive}
+    places = {a.key[:2] for a in labelled.alleles if a.positive}
     for allele in on_genome(_of_gnomad(reader, {pos0 for _, pos0 in places}, left_out), fasta, path, left_out):
         if any((allele.contig, allele.pos0 + i) in places for i in range(len(allele.ref))):
             known.add(allele.key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,14 +54,17 @@ def cut_windows(fasta: Fasta, alleles: Sequence[Allele], width: int) -> Cut:
              for what, count in status.items() if what is not Status.OK]  # fmt: skip
     usable = np.array([w.status is Status.OK for w in windows])
     names = [a.group for a in alleles]
+    turns = {name: fasta.contigs[name] for name in fasta.circular}
+    group_N = groups(alleles, width, names, turns)
     digest = hashlib.sha256("\n".join(f"{w.ref_seq} {w.alt_seq}" for w in windows).encode()).hexdigest()[:16]
-    return Cut(width, windows, usable, groups(alleles, width, names), any(names), digest, notes)
+    return Cut(width, windows, usable, group_N, any(names), digest, notes)
 
 
-def groups(alleles: Sequence[Allele], width: int, names: Sequence[str]) -> np.ndarray:
+def groups(alleles: Sequence[Allele], width: int, names: Sequence[str], turns: Mapping[str, int] = {}) -> np.ndarray:
     """(N,) int: variants whose windows overlap, or that have a name in common, and all that hang together by these.
 
-    alleles: sorted by place. Folds keep groups whole: no base of a test window was in a training window.
+    alleles: sorted by place. turns: length of each circular contig, whose last windows may reach its first. Folds keep
+    groups whole: no base of a test window was in a training window.
     """
     parent = np.arange(len(alleles))
 
@@ -70,11 +73,21 @@ def groups(alleles: Sequence[Allele], width: int, names: Sequence[str]) -> np.nd
             parent[i] = i = int(parent[parent[i]])
         return i
 
+    def reach(allele: Allele) -> int:  # the alternative window of a deletion is filled up on the right
+        return allele.pos0 + width + max(0, len(allele.ref) - len(allele.alt))
+
     first: dict[str, int] = {}
+    farthest: dict[str, int] = {}  # contig -> the variant whose windows reach farthest
     for i, (allele, name) in enumerate(zip(alleles, names, strict=True)):
-        before = alleles[i - 1] if i else None
-        if before is not None and before.contig == allele.contig and allele.pos0 - before.pos0 < width:
-            parent[root(i)] = root(i - 1)
+        before = farthest.setdefault(allele.contig, i)
+        if allele.pos0 < reach(alleles[before]):
+            parent[root(i)] = root(before)
+        if reach(allele) > reach(alleles[before]):
+            farthest[allele.contig] = i
         if name:
             parent[root(i)] = root(first.setdefault(name, i))
+    for i, allele in enumerate(alleles):
+        last = farthest[allele.contig]
+        if allele.contig in turns and allele.pos0 + turns[allele.contig] < reach(alleles[last]):
+            parent[root(i)] = root(last)
     return np.unique([root(i) for i in range(len(alleles))], return_inverse=True)[1]

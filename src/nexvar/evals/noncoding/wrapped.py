@@ -5,7 +5,9 @@ Any object with these members will do; ``nexvar.compat.noncoding.GenomicModelBas
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from nexvar.errors import NexVarError
 from nexvar.genome.windows import Windows
 
+HERE = Path(__file__).resolve().parents[2]  # of NexVar's own code, which changes with each release
 _AT_ONCE = 512  # sequences whose embeddings are kept together
 
 
@@ -35,6 +38,24 @@ def load(model: Wrapped) -> None:
         model.load()
     except Exception as error:
         raise _failed(model, error) from error
+
+
+def parameters(model: Wrapped) -> int:
+    """How many it says; 0 where it does not."""
+    try:
+        return int(model.num_parameters)
+    except Exception:
+        return 0
+
+
+def digest(model: Wrapped) -> str:
+    """Of the files of its own code, and of its config: what it says depends on them."""
+    codes = (getattr(member, "__code__", None) for cls in type(model).__mro__ for member in vars(cls).values())
+    files = {Path(code.co_filename) for code in codes if code is not None}
+    found = hashlib.sha256(repr(getattr(model, "config", None)).encode())
+    for path in sorted(path for path in files if path.is_file() and HERE not in path.parents):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def scores(model: Wrapped, windows: Sequence[Windows]) -> tuple[np.ndarray, str]:
@@ -77,7 +98,7 @@ def embeddings(model: Wrapped, windows: Sequence[Windows]) -> tuple[np.ndarray, 
             made = np.asarray(model.get_embeddings_batch(some), dtype=np.float32)
         except Exception as error:
             raise _failed(model, error) from error
-        if made.ndim != 2 or len(made) != len(some) or not np.isfinite(made).all():
+        if made.ndim != 2 or len(made) != len(some) or not made.size or not np.isfinite(made).all():
             what = f"get_embeddings_batch gives the shape {made.shape}, or what is no finite number"
             raise NexVarError(what, where=model.model_name, fix=f"({len(some)}, D): a row for each sequence")
         rows.update(zip(some, made, strict=True))
