@@ -104,7 +104,8 @@ def test_bad_regions_are_one_line(files, tmp_path, region):
 
 def test_merge_says_what_is_missing(files, tmp_path):
     out = tmp_path / "out.tsv"
-    run(files, out, shard=(2, 3))
+    lines = run(files, out, shard=(2, 3)).lines()
+    assert len(lines) == 1 and lines[0].startswith("shard 2/3 is done; "), "no count of what the merge counts"
     with pytest.raises(NexVarError, match="part-000000.parquet"):
         merge(out)
     with pytest.raises(NexVarError, match="no unfinished run"):

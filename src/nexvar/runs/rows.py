@@ -53,7 +53,10 @@ class ScoredAllele:
 
 @dataclass
 class ScoreSummary:
-    """What happened to every allele: ``alleles == scored + sum(skipped.values())``."""
+    """What happened to every allele: ``alleles == scored + sum(skipped.values())``.
+
+    counted: False for one shard, whose alleles are counted when all are merged.
+    """
 
     records: int = 0
     alleles: int = 0
@@ -63,6 +66,7 @@ class ScoreSummary:
     unknown: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    counted: bool = True
 
     def add(self, row: ScoredAllele) -> None:
         """Count one allele."""
@@ -80,10 +84,8 @@ class ScoreSummary:
         """For people: alleles in = scored + skipped by reason."""
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.most_common())
         skipped = sum(self.skipped.values())
-        lines = [
-            f"{self.alleles:,} alleles in {self.records:,} records = {self.scored:,} scored + {skipped:,} skipped"
-            + (f" ({reasons})" if reasons else "")
-        ]
+        count = f"{self.alleles:,} alleles in {self.records:,} records = {self.scored:,} scored + {skipped:,} skipped"
+        lines = [f"{count} ({reasons})" if reasons else count] if self.counted else []
         lines += [f"contig {rule}: {count:,} alleles" for rule, count in self.rules.items()]
         lines += [f"{reason}: {count:,} alleles" for reason, count in self.unknown.items()]
         if explain and self.tally.naive:

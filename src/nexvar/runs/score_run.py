@@ -75,7 +75,7 @@ def score_file(job: ScoreJob) -> ScoreSummary:
         judge = None if job.calibration is None else Judge.of(job.calibration, plan.provenance, inputs.fasta)
         tally = _compute(job, executor, plan)
         if (shard := job.placement.shard) is not None:
-            summary = ScoreSummary(notes=[on_disk.shard_note(shard, folder, len(plan.parts))])
+            summary = ScoreSummary(notes=[on_disk.shard_note(shard, folder, len(plan.parts))], counted=False)
         else:
             summary = _merge(
                 folder, plan.reader, plan.provenance, len(plan.parts), job.targets, job.spreadsheet_safe, judge, job.ask
