@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import nexvar
 from nexvar.cli.commands import app
 from nexvar.errors import NexVarError
-from nexvar.evals.orfs import reading_frames
+from nexvar.evals.orfs import reading_frames, write_frames
 from nexvar.genome.annotation import read_annotation
 from nexvar.genome.genetic_codes import genetic_code
 from nexvar.genome.reference import Fasta, reverse_complement
@@ -101,3 +101,12 @@ def test_bad_input_is_one_line(tmp_path, words, what):
     with pytest.raises(NexVarError, match=what):
         run("orfs", fasta, "-o", tmp_path / "x.bed", *words)
     assert not (tmp_path / "x.bed").exists()
+
+
+def test_a_region_of_a_chromosome_gives_places_on_it(tmp_path):
+    text = "CC" + "ATG" + "GCT" * 5 + "TAA" + "CCC"
+    slices = {f"chr7:{start + 1}-{start + len(text)}": text for start in (1000, 5000)}
+    fasta, bed = write_fasta(tmp_path / "slices.fa", other=text, **slices), tmp_path / "x.bed"
+    write_frames(fasta, bed, least=5, kind="complete")
+    assert [line.split("\t")[:3] for line in bed.read_text().splitlines()] == [
+        [name, str(at + 2), str(at + 20)] for name, at in (("other", 0), ("chr7", 1000), ("chr7", 5000))]  # fmt: skip

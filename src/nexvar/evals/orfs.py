@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nexvar import arguments
@@ -77,15 +77,19 @@ def _stretches(text: str, frame: int, code: GeneticCode, least: int, kind: str) 
 
 
 def write_frames(fasta: str | Path, output: str | Path, *, code: int = 1, least: int = 50, kind: str = "open") -> str:
-    """The frames of every contig to .bed (0-based half-open), .tsv (with proteins) or .faa; a line for people."""
+    """The frames of every contig to .bed (0-based half-open), .tsv (with proteins) or .faa; a line for people.
+
+    A record that is a region (chr17:1001-2000) gives places on its chromosome.
+    """
     path = Path(output)
     if path.suffix not in ENDINGS:
         raise NexVarError(f"no format for the ending of {path.name!r}", where=path, fix=f"use {', '.join(ENDINGS)}")
     check_apart([Read(fasta)], [Write(path)])
     genetic_code(code)
     genome = Fasta(fasta)
-    frames = [(name, each) for name in genome.contigs
-              for each in sorted(reading_frames(genome.fetch(name, *genome.span(name)), code, least, kind),
+    frames = [(name, replace(each, start=low + each.start, end=low + each.end))
+              for name in genome.ends for low, high in genome.spans(name)
+              for each in sorted(reading_frames(genome.fetch(name, low, high), code, least, kind),
                                  key=lambda f: (f.start, f.end))]  # fmt: skip
     with write_atomically(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         if path.suffix == ".faa":
