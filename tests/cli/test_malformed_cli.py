@@ -86,5 +86,4 @@ def test_a_wrong_command_line_is_one_line(arguments, monkeypatch, capsys):
 
 @pytest.mark.parametrize("words", [["--model", "evo2_7b"], ["--random-weights"], ["-o", "x.md"]])
 def test_an_option_before_the_verb_that_would_not_see_it(words, monkeypatch, capfd):
-    said = refused(["probe", *words, "exons", "--fasta", "x.fa"], monkeypatch, capfd)
-    assert "exons" in said
+    refused(["probe", *words, "exons", "--fasta", "x.fa"], monkeypatch, capfd)

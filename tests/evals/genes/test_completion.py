@@ -66,6 +66,17 @@ def test_gaps_have_no_column():
     assert math.isnan(aligned(body[:10], body[:10], 18).percent)
 
 
+def test_letters_that_the_matrix_lacks_are_any_residue():
+    selenoprotein = PROTEIN[:30] + "U" + PROTEIN[31:]
+    assert aligned(PROTEIN.rstrip("*"), selenoprotein, 0).percent == pytest.approx(100 * 58 / 59)
+
+
+def test_a_long_window_and_lower_case_are_read(panel):
+    panel.write_text(panel.read_text().replace(PROTEIN, PROTEIN.lower()).rstrip() + "ACGT" * 40_000 + "\n")
+    (gene,) = read_panel(panel)
+    assert gene.reference == PROTEIN and len(gene.window) > 160_000
+
+
 def test_placewise_is_ungapped():
     assert placewise("MKVLA", "MKALAW", 1) == recovery.Recovery(75.0, 80.0)
     assert math.isnan(placewise("MK", "MKV", 5).percent)
@@ -143,6 +154,10 @@ def run(*words: object) -> None:
         (lambda t: t.replace(",1200,", ",9999,"), (), "no window of A, C, G, T and N with its CDS"),
         (lambda t: t.replace("reference_protein", "protein"), (), "no reference_protein"),
         (lambda t: t.split("\n")[0] + "\n", (), "no gene"),
+        (lambda t: t.replace(",1200,", ",²,"), (), "cds_start '²'"),
+        (lambda t: t.replace(PROTEIN, "MK1"), (), "no protein of letters alone"),
+        (lambda t: t + t.split("\n")[1] + "\n", (), "gene 'toyA' is there twice"),
+        (lambda t: t, ("--temperature", -1), "temperature is -1"),  # nothing is left that a mended command would meet
         (lambda t: t, ("--only", "toyB"), "no gene 'toyB'"),
         (lambda t: t, ("--samples", 0), "samples is 0"),
         (lambda t: t, ("-o", "x.csv"), "no format"),

@@ -8,8 +8,8 @@ score the part of the protein that it compares, and chance: random codons, the r
 
 from __future__ import annotations
 
-import csv
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,15 +26,16 @@ from nexvar.evals.genes import recovery
 from nexvar.evals.genes.genes import reasons
 from nexvar.evals.genes.recovery import Recovery, Spliced, aligned, chance, mean, placewise, splice, translated
 from nexvar.evals.genes.table_run import Rows, check_table, table_run
-from nexvar.genome.textio import Lines
 from nexvar.inference.core.sampling import Sampling
 from nexvar.inference.generate import generate
 from nexvar.runs.job import Progress
+from nexvar.train.labels import table_rows
 from nexvar.weights.choice import ModelChoice, loaded_model
 from nexvar.weights.load import Loaded
 
 UPSTREAM, SHARE = 1000, 0.3  # bases before a prokaryote's CDS; of the CDS, or of a eukaryote's window
 TEMPERATURE = {"Prokaryota": 0.7, "Eukaryota": 1.0}
+_WHOLE, _PROTEIN = re.compile("[0-9]{1,10}"), re.compile(r"[A-Z]+\*?")
 NEEDED = ("gene", "organism", "domain", "reference_protein", "genomic_sequence")
 SCHEMA = pa.schema(
     {
@@ -76,25 +77,31 @@ class PanelGene:
 
 
 def read_panel(path: str | Path) -> list[PanelGene]:
-    """The genes of a CSV of the benchmark (plain or gzip), checked."""
-    lines = Lines(path)
+    """The genes of a CSV of the benchmark (plain or gzip; also TSV, Parquet), checked."""
     found = []
-    for number, row in enumerate(csv.DictReader(line for _, line in lines), 2):
+    for number, row in table_rows(Path(path)):
         where = f"{path}:{number}"
         if missing := [name for name in NEEDED if not row.get(name)]:
             raise NexVarError(f"no {missing[0]}", where=where, fix=f"columns {', '.join(NEEDED)}")
-        panel, start = row["domain"], row.get("cds_start") or ""
-        if panel not in TEMPERATURE or (panel == "Prokaryota") != start.isdigit():
+        panel, start = row["domain"], _text(row.get("cds_start"))
+        if panel not in TEMPERATURE or (panel == "Prokaryota") != bool(_WHOLE.fullmatch(start)):
             what = f"domain {panel[:20]!r}, cds_start {start[:20]!r}"
             raise NexVarError(what, where=where, fix="Prokaryota with a cds_start, or Eukaryota without")
         window = row["genomic_sequence"].upper()
         if set(window) - set("ACGTN") or (start and int(start) >= len(window)):
             raise NexVarError("no window of A, C, G, T and N with its CDS", where=where, fix="check genomic_sequence")
+        protein = row["reference_protein"].upper()
+        if not _PROTEIN.fullmatch(protein):
+            raise NexVarError("no protein of letters alone", where=where, fix="check reference_protein")
         place = int(start) if start else None
-        found.append(PanelGene(row["gene"], row["organism"], panel, window, row["reference_protein"], place))
+        found.append(PanelGene(row["gene"], row["organism"], panel, window, protein, place))
     if not found:
         raise NexVarError("no gene", where=path, fix="a line for each gene")
     return found
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def complete(
@@ -116,8 +123,11 @@ def complete(
     samples, seed = arguments.whole(samples, "--samples", 1, 10_000), arguments.whole(seed, "--seed", 0)
     path = check_table(output, panels)
     genes = [gene for panel in panels for gene in read_panel(panel)]
-    if unknown := sorted(set(only) - {gene.name for gene in genes}):
-        have = ", ".join(gene.name for gene in genes)
+    names = [gene.name for gene in genes]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise NexVarError(f"gene {twice[:40]!r} is there twice", where="--genes", fix="rename one, or two runs")
+    if unknown := sorted(set(only) - set(names)):
+        have = ", ".join(names)
         raise NexVarError(f"no gene {unknown[0][:40]!r}", where="--only", fix=f"the panels have {have}")
     genes = [gene for gene in genes if not only or gene.name in only]
     truth = {gene.name: splice(gene.window, gene.reference) for gene in genes if gene.cds_start is None}

@@ -56,7 +56,10 @@ def aligned(protein: str, reference: str, known: int) -> Recovery:
     """
     if not protein or not reference:
         return Recovery(math.nan, 0.0)
-    rows = _aligner().align(reference, protein)[0].indices
+    aligner = _aligner()
+    known_letters = str(aligner.substitution_matrix.alphabet)
+    scored = ("".join(a if a in known_letters else "X" for a in text) for text in (reference, protein))  # U, O, J
+    rows = aligner.align(*scored)[0].indices
     pairs = [(r, q) for r, q in zip(*rows, strict=True) if r >= known and q >= 0]
     same = sum(reference[r] == protein[q] for r, q in pairs)
     left = len(reference.rstrip(STOP)) - known

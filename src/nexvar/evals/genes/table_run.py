@@ -71,10 +71,15 @@ def table_run(
         todo = sorted({*on_disk.missing_parts(folder, indices), *on_disk.damaged_parts(folder, indices)})
         done = len(items) - sum(len(chunks[i]) for i in todo)
         progress(done, len(items))
-        for i in todo:
-            on_disk.write_part(folder, i, arrow.parquet(pa.Table.from_pylist(compute(chunks[i]), schema)))
-            done += len(chunks[i])
-            progress(done, len(items))
+        try:
+            for i in todo:
+                on_disk.write_part(folder, i, arrow.parquet(pa.Table.from_pylist(compute(chunks[i]), schema)))
+                done += len(chunks[i])
+                progress(done, len(items))
+        except BaseException:
+            if not done:  # nothing to go on with: a mended command must not meet an unfinished run
+                on_disk.remove_parts(folder)
+            raise
         tables = [pq.read_table(path) for path in on_disk.finished_parts(folder, len(chunks))]
         rows = [*(row for table in tables for row in table.to_pylist()), *left_out]
         write_tsv(output, schema.names, rows)
