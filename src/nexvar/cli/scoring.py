@@ -94,7 +94,9 @@ def saturate(
     ] = None,
     spliced: Annotated[bool, typer.Option("--spliced", help="of --cds: read the spliced transcript")] = False,
     residues: Annotated[str | None, typer.Option(help="of --cds: only these, such as 1-100")] = None,
-    code: Annotated[int, typer.Option(help="of --cds: NCBI's genetic code; 2: vertebrate mitochondria")] = 1,
+    code: Annotated[
+        int | None, typer.Option(help="of --cds: NCBI's genetic code, default 1; 2: vertebrate mitochondria")
+    ] = None,
     model: Model = None,
     scoring: ScoringOptions,
     load: LoadOptions,
@@ -116,16 +118,18 @@ def saturate(
     if (region is None) == (cds is None):
         raise NexVarError("give a region or a coding sequence, one of them", where="--region", fix="or --cds")
     if cds is None:
-        if annotation is not None or spliced or residues is not None:
-            raise NexVarError("--gff3, --spliced and --residues are of --cds", where="--cds", fix="name a transcript")
+        if spliced or any(each is not None for each in (annotation, residues, code)):
+            raise NexVarError(
+                "--gff3, --spliced, --residues and --code are of --cds", where="--cds", fix="name a transcript"
+            )
         _run(InputFiles(fasta, saturate=region, circular=rings), output, explain, dry_run, **fields)
         return
     if annotation is None or dry_run:
         what = "--cds without an annotation" if annotation is None else "no dry run of a coding sequence"
         raise NexVarError(what, where="--gff3" if annotation is None else "--dry-run",
                           fix="give a GFF3, GTF or BED12" if annotation is None else "leave it out")  # fmt: skip
-    _codons(fasta, annotation, cds, output or [], explain, fields, on_transcript=spliced, residues=residues, code=code,
-            circular=rings)  # fmt: skip
+    _codons(fasta, annotation, cds, output or [], explain, fields, on_transcript=spliced, residues=residues,
+            code=1 if code is None else code, circular=rings)  # fmt: skip
 
 
 def _codons(

@@ -52,7 +52,8 @@ def _read_parquet(path: str) -> Table:
         data = pq.read_table(check_regular(path))
     except (OSError, pa.ArrowException) as error:
         raise NexVarError(f"not readable as Parquet ({error})", where=path, fix="check the file") from None
-    return dict(zip(_canonical(data.column_names), (column.to_pylist() for column in data.columns), strict=True))
+    columns = ([None if value != value else value for value in column.to_pylist()] for column in data.columns)
+    return dict(zip(_canonical(data.column_names), columns, strict=True))
 
 
 def _read_tsv(lines: Lines) -> Table:
@@ -99,6 +100,11 @@ def column(columns: Table, name: str, where: object) -> list[Any]:
             return columns[known]
     have = ", ".join(columns) or "nothing"
     raise NexVarError(f"no column or INFO key {name!r}", where=where, fix=f"it has {have}")
+
+
+def zero_or_one(value: Any) -> int | None:
+    """A label as text, number or truth value; None for another one. Parquet has 1.0 where a column has empty cells."""
+    return {"0": 0, "0.0": 0, "False": 0, "1": 1, "1.0": 1, "True": 1}.get(str(value))
 
 
 def numbers(values: list[Any], name: str, where: object) -> np.ndarray:

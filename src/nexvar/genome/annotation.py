@@ -25,7 +25,7 @@ from nexvar.genome.reference import Fasta
 from nexvar.genome.transcripts import Feature, Transcript, make_transcript
 
 LANDMARKS = ("region", "chromosome", "contig", "supercontig", "scaffold", "plasmid")
-_TEXTS = ("strand", "kind", "name", "type", "description", "tags")
+_TEXTS = ("strand", "kind", "name", "type", "description", "tags", "aliases")
 
 
 def read_annotation(path: str | Path, fasta: Fasta, *, cache: Path | None = None) -> Annotation:

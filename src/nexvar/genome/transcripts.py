@@ -17,6 +17,7 @@ class Feature:
 
     strand: +, - or ".". phase: 0, 1, 2: how many bases to leave out before the first codon; None for none.
     type: the biotype of a gene or transcript (protein_coding, Mt_tRNA, …). tags: by commas (MANE_Select, …).
+    aliases: other names of a gene, its locus tag among them, between tabs.
     """
 
     contig: str
@@ -31,13 +32,15 @@ class Feature:
     type: str = ""
     description: str = ""
     tags: str = ""
+    aliases: str = ""
 
 
 @dataclass(frozen=True)
 class Transcript:
     """Spans in the order of the plus strand, from a ring's origin on or, where they cross it, across it.
 
-    cds: with the stop codon, whether the file counts it or not. utr5, utr3: what of the exons lies outside of it.
+    cds: with the stop codon, whether the file counts it or not; two pieces that share a base or two are read as two (a
+    ribosome that slips back). utr5, utr3: what of the exons lies outside of it.
     phase: bases to leave out before the first codon.
     """
 
@@ -65,7 +68,7 @@ class Transcript:
 def make_transcript(feature: Feature, parts: Sequence[Feature], ring: int | None) -> Transcript:
     """A transcript of its parts. ring: the length of its contig, if that is circular."""
     coding = [part for part in parts if part.kind in CODING]
-    cds = _ordered(coding, ring)
+    cds = _ordered(coding, ring, slips=True)
     spans = {kind: _ordered((p for p in parts if p.kind == kind), ring) for kind in ("exon", "five_prime_UTR",
                                                                                     "three_prime_UTR")}  # fmt: skip
     first = (cds[-1] if feature.strand == "-" else cds[0]) if cds else None
@@ -81,12 +84,17 @@ def make_transcript(feature: Feature, parts: Sequence[Feature], ring: int | None
     )
 
 
-def _ordered(parts: Iterable[Feature], ring: int | None) -> tuple[Span, ...]:
-    """Spans by start, joined where they touch; on a ring, from behind their largest gap on."""
+def _ordered(parts: Iterable[Feature], ring: int | None, *, slips: bool = False) -> tuple[Span, ...]:
+    """Spans by start, joined where they touch or overlap; on a ring, from behind their largest gap on.
+
+    slips: those that share one base or two stay apart.
+    """
     joined: list[Span] = []
     for start, end in sorted((part.start, part.end) for part in parts):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        before = joined[-1] if joined else (start, start - 1)
+        back = slips and before[0] < start and before[1] < end and 0 < before[1] - start < 3
+        if start <= before[1] and not back:
+            joined[-1] = before[0], max(end, before[1])
         else:
             joined.append((start, end))
     if ring is not None and len(joined) > 1:

@@ -13,6 +13,7 @@ from nexvar.genome.genetic_codes import AMINO_ACIDS, CODONS, genetic_code
 from nexvar.genome.reference import Fasta, reverse_complement
 from places import GOLDEN
 from toy_genes import INTRON, ToyGenes
+from toy_genome import write_fasta
 
 CODE = genetic_code(1)
 
@@ -130,12 +131,37 @@ def test_a_cds_with_a_rest_and_without_a_start_is_told_of(toy, tmp_path, capsys)
     assert len((tmp_path / "x.tsv").read_text().splitlines()) == 22
 
 
+def test_stops_and_unknown_bases_inside_are_told_of(toy, tmp_path):
+    g = toy.genes[4]  # on the plus strand, in one piece
+    at = g.pieces[0][0]
+    bases = toy.bases[: at + 6] + "TGA" + toy.bases[at + 9 : at + 15].lower() + "N" + toy.bases[at + 16 :]
+    fasta = Fasta(write_fasta(tmp_path / "odd.fa", chr1=bases))
+    coding, _ = find_coding(fasta, toy.gff3(), g.name, CODE)
+    assert any("no rows for codons with other letters than A, C, G, T: 1" in note for note in coding.notes)
+    assert any("stop codons inside by code 1: 1, the first is residue 3" in note for note in coding.notes)
+    assert {change.residue for change in changes(coding, (5, 7))} == {5, 7}
+    assert not any("stop" in note for note in find_coding(fasta, toy.gff3(), g.name, genetic_code(4))[0].notes)
+
+
+def test_a_ribosome_that_slips_back_reads_a_base_twice(tmp_path):
+    bases = "CCCC" + "ATGAAACCC" + "TTTGGATAA" + "GGGG"  # slips back at the end of CCC: its last C begins CTT TGG ATA A
+    for strand in "+-":
+        text = bases if strand == "+" else reverse_complement(bases)
+        fasta = Fasta(write_fasta(tmp_path / f"{ord(strand)}.fa", c=text))
+        pieces = [(5, 13), (13, 21)] if strand == "+" else [(6, 14), (14, 22)]  # of 26 bases, from 1
+        gff = tmp_path / "slip.gff3"
+        gff.write_text("".join(f"c\t.\tCDS\t{a}\t{b}\t.\t{strand}\t0\tID=x;Name=slip\n" for a, b in pieces))
+        coding, _ = find_coding(fasta, gff, "slip", CODE)
+        assert coding.cds == "ATGAAACCC" + "CTTTGGATA"
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
         ((), "a region or a coding sequence"),
         (("--cds", "g1", "--region", "chr1:1-9"), "a region or a coding sequence"),
         (("--region", "chr1:1-9"), "are of --cds"),
+        (("--region", "chr1:1-9", "--code", 2), "are of --cds"),
         (("--cds", "nobody"), "no coding transcript 'nobody'"),
         (("--cds", "g1", "--residues", "0-4"), "residues '0-4'"),
         (("--cds", "g1", "--residues", "90-99"), "no codon in 90-99"),

@@ -5,21 +5,25 @@ from __future__ import annotations
 import csv
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from nexvar.cli.commands import app
 from nexvar.errors import NexVarError
 from nexvar.evals.genes import essentiality as module
 from nexvar.evals.genes import measures, table_run
+from nexvar.evals.genes.codons import find_coding
 from nexvar.evals.genes.essentiality import PAPER_STOPS, Choice, Protocol, essentiality, sequences
-from nexvar.evals.genes.genes import Gene
+from nexvar.evals.genes.genes import Gene, read_labelled
+from nexvar.genome.genetic_codes import genetic_code
 from nexvar.genome.reference import Fasta, reverse_complement
 from nexvar.inference.score import score_sequences
 from nexvar.weights.load import load
 from places import GOLDEN
 from tiny import tiny_loaded
 from toy_genes import INTRON, ToyGenes
-from toy_genome import write_fasta
+from toy_genome import random_bases, write_fasta
 
 
 @pytest.fixture
@@ -197,3 +201,48 @@ def test_an_annotation_without_coding_bases_and_a_masked_model(toy, tmp_path):
         essentiality(tiny_loaded(), toy.fasta, toy.table(), tmp_path / "x.tsv", annotation=gff)
     with pytest.raises(NexVarError, match="masked model"):
         essentiality(load(GOLDEN / "nt_v2_tiny", device="cpu"), toy.fasta, toy.table(), tmp_path / "x.tsv")
+
+
+def test_labels_of_parquet_and_locus_tags_of_ncbi(toy, tmp_path):
+    text = toy.gff3().read_text()
+    for i, g in enumerate(toy.genes):
+        text = text.replace(f"ID=gene:{g.name};Name={g.name}", f"ID=gene-x{i};Name={g.name};locus_tag=b{i}")
+        text = text.replace(f"Parent=gene:{g.name}", f"Parent=gene-x{i}")
+    gff = tmp_path / "ncbi.gff3"
+    gff.write_text(text)
+    fasta, code = Fasta(toy.fasta), genetic_code(11)
+    expected = [(bool(g.essential), tuple(g.pieces)) for g in toy.genes]
+    labels = [g.essential for g in toy.genes]
+    tags = [f"b{i}" for i in range(len(labels))]
+    for values in ([float(v) for v in labels], [bool(v) for v in labels], labels):
+        # symbols that two genes share do not matter where there is a locus tag
+        table = pa.table({"gene": ["g0", "g0", *tags[2:], "none"], "locus_tag": [*tags, "none"],
+                          "essential": [*values, None]}, )  # fmt: skip
+        pq.write_table(table, tmp_path / "x.parquet")
+        found = read_labelled(tmp_path / "x.parquet", fasta, gff, code)
+        assert [(each.label, each.gene and each.gene.cds) for each in found] == expected
+
+
+def test_a_gene_that_is_there_twice(toy, tmp_path):
+    fasta, code = Fasta(toy.fasta), genetic_code(11)
+    lines = toy.table().read_text().splitlines()
+    twice = tmp_path / "twice.tsv"
+    twice.write_text("\n".join([*lines, lines[1]]) + "\n")
+    found = read_labelled(twice, fasta, None, code)
+    assert [each.status for each in found] == [""] * 6 + ["the same gene as in a row before"]
+    twice.write_text("\n".join([*lines, lines[1].replace("\tg0\t", "\tother\t").replace("\t0\t", "\t1\t")]) + "\n")
+    with pytest.raises(NexVarError, match="other, essential 1, is the same gene as g0 before, essential 0"):
+        read_labelled(twice, fasta, None, code)
+
+
+def test_a_gene_across_the_origin_says_so(tmp_path):
+    fasta = Fasta(write_fasta(tmp_path / "ring.fa", chrM=random_bases(90, 3)))
+    gff = tmp_path / "ring.gff3"
+    gff.write_text("chrM\t.\tregion\t1\t90\t.\t+\t.\tID=r;Is_circular=true\nchrM\t.\tCDS\t82\t99\t.\t+\t0\tID=c;Name=over\n"
+                   "chrM\t.\tCDS\t12\t29\t.\t+\t0\tID=d;Name=in\n")  # fmt: skip
+    labels = tmp_path / "ring.tsv"
+    labels.write_text("gene\tessential\nover\t1\nin\t0\n")
+    found = read_labelled(labels, fasta, gff, genetic_code(2))
+    assert found[0].status == "across the origin of a ring, which is read as a line"
+    with pytest.raises(NexVarError, match="over lies across the origin of a ring"):
+        find_coding(fasta, gff, "over", genetic_code(2))

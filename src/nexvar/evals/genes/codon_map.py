@@ -22,7 +22,8 @@ def draw(rows: Rows, path: Path, *, title: str) -> None:
 
     The strip beneath is the mean over the 19 other amino acids. rows: of ``codons.by_residue``.
     """
-    residues = sorted({row["residue"] for row in rows})
+    known_residues = {row["residue"] for row in rows}
+    residues = list(range(min(known_residues), max(known_residues) + 1))  # those without rows are grey
     index = {residue: i for i, residue in enumerate(residues)}
     scores_AR = np.full((len(AMINO_ACIDS), len(residues)), np.nan)
     wild = [""] * len(residues)
@@ -60,7 +61,7 @@ def _map(ax: Axes, values_AR: np.ndarray, wild: list[str], residues: list[int], 
     image = ax.imshow(values_AR, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit, interpolation="none",
                       extent=(0.0, float(count), float(rows), 0.0))  # fmt: skip
     for x, amino_acid in enumerate(wild):
-        if amino_acid in AMINO_ACIDS:
+        if amino_acid and amino_acid in AMINO_ACIDS:
             ax.plot(x + 0.5, AMINO_ACIDS.index(amino_acid) + 0.5, ".", color=INK, markersize=3)
     ax.set_xlim(0, columns)
     ax.set_ylim(rows, 0)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nexvar.errors import NexVarError
-from nexvar.evals.genes.genes import gene_of, transcripts_by_name
+from nexvar.evals.genes.genes import ACROSS, gene_of, transcripts_by_name
 from nexvar.evals.genes.table_run import Rows, write_tsv
 from nexvar.genome.annotation import read_annotation
 from nexvar.genome.genetic_codes import AMINO_ACIDS, CODONS, STOP, GeneticCode, genetic_code
@@ -78,6 +78,8 @@ def find_coding(fasta: Fasta, annotation: str | Path, name: str, code: GeneticCo
         fix = f"did you mean {', '.join(near)}?" if near else "a name or ID whose CDS lies in the file and in the FASTA"
         raise NexVarError(f"no coding transcript {name[:60]!r}", where=annotation, fix=fix)
     gene = gene_of(transcript)
+    if gene.trouble(fasta, code) == ACROSS:
+        raise NexVarError(f"{name[:60]} lies {ACROSS}", where=annotation, fix="turn FASTA and annotation elsewhere")
     low, high = fasta.span(gene.contig, gene.cds[0][0], gene.cds[-1][1])
     if not low <= gene.cds[0][0] < gene.cds[-1][1] <= high:
         what = f"{name[:60]} is outside of the FASTA, which has {fasta.extent(gene.contig)}"
@@ -95,6 +97,13 @@ def find_coding(fasta: Fasta, annotation: str | Path, name: str, code: GeneticCo
         notes.append(f"{name}: CDS not a multiple of three: the last {rest} bases are left out")
     if cds[:3] not in code.starts:
         notes.append(f"{name}: start codon missing: {cds[:3]} is none of code {code.number}; it is residue 1")
+    if other := sum(not set(cds[i : i + 3]) <= set("ACGT") for i in range(0, len(cds) - 2, 3)):
+        notes.append(f"{name}: no rows for codons with other letters than A, C, G, T: {other} of them")
+    protein = code.translate(cds)
+    if STOP in protein[:-1]:
+        count, first = protein[:-1].count(STOP), protein.index(STOP) + 1
+        what = f"stop codons inside by code {code.number}: {count}, the first is residue {first}"
+        notes.append(f"{name}: {what}: another --code, or a selenocysteine?")
     return Coding(name, fasta, gene.contig, gene.strand, cds, places, tuple(notes)), transcript
 
 

@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from nexvar.errors import NexVarError
-from nexvar.evals.tables import column, read_table
+from nexvar.evals.tables import column, read_table, zero_or_one
 from nexvar.genome.annotation import Annotation
 from nexvar.genome.reference import reverse_complement
 
 Span = tuple[int, int]
-LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def of_table(path: str | Path, window: int) -> Positions:
     organisms, labels, forward, reverse = (column(table, name, path) for name in names)
     for i, row in enumerate(zip(organisms, labels, forward, reverse, strict=True)):
         where = f"{path}: row {i + 1}"
-        if None in row or str(row[1]) not in LABELS:
+        if None in row or zero_or_one(row[1]) is None:
             raise NexVarError(f"label {str(row[1])[:20]!r}, or a field is empty", where=where, fix="label 0 or 1")
         if min(len(row[2]), len(row[3])) < window:
             what = f"{min(len(row[2]), len(row[3])):,} bases"
@@ -139,6 +138,6 @@ def of_table(path: str | Path, window: int) -> Positions:
     return Positions(
         [text[-window:].upper() for text in forward],
         [text[-window:].upper() for text in reverse],
-        np.array([LABELS[str(label)] for label in labels]),
+        np.array([zero_or_one(label) for label in labels]),
         [str(name) for name in organisms],
     )
