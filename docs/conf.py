@@ -37,7 +37,8 @@ def adapt_page(app: Sphinx, page: str, text: list[str]) -> None:
         return link[0] if target.resolve().is_relative_to(HERE) else link[1]
 
     if page == "notebooks":
-        made = sorted(path.stem for path in (HERE / "notebooks").glob("*.ipynb"))
+        listed = re.findall(r"\]\(\.\./notebooks/(\w+)\.py\)", text[0])
+        made = [name for name in listed if (HERE / "notebooks" / f"{name}.ipynb").exists()]
         text[0] += menu(f"notebooks/{name}" for name in made)
         for name in made:
             text[0] = text[0].replace(f"../notebooks/{name}.py)", f"notebooks/{name}.ipynb)")

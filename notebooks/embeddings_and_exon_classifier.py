@@ -23,7 +23,7 @@
 # | setting | model and data | memory | time |
 # |---|---|---|---|
 # | full | the same, and exons of your genome by `evo2_7b`, 8,192 bases a side | 16 GB on a GPU | not run by us |
-# | fast (`NEXVAR_FAST=1`) | `nexvar_mito`, human mtDNA, 400 positions | 1 GB | 1 minute on two CPU cores |
+# | fast (`NEXVAR_FAST=1`) | `nexvar_mito`, human mtDNA, 400 positions | 1 GB | half a minute on two CPU cores |
 #
 # The full setting needs a genome and its genes: name them by the environment variables `NEXVAR_EXONS_FASTA` and
 # `NEXVAR_EXONS_GFF3`.

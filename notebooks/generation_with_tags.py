@@ -22,7 +22,7 @@
 # | setting | model | memory | time |
 # |---|---|---|---|
 # | full | `evo2_7b`, with a phylogenetic tag before each prompt | 16 GB on a GPU | not run by us |
-# | fast (`NEXVAR_FAST=1`) | `nexvar_mito`, which knows no tags | 1 GB | 1 minute on two CPU cores |
+# | fast (`NEXVAR_FAST=1`) | `nexvar_mito`, which knows no tags | 1 GB | half a minute on two CPU cores |
 #
 # The gene is MT-CO1 of human mitochondria, from the package. `nexvar_mito` has seen it in other animals, but never in
 # a human.
@@ -109,8 +109,8 @@ for at in range(0, len(truth), 60):
 # %% [markdown]
 # ## A guide
 #
-# A function of yours may choose. After every 60 bases the model proposes four continuations of each of two sequences,
-# the function scores all of them, and the best two go on. This guide dislikes stop codons in the frame of the gene.
+# A function of yours may choose. After every 60 bases the model proposes four continuations of each of two sequences.
+# The function scores all of them, and the best two go on. This guide dislikes stop codons in the frame of the gene.
 # We use a high temperature, at which the model alone writes many.
 
 

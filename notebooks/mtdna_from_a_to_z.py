@@ -21,8 +21,8 @@
 #
 # | setting | model | memory | time on two CPU cores |
 # |---|---|---|---|
-# | full | `nexvar_mito`, built in, 2.3 M parameters | 1 GB | 3 minutes |
-# | fast (`NEXVAR_FAST=1`) | the same | 1 GB | 1 minute |
+# | full | `nexvar_mito`, built in, 2.3 M parameters | 1 GB | 1 minute |
+# | fast (`NEXVAR_FAST=1`) | the same | 1 GB | half a minute |
 #
 # Nothing is downloaded: the genome, the genes, the labelled variants and the model are part of the package.
 # Fast and full differ in the new sequence alone: fast writes less of it.

@@ -21,7 +21,7 @@
 # | setting | data and model | memory | time on two CPU cores |
 # |---|---|---|---|
 # | full | the same, and your own recipe | of your model | the same, and that of your recipe |
-# | fast (`NEXVAR_FAST=1`) | 60,000 made-up bases, a model of 0.1 M parameters from scratch | 1 GB | 1 minute |
+# | fast (`NEXVAR_FAST=1`) | 60,000 made-up bases, a model of 0.1 M parameters from scratch | 1 GB | half a minute |
 #
 # In the full setting, name a recipe with `[task] kind = "tracks"` by the environment variable `NEXVAR_TRACKS_RECIPE`.
 # `nexvar recipes finetune-fly-proseq` is one for real PRO-seq; `docs/tracks.md` explains it and says what was measured.
