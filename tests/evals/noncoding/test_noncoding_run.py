@@ -86,6 +86,7 @@ def test_json_scores_and_comparisons_are_written(job: Job, found: running.Found)
     for ending in ("md", "html"):
         text = (job.output / f"table.{ending}").read_text()
         assert "hyenadna_tiny, zero-shot (llr)" in text and "all transcripts" in text and "too few" in text
+        assert "a probe of the reference is at chance" in text, "N3 shares its reference windows with the positives"
         assert "labelled, 32 bp: models less the best baseline, " in text
 
 
