@@ -10,6 +10,7 @@ Everything that opens a file by a name from outside goes through here (text with
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import math
@@ -19,7 +20,7 @@ import secrets
 import shutil
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -253,6 +254,16 @@ def write_bytes(path: str | Path, data: bytes, **options: Any) -> None:
     """``path`` holds ``data``, or what it held before."""
     with write_atomically(path, **options) as temporary:
         temporary.write_bytes(data)
+
+
+def write_tsv(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table with tabs, there and whole. head: names of the columns, or none. Floats have six digits, None nothing."""
+    with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        if head:
+            writer.writerow(head)
+        for row in rows:
+            writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in row])  # csv writes None as nothing
 
 
 def spreadsheet_safe(cell: str) -> str:

@@ -9,14 +9,13 @@ stop.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nexvar import arguments
 from nexvar.errors import NexVarError
-from nexvar.files import write_atomically
+from nexvar.files import write_bytes, write_tsv
 from nexvar.genome.genetic_codes import STOP, GeneticCode, genetic_code
 from nexvar.genome.reference import Fasta, reverse_complement
 from nexvar.paths import Read, Write, check_apart
@@ -91,13 +90,12 @@ def write_frames(fasta: str | Path, output: str | Path, *, code: int = 1, least:
               for name in genome.ends for low, high in genome.spans(name)
               for each in sorted(reading_frames(genome.fetch(name, low, high), code, least, kind),
                                  key=lambda f: (f.start, f.end))]  # fmt: skip
-    with write_atomically(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
-        if path.suffix == ".faa":
-            file.writelines(f">{name}:{f.start + 1}-{f.end}({f.strand})\n{f.protein}\n" for name, f in frames)
-        else:
-            rows = [_row(path.suffix, kind, name, f) for name, f in frames]
-            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-            writer.writerows([COLUMNS, *rows] if path.suffix == ".tsv" else rows)
+    if path.suffix == ".faa":
+        lines = (f">{name}:{f.start + 1}-{f.end}({f.strand})\n{f.protein}\n" for name, f in frames)
+        write_bytes(path, "".join(lines).encode())
+    else:
+        rows = (_row(path.suffix, kind, name, f) for name, f in frames)
+        write_tsv(path, COLUMNS if path.suffix == ".tsv" else (), rows)
     return f"{len(frames):,} {kind} reading frames of {least} codons or more, code {code}: {path}"
 
 

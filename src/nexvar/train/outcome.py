@@ -6,7 +6,6 @@ out/predictions.tsv   row, label as written, what the model says: the rows of sp
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nexvar.files import write_atomically, write_bytes
+from nexvar.files import write_bytes, write_tsv
 from nexvar.train import heads
 from nexvar.train.predict import Predictor
 from nexvar.train.task import Task
@@ -52,13 +51,11 @@ def _outputs(model: Predictor, task: Task, rows: list[int]) -> Tensor:
 def _write(path: Path, task: Task, out_NK: Tensor) -> None:
     """A line for each label of each row of the test; ``row`` and ``pos`` are 1-based."""
     per_base = task.part.per == "base"
-    with write_atomically(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        true = [f"true_{name}" for name in task.part.labels]
-        writer.writerow(["row", *(["pos"] if per_base else []), *true, *task.kind.said(out_NK[0])])
-        outputs = iter(out_NK)
-        for i in task.test.tolist():
-            for pos, label in enumerate(task.labels[i], 1):
-                said = task.kind.said(next(outputs)).values()
-                values = [f"{v:.6g}" if isinstance(v, float) else v for v in said]
-                writer.writerow([i + 1, *([pos] if per_base else []), *label, *values])
+    true = [f"true_{name}" for name in task.part.labels]
+    outputs = iter(out_NK)
+    rows = (
+        [i + 1, *([pos] if per_base else []), *label, *task.kind.said(next(outputs)).values()]
+        for i in task.test.tolist()
+        for pos, label in enumerate(task.labels[i], 1)
+    )
+    write_tsv(path, ["row", *(["pos"] if per_base else []), *true, *task.kind.said(out_NK[0])], rows)

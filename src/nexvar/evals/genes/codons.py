@@ -21,7 +21,7 @@ from typing import Any
 
 from nexvar.errors import NexVarError
 from nexvar.evals.genes.genes import ACROSS, gene_of, transcripts_by_name
-from nexvar.evals.genes.table_run import Rows, write_tsv
+from nexvar.evals.genes.table_run import Rows, write_rows
 from nexvar.genome.annotation import read_annotation
 from nexvar.genome.genetic_codes import AMINO_ACIDS, CODONS, STOP, GeneticCode, genetic_code
 from nexvar.genome.reference import Fasta
@@ -216,7 +216,7 @@ def saturate_cds(
     rows = by_residue(found, table)
     for path in targets:
         if path.suffix == ".tsv":
-            write_tsv(path, COLUMNS, rows)
+            write_rows(path, COLUMNS, rows)
         else:
             from nexvar.evals.genes.codon_map import draw
 

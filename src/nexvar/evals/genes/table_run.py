@@ -5,7 +5,6 @@ items ── parts of ``PART`` items ── OUT.parts/ ── OUT (a TSV, there 
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nexvar.errors import NexVarError
-from nexvar.files import write_atomically
+from nexvar.files import write_tsv
 from nexvar.inference.core.embedding_cache import identity
 from nexvar.paths import Read, Write, check_apart
 from nexvar.runs import arrow
@@ -82,18 +81,11 @@ def table_run(
             raise
         tables = [pq.read_table(path) for path in on_disk.finished_parts(folder, len(chunks))]
         rows = [*(row for table in tables for row in table.to_pylist()), *left_out]
-        write_tsv(output, schema.names, rows)
+        write_rows(output, schema.names, rows)
         on_disk.remove_parts(folder)
     return rows
 
 
-def write_tsv(path: Path, columns: Sequence[str], rows: Rows) -> None:
-    """Rows with a header; numbers with six digits, nothing for None."""
-    with write_atomically(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_cell(row[name]) for name in columns] for row in rows)
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+def write_rows(path: Path, columns: Sequence[str], rows: Rows) -> None:
+    """A TSV of these columns of the rows."""
+    write_tsv(path, columns, ([row[name] for name in columns] for row in rows))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from nexvar.evals.noncoding.probe import FOLDS
-from nexvar.files import disk_errors, read_text, write_atomically, write_bytes
+from nexvar.files import disk_errors, read_text, write_bytes, write_tsv
 from nexvar.train.folds import PREDICTIONS
 from nexvar.train.loop import pretrain
 
@@ -74,10 +74,7 @@ def out_of_fold(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     task = folder / "task.tsv"
-    with write_atomically(task) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(["sequence", "label", "group"])
-        writer.writerows(zip(texts, positive_N.astype(int), group_N, strict=True))
+    write_tsv(task, ["sequence", "label", "group"], zip(texts, positive_N.astype(int), group_N, strict=True))
     epoch = max(1, len(texts) * (FOLDS - 1) // FOLDS * 4 // 5 // BATCH)
     recipe = folder / "recipe.toml"
     text = _RECIPE.format(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nexvar.errors import NexVarError
 from nexvar.evals.metrics import Estimate
 from nexvar.evals.probes.probe import Report
-from nexvar.files import write_atomically
+from nexvar.files import write_bytes, write_tsv
 
 ENDINGS = (".tsv", ".md")
 COLUMNS = ("task", "features", "layer", "metric", "value", "low", "high", "apart", "apart_low", "apart_high", "rows")
@@ -42,11 +41,10 @@ def markdown(task: str, report: Report) -> list[str]:
 def write(path: Path, task: str, report: Report) -> None:
     """The table, by the ending of ``path``: .tsv, .md."""
     check(path)
-    with write_atomically(path) as unfinished:
-        if path.suffix == ".md":
-            unfinished.write_text("\n".join(markdown(task, report)) + "\n", encoding="utf-8")
-        else:
-            _write_tsv(unfinished, COLUMNS, _rows(task, report))
+    if path.suffix == ".md":
+        write_bytes(path, ("\n".join(markdown(task, report)) + "\n").encode())
+    else:
+        write_tsv(path, COLUMNS, _rows(task, report))
 
 
 def check(path: Path) -> None:
@@ -62,28 +60,20 @@ def write_predictions(path: Path, report: Report) -> None:
     head = ["row", "group", *(f"true_{i}" for i in range(len(report.rows.labels[0])))]
     head += [f"{line.features}: {name}" for line in report.lines for name in names]
     order = report.lines[0].fitted.rows
-    with write_atomically(path) as unfinished:
-        body = (
-            [int(i) + 1, report.rows.groups[i][:80], *report.rows.labels[i],
-             *(f"{v:.6g}" for line in report.lines for v in line.fitted.out_NK[at])]
-            for at, i in enumerate(order)
-        )  # fmt: skip
-        _write_tsv(unfinished, head, body)
+    body = (
+        [int(i) + 1, report.rows.groups[i][:80], *report.rows.labels[i],
+         *(float(v) for line in report.lines for v in line.fitted.out_NK[at])]
+        for at, i in enumerate(order)
+    )  # fmt: skip
+    write_tsv(path, head, body)
 
 
 def _rows(task: str, report: Report) -> Iterator[list[Any]]:
     for line in report.lines:
         apart = line.apart
-        numbers = [text for each in (line.value, apart) for text in _numbers(each)]
+        numbers = [number for each in (line.value, apart) for number in _numbers(each)]
         yield [task, line.features, line.layer, line.metric, *numbers, len(line.fitted.rows)]
 
 
-def _numbers(estimate: Estimate | None) -> list[str]:
-    return [""] * 3 if estimate is None else [f"{v:.6g}" for v in (estimate.value, estimate.low, estimate.high)]
-
-
-def _write_tsv(path: Path, head: Sequence[str], body: Iterator[list[Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(body)
+def _numbers(estimate: Estimate | None) -> list[float | None]:
+    return [None] * 3 if estimate is None else [estimate.value, estimate.low, estimate.high]
