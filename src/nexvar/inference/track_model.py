@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.files import check_inside, read_json, write_bytes
+from nexvar.files import check_inside, write_bytes
 from nexvar.inference.core.batching import equal_batches, padded
 from nexvar.inference.core.sequences import encoding, token_ids
 from nexvar.models.track_heads import HEADS, Scaling, make
@@ -31,7 +31,7 @@ from nexvar.weights import checkpoint
 from nexvar.weights.assemble import all_finite
 from nexvar.weights.checkpoint import safetensors
 from nexvar.weights.load import Loaded, load
-from nexvar.weights.typed import check_types
+from nexvar.weights.typed import json_values
 
 HEAD, FACTS = "head.safetensors", "tracks.json"
 GIVE = 'give the model folder of a [task] run of kind = "tracks"'
@@ -58,15 +58,8 @@ class TrackFacts:
     @classmethod
     def read(cls, path: Path) -> TrackFacts:
         """NexVarError for a file that no such run wrote."""
-        try:
-            values = read_json(check_inside(path))
-        except NexVarError as error:
-            raise NexVarError(f"no head of tracks ({error.what})", where=path, fix=GIVE) from error
-        names = [field.name for field in dataclasses.fields(cls)]
-        if missing := [name for name in names if name not in values]:
-            raise NexVarError(f"no head of tracks (no {', '.join(missing)})", where=path, fix=GIVE)
-        check_types(cls, values, path)
-        kept: dict[str, Any] = {n: tuple(v) if isinstance(v := values[n], list) else v for n in names}
+        values = json_values(cls, path, "no head of tracks", GIVE)
+        kept: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         facts = cls(**kept)
         facts._check(path)
         return facts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nexvar import arguments, files
 from nexvar.errors import NexVarError
-from nexvar.files import check_inside, read_json, write_atomically
+from nexvar.files import check_inside, write_atomically
 from nexvar.genome.bigwig import write_bigwig
 from nexvar.genome.reference import Fasta
 from nexvar.inference.attribution.reading import Reading
@@ -33,7 +33,7 @@ from nexvar.train.kinds import KINDS, Classification, Kind, Regression, from_fac
 from nexvar.weights import checkpoint
 from nexvar.weights.assemble import all_finite
 from nexvar.weights.load import load
-from nexvar.weights.typed import check_types
+from nexvar.weights.typed import json_values
 
 GIVE = "give the model folder of a [task] run"
 ENDINGS = (".tsv", ".parquet", ".bw")
@@ -53,16 +53,9 @@ class Facts:
     @classmethod
     def read(cls, path: Path) -> Facts:
         """NexVarError for a file that no fine-tuning run wrote."""
-        try:
-            values = read_json(check_inside(path))
-        except NexVarError as error:
-            fix = "nexvar tracks --model this folder" if path.with_name(TRACKS).is_file() else GIVE
-            raise NexVarError(f"no fine-tuned head ({error.what})", where=path, fix=fix) from error
-        names = [field.name for field in fields(cls)]
-        if missing := [name for name in names if name not in values]:
-            raise NexVarError(f"no fine-tuned head (no {', '.join(missing)})", where=path, fix=GIVE)
-        check_types(cls, values, path)
-        facts = cls(**{name: values[name] for name in names})
+        tracks = path.with_name(TRACKS).is_file() and not path.is_file()
+        fix = "nexvar tracks --model this folder" if tracks else GIVE
+        facts = cls(**json_values(cls, path, "no fine-tuned head", fix))
         numbers = len(facts.names) if facts.kind == Regression.KIND else 0
         sound = facts.kind in KINDS and facts.pool in heads.POOLS and facts.per in ("sequence", "base")
         if not (sound and len(facts.centre) == len(facts.scale) == numbers and facts.names):

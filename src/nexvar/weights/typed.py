@@ -8,9 +8,11 @@ import types
 import typing
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from nexvar.errors import NexVarError
+from nexvar.files import check_inside, read_json
 
 MAX_COUNT = 1 << 24  # the longest context of a released checkpoint is 2^20
 MAX_NUMBER = 1e15
@@ -34,6 +36,20 @@ def check_types(
             continue
         if not fits(value, hints[name], most):
             raise NexVarError(f"{name} is {str(value)[:80]!r}, not {describe(hints[name], most)}", where=where)
+
+
+def json_values(cls: type, path: Path, what: str, fix: str) -> dict[str, Any]:
+    """A value for each field of the dataclass, from a JSON file of ours; NexVarError, which begins with ``what``, where
+    one is not there or not what ``cls`` says of it."""
+    try:
+        values = read_json(check_inside(path))
+    except NexVarError as error:
+        raise NexVarError(f"{what} ({error.what})", where=path, fix=fix) from error
+    names = [field.name for field in dataclasses.fields(cls)]
+    if missing := [name for name in names if name not in values]:
+        raise NexVarError(f"{what} (no {', '.join(missing)})", where=path, fix=fix)
+    check_types(cls, values, path)
+    return {name: values[name] for name in names}
 
 
 class Bounded(dict[str, Any]):

@@ -61,6 +61,10 @@ def test_four_doors_lead_to_the_same_rows(tmp_path: Path) -> None:
     for way in ("text", "places", "csv"):
         table = read.load(task, tmp_path / way)
         assert sorted(zip(table.texts, table.labels, table.split, strict=True)) == sorted(wanted), way
+    cut = tmp_path / "places" / task.name / "train" / "negative.csv.gz"
+    cut.write_bytes(cut.read_bytes()[:-9])
+    with pytest.raises(NexVarError, match="negative.csv.gz"):
+        read.load(task, tmp_path / "places")
     nt = catalogue()["nt_original/H3"]
     (tmp_path / "H3").mkdir()
     for split in ("train", "test"):
