@@ -49,7 +49,7 @@ app = new_group(f"Genomic foundation models in plain PyTorch. {RESEARCH_ONLY}", 
 
 def _tell_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"nexvar {__version__}")
+        echo(f"nexvar {__version__}")
         raise typer.Exit
 
 
