@@ -154,7 +154,7 @@ def folds_of(groups: Sequence[str], among: np.ndarray, count: int, seed: int, fi
     """(N,) the fold of each row, from 0; -1 outside ``among``. Whole groups, largest first, to the smallest fold."""
     sizes = Counter(group for group, inside in zip(groups, among, strict=True) if inside)
     if len(sizes) < count:
-        raise NexVarError(f"{len(sizes)} groups do not fill {count} folds", where=file, fix="a smaller task.folds")
+        raise NexVarError(f"{len(sizes)} groups do not fill {count} folds", where=file, fix="fewer folds")
     filled, of = [0] * count, {}
     for group in sorted(sizes, key=lambda g: (-sizes[g], hash_of(f"{seed}:fold:{g}"))):
         smallest = filled.index(min(filled))
