@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from nexvar.errors import NexVarError
     from nexvar.nexvar import NexVar
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["NexVar", "NexVarError", "__version__"]
 
 _HOMES = {"NexVar": "nexvar.nexvar", "NexVarError": "nexvar.errors"}
