@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from nexvar import NexVar, NexVarError
-from nexvar.evals.contract import ids_of
+from nexvar.evals.promises import ids_of
 from nexvar.hf import HFModel
 from places import LANGUAGE_MODELS
 

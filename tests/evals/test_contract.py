@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nexvar.errors import NexVarError
-from nexvar.evals import contract
+from nexvar.evals import contract, promises
 from nexvar.weights.load import Loaded
 from tiny import TinyCache, TinyCausal, tiny_loaded
 
@@ -79,19 +79,19 @@ def test_a_model_that_keeps_the_contract_passes(one):
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_promise_is_seen(name):
-    result = contract.check(broken(**BROKEN[name]), getattr(contract, name), "tiny")
+    result = contract.check(broken(**BROKEN[name]), getattr(promises, name), "tiny")
     assert result.outcome == "FAIL" and result.detail and "\n" not in str(result)
 
 
 def test_strands_that_disagree_are_seen():
-    assert contract.check(broken(rc_equivariant=True), contract.strands, "tiny").outcome == "FAIL"
+    assert contract.check(broken(rc_equivariant=True), promises.strands, "tiny").outcome == "FAIL"
 
 
 def test_a_model_that_raises_fails_in_one_line():
     def forward(self: nn.Module, *_: object, **__: object) -> None:
         raise ZeroDivisionError("two\nlines")
 
-    assert str(contract.check(broken(forward=forward), contract.logits, "m")).endswith("ZeroDivisionError: two lines")
+    assert str(contract.check(broken(forward=forward), promises.logits, "m")).endswith("ZeroDivisionError: two lines")
 
 
 @pytest.mark.parametrize("package", ["no-such-package", "torch", ""])

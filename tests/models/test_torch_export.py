@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nexvar.errors import NexVarError
-from nexvar.evals.contract import answer, ids_of
+from nexvar.evals.promises import answer, ids_of
 from nexvar.weights.load import Loaded, load
 from places import CHECKPOINTS
 

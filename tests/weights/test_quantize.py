@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from nexvar import NexVar, NexVarError, cards, models
-from nexvar.evals.contract import answer
+from nexvar.evals.promises import answer
 from nexvar.models import striped_hyena2
 from nexvar.ops.quantized import QuantizedLinear
 from nexvar.weights import quantize
