@@ -204,7 +204,7 @@ A = Point("A", "N1", 0.7)
         (lambda: figures.forest([Point("A", "N1", math.inf)]), "cannot be drawn"),
         (lambda: figures.forest([Point("A", "N1", 0.7, 0.9, 0.8)]), "cannot be drawn"),
         (lambda: figures.forest([Point("A", "N1", None)]), "None .* cannot be drawn"),
-        (lambda: figures.forest([Point("A", "N1", 0.7, n=(3, "many"))]), "A, N1: n is 'many'"),
+        (lambda: figures.forest([Point("A", "N1", 0.7, n=(3, "many"))]), "A, N1: n: n is 'many'"),
         (lambda: figures.roc_curves([A]), "nothing to draw"),
         (lambda: figures.heat_map([A], span=(1.0, 0.5)), "span"),
         (lambda: figures.dots([A], ["probe"]), "no points of 'probe'"),

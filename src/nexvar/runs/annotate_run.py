@@ -37,7 +37,7 @@ from nexvar.runs.embedding_table import write_parquet
 from nexvar.runs.job import AnnotateJob, AnnotateOptions, Watch
 from nexvar.runs.lock import locked
 from nexvar.runs.output import check_output
-from nexvar.runs.sequence_run import Summary
+from nexvar.runs.sequence_run import Summary, Weighed
 from nexvar.weights.choice import loaded_model
 from nexvar.weights.fingerprint import fingerprint
 from nexvar.weights.load import Loaded
@@ -106,9 +106,15 @@ def _manifest(
         "threshold": str(wanted.threshold), "coordinates": "pos is 0-based",
     }  # fmt: skip
     return sequence_run.make_manifest(
-        job, genome, asked, loaded, kind=KIND, weights=fingerprint(loaded), options=options, parts=parts,
+        job,
+        genome,
+        asked,
+        Weighed(loaded, fingerprint(loaded)),
+        kind=KIND,
+        options=options,
+        parts=parts,
         provenance=about,
-    )  # fmt: skip
+    )
 
 
 # -- input --------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from nexvar.runs.embedding_table import write_parquet
 from nexvar.runs.job import LikelihoodJob, LikelihoodOptions, Watch
 from nexvar.runs.lock import locked
 from nexvar.runs.output import check_output
-from nexvar.runs.sequence_run import Summary
+from nexvar.runs.sequence_run import Summary, Weighed
 from nexvar.weights.choice import loaded_model
 from nexvar.weights.fingerprint import fingerprint
 from nexvar.weights.load import Loaded
@@ -119,7 +119,7 @@ def _manifest(
         "entropy": "nats",
     }  # fmt: skip
     return sequence_run.make_manifest(
-        job, genome, segments, loaded, kind=KIND, weights=fingerprint(loaded), options=options, parts=parts,
+        job, genome, segments, Weighed(loaded, fingerprint(loaded)), kind=KIND, options=options, parts=parts,
         provenance=about,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -83,23 +83,29 @@ def bases(part: Sequence[Segment]) -> int:
     return sum(segment.end - segment.start for segment in part)
 
 
+class Weighed(NamedTuple):
+    """A loaded model, and the fingerprint of all its weights (those of a head of its own, too)."""
+
+    loaded: Loaded
+    weights: str
+
+
 def make_manifest(
     job: SequenceJob,
     genome: Fasta,
     segments: Sequence[Segment],
-    loaded: Loaded,
+    model: Weighed,
     *,
     kind: str,
-    weights: str,
     options: dict[str, Any],
     parts: int,
     provenance: dict[str, Any],
 ) -> dict[str, Any]:
     """The manifest of a run along a genome: what its rows depend on.
 
-    segments: what the rows are of. kind: of run. weights: their fingerprint. provenance: for readers of the output,
-    beside the model.
+    segments: what the rows are of. kind: of run. provenance: for readers of the output, beside the model.
     """
+    loaded, weights = model
     card, contigs = loaded.card, list(dict.fromkeys(segment.contig for segment in segments))
     return on_disk.make_manifest(
         kind=kind,

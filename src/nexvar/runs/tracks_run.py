@@ -43,7 +43,7 @@ from nexvar.runs.embedding_table import write_parquet
 from nexvar.runs.job import SequenceFiles, SequenceJob, Watch
 from nexvar.runs.lock import locked
 from nexvar.runs.output import check_output
-from nexvar.runs.sequence_run import Summary
+from nexvar.runs.sequence_run import Summary, Weighed
 from nexvar.weights.choice import loaded_model
 
 KIND = "tracks"  # in the manifest
@@ -150,7 +150,7 @@ def _manifest(
         **{name: str(value) for name, value in how.items()}, "window": rule.window,
     }  # fmt: skip
     return sequence_run.make_manifest(
-        job, genome, segments, predictor.loaded, kind=KIND, weights=predictor.fingerprint,
+        job, genome, segments, Weighed(predictor.loaded, predictor.fingerprint), kind=KIND,
         options={**how, "tracks": list(predictor.names), "batch_tokens": tokens}, parts=parts, provenance=about,
     )  # fmt: skip
 
