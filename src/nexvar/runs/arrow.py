@@ -21,7 +21,9 @@ def array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
     present = np.array([value is not None for value in values], dtype=bool)
     if not pa.types.is_string(kind):
-        return numbers(np.array([0 if v is None else v for v in values], dtype=kind.to_pandas_dtype()), present)
+        letter = "f" if pa.types.is_floating(kind) else "u" if pa.types.is_unsigned_integer(kind) else "i"
+        dtype = f"{letter}{kind.bit_width // 8}"  # NOTE older pyarrow asks pandas for it
+        return numbers(np.array([0 if v is None else v for v in values], dtype=dtype), present)
     encoded = [b"" if value is None else value.encode() for value in values]
     ends = np.cumsum([0, *map(len, encoded)])
     if ends[-1] >= 1 << 31:
